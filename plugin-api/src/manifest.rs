@@ -1,0 +1,220 @@
+//! What a plugin says about itself: capabilities, configuration and the ambiguity contract.
+//!
+//! The manifest is static text inside the library, read from the file before any of its
+//! instructions run and pinned together with them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Contract, Currency, Operation};
+
+/// The version of the manifest's own schema that this build reads.
+pub const SCHEMA: u32 = 1;
+
+/// A plugin's description of itself and of its provider.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The schema of this text; [`SCHEMA`].
+    pub schema: u32,
+    /// The provider's short name: lower case letters, digits and `-`.
+    pub id: String,
+    /// The plugin's own version (semantic versioning).
+    pub version: String,
+    /// The provider's name for people.
+    pub name: String,
+    /// Whether it takes money or opens wallet tokens.
+    pub kind: Kind,
+    /// What can be paid with, best first.
+    pub methods: Vec<MethodSupport>,
+    /// The provider's own exponent of each currency that it takes.
+    pub currencies: BTreeMap<Currency, u8>,
+    /// Amounts of these currencies must be a multiple (of the provider's minor units).
+    #[serde(default)]
+    pub multiples: BTreeMap<Currency, i64>,
+    /// Customers' countries (ISO 3166-1 alpha-2); empty is everywhere.
+    #[serde(default)]
+    pub countries: Vec<String>,
+    /// What the plugin implements.
+    pub operations: Vec<Operation>,
+    /// Endpoints by name with their production address; an account may replace the address.
+    pub hosts: BTreeMap<String, String>,
+    /// The account's plain settings.
+    #[serde(default)]
+    pub config: BTreeMap<String, FieldSchema>,
+    /// The account's secrets, by the name under which the plugin uses them.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretKind>,
+    /// The version of the continuations that this plugin writes.
+    #[serde(default)]
+    pub state_version: u32,
+    /// Older `state_version`s whose continuations it can finish.
+    #[serde(default)]
+    pub continues: Vec<u32>,
+    /// What may be believed of the provider when an answer is lost.
+    pub contract: Contract,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the field and what is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = serde_json::from_slice(text)
+            .map_err(|e| ManifestError { field: "manifest", problem: e.to_string() })?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The method entry that takes this type, flow and credential form, if any.
+    pub fn supports(&self, kind: &str, flow: &str, form: CredentialForm) -> Option<&MethodSupport> {
+        self.methods.iter().find(|m| m.kind == kind && m.flow == flow && m.credential == form)
+    }
+
+    /// Whether the plugin implements an operation.
+    pub fn offers(&self, operation: Operation) -> bool {
+        self.operations.contains(&operation)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let fail = |field, problem: String| Err(ManifestError { field, problem });
+        let named = |id: &str| {
+            !id.is_empty()
+                && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if self.schema != SCHEMA {
+            return fail("schema", format!("host reads schema {SCHEMA}, plugin has {}", self.schema));
+        }
+        if !named(&self.id) {
+            return fail("id", format!("must be lower case letters, digits and `-`: {}", self.id));
+        }
+        if self.kind == Kind::Processor && !self.offers(Operation::Authorize) {
+            return fail("operations", "a processor must offer `authorize`".into());
+        }
+        if let Some((currency, exponent)) = self.currencies.iter().find(|(_, e)| **e > 4) {
+            return fail("currencies", format!("exponent over 4: {currency} {exponent}"));
+        }
+        if let Some((currency, _)) = self.multiples.iter().find(|(_, m)| **m < 1) {
+            return fail("multiples", format!("must be at least 1: {currency}"));
+        }
+        if self.hosts.is_empty() {
+            return fail("hosts", "names no endpoint".into());
+        }
+        let purposes: Vec<&str> = self.contract.sends.iter().map(|s| s.purpose.as_str()).collect();
+        if let Some(purpose) = self.contract.moves.keys().find(|m| !purposes.contains(&m.as_str())) {
+            return fail("contract.moves", format!("no send has this purpose: {purpose}"));
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestError {
+    /// The field, dotted.
+    pub field: &'static str,
+    /// What is wrong with it, value last.
+    pub problem: String,
+}
+
+impl std::fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "manifest field `{}`: {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// The two kinds of capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Takes money.
+    Processor,
+    /// Opens a customer's wallet token; never moves money.
+    Wallet,
+}
+
+/// One way to pay that a plugin takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MethodSupport {
+    /// The API's method type: `alipay`, `card`, ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The flow (`qr`, `barcode`, `redirect`, `wap`, `app`), or `token` where there is none.
+    pub flow: String,
+    /// What the shopper's credential must be.
+    pub credential: CredentialForm,
+    /// Automatic, manual, or both.
+    pub capture: Vec<CaptureMode>,
+    /// Whether the shopper may have to act.
+    pub acts: Acts,
+}
+
+/// When an authorize can end in something that a shopper must do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acts {
+    /// Always: the answer is an offer.
+    Always,
+    /// Never.
+    Never,
+    /// When this boolean of the account's configuration is true.
+    If(String),
+}
+
+/// When the money is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureMode {
+    /// With the authorization.
+    Automatic,
+    /// By a later call.
+    Manual,
+}
+
+/// The form of a shopper's credential: what decides which processors can take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialForm {
+    /// Nothing: the shopper authenticates at the wallet.
+    None,
+    /// A code from the wallet's screen.
+    AuthCode,
+    /// The shopper's id inside the wallet's own app.
+    OpenId,
+    /// A decrypted network token with its one-time cryptogram.
+    NetworkToken,
+    /// A wallet's token, encrypted to one processor.
+    EncryptedWalletToken,
+    /// A processor's own stored token.
+    AccountToken,
+}
+
+/// One plain setting of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldSchema {
+    /// `string`, `boolean` or `integer`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Refuse the account without it.
+    #[serde(default)]
+    pub required: bool,
+    /// What it is, for `check` and the docs.
+    pub help: String,
+}
+
+/// What a secret is, so that the host can check its shape without showing it to the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretKind {
+    /// Put into a header by `{secret:NAME}`.
+    Header,
+    /// A key for [`crate::Host::mac`].
+    Mac,
+    /// A PEM private key for RSA signatures.
+    RsaPrivate,
+    /// A PEM public key for RSA verification.
+    RsaPublic,
+}

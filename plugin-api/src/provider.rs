@@ -1,0 +1,262 @@
+//! The trait that a plugin author implements.
+//!
+//! The whole life of a plugin: the host reads [`Provider::MANIFEST`] from the file; calls
+//! [`Provider::open`] once with the account's configuration; then calls the operations from any
+//! thread, any number at once. Each call is one step of one operation: it gets what happened since
+//! the last step and gives back either a request to send or the facts that end the operation. The
+//! state between two steps is bytes that the host keeps; a plugin keeps nothing.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Event, Fact, Next, Request, Send as Request_, step};
+
+/// A provider, as a pure translator of its protocol.
+pub trait Provider: Sized + std::marker::Send + Sync + 'static {
+    /// What is kept between two steps of an operation. Journalled: never put a credential in it.
+    type State: Serialize + DeserializeOwned + Default;
+
+    /// The [`crate::Manifest`] as JSON.
+    const MANIFEST: &'static str;
+
+    /// Reads the account's configuration.
+    ///
+    /// # Errors
+    /// A [`Fault`] of kind [`FaultKind::Config`] that names the field.
+    fn open(config: &serde_json::Value) -> Result<Self, Fault>;
+
+    /// Takes or reserves the amount, or makes an offer.
+    ///
+    /// # Errors
+    /// Every operation may fail with a [`Fault`]; what that means for the money is the host's to
+    /// decide, from what was sent before.
+    fn authorize(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// The shopper came back.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn resume(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Takes (part of) what was authorized.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn capture(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Releases an authorization.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn void(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Gives (part of) the money back.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn refund(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Asks what became of a payment.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn inquire(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Asks what became of a capture, void or refund (`r.target`).
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn inquire_operation(
+        &self,
+        cx: &Cx<'_>,
+        r: &Request,
+        s: Self::State,
+        e: &Event,
+    ) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Ends what is not paid.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn close(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Verifies and reads a notification; must end in a [`crate::Done`] with `verified` set.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn parse_notification(&self, cx: &Cx<'_>, s: Self::State, e: &Event) -> StepResult<Self> {
+        let _ = (cx, s, e);
+        Err(Fault::UNSUPPORTED)
+    }
+    /// Asks whether the provider is well.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn probe(&self, cx: &Cx<'_>, s: Self::State, e: &Event) -> StepResult<Self> {
+        let _ = (cx, s, e);
+        Err(Fault::UNSUPPORTED)
+    }
+}
+
+fn unsupported<P: Provider>(
+    _: &Cx<'_>,
+    _: &Request,
+    _: P::State,
+    _: &Event,
+) -> StepResult<P> {
+    Err(Fault::UNSUPPORTED)
+}
+
+/// The outcome of one step.
+pub type StepResult<P> = Result<Step<<P as Provider>::State>, Fault>;
+
+/// What a step wants next, the state to keep, and the raw body of the request.
+#[derive(Debug)]
+pub struct Step<S> {
+    /// A request, or the end.
+    pub next: Next,
+    /// What to remember until the next step; `None` keeps nothing.
+    pub state: Option<S>,
+    /// The request's body, byte for byte.
+    pub body: Vec<u8>,
+}
+
+impl<S> Step<S> {
+    /// Sends a request and remembers `state` until the answer.
+    pub fn send(request: Request_, body: Vec<u8>, state: S) -> Self {
+        Self { next: Next::Send(request), state: Some(state), body }
+    }
+
+    /// Ends the operation with one fact.
+    pub fn done(fact: Fact) -> Self {
+        Self::facts(vec![fact])
+    }
+
+    /// Ends the operation with several facts.
+    pub fn facts(facts: Vec<Fact>) -> Self {
+        Self::end(step::Done { facts, ..step::Done::default() })
+    }
+
+    /// Ends the operation.
+    pub fn end(done: step::Done) -> Self {
+        Self { next: Next::Done(done), state: None, body: Vec::new() }
+    }
+}
+
+/// What a step may use besides its arguments.
+pub struct Cx<'a> {
+    /// Now, Unix ms: for the timestamps of authentication.
+    pub now_ms: i64,
+    /// When the operation was first built, Unix ms: for what a re-send must repeat.
+    pub made_ms: i64,
+    /// 32 hexadecimal digits, the same in a re-send.
+    pub entropy: &'a str,
+    /// The raw body of the answer or the notification.
+    pub body: &'a [u8],
+    /// The host's services.
+    pub host: &'a dyn Host,
+}
+
+/// What the host does for a plugin. Keys are used by name; they never cross the boundary.
+pub trait Host {
+    /// HMAC-SHA256 of `data` under the secret named `key`.
+    ///
+    /// # Errors
+    /// [`HostError`] when there is no such secret, or it is of another kind.
+    fn mac(&self, key: &str, data: &[u8]) -> Result<Vec<u8>, HostError>;
+    /// A signature of `data`; `algorithm` is `rsa-sha256-pkcs1`.
+    ///
+    /// # Errors
+    /// As [`Host::mac`].
+    fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, HostError>;
+    /// Whether `signature` is one of `data`; `algorithm` is `rsa-sha256-pkcs1` or `hmac-sha256`
+    /// (compared in constant time).
+    ///
+    /// # Errors
+    /// As [`Host::mac`]; a signature that does not verify is `Ok(false)`.
+    fn verify(
+        &self,
+        key: &str,
+        algorithm: &str,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, HostError>;
+}
+
+/// A service that the host could not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostError {
+    /// The account has no secret of that name.
+    NoSuchKey,
+    /// The algorithm is not known, or the key is of another kind.
+    Unsupported,
+    /// The host failed.
+    Failed,
+}
+
+impl From<HostError> for Fault {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::NoSuchKey => Fault::config("the account lacks a secret that the plugin uses"),
+            HostError::Unsupported => Fault::internal("the host does not offer this algorithm"),
+            HostError::Failed => Fault::internal("the host could not use the key"),
+        }
+    }
+}
+
+/// Why a step produced nothing. Only fixed text: an error can't contain request data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose fault.
+    pub kind: FaultKind,
+    /// Lower case, no full stop.
+    pub text: &'static str,
+}
+
+impl Fault {
+    /// The operation is not implemented.
+    pub const UNSUPPORTED: Self =
+        Self { kind: FaultKind::Unsupported, text: "the plugin does not offer this operation" };
+
+    /// The request or the answer can't be used.
+    pub const fn input(text: &'static str) -> Self {
+        Self { kind: FaultKind::Input, text }
+    }
+    /// The account's configuration can't be used.
+    pub const fn config(text: &'static str) -> Self {
+        Self { kind: FaultKind::Config, text }
+    }
+    /// The plugin itself failed.
+    pub const fn internal(text: &'static str) -> Self {
+        Self { kind: FaultKind::Internal, text }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.text)
+    }
+}
+
+/// The kinds of fault; each is one return code of the ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Bad input.
+    Input,
+    /// Not implemented.
+    Unsupported,
+    /// Bad configuration.
+    Config,
+    /// More than fits.
+    Limit,
+    /// The plugin's own failure.
+    Internal,
+}

@@ -1,0 +1,208 @@
+//! What a plugin's own tests need: a host with test keys, and steps driven without a socket.
+//!
+//! The kit runs the provider through the same dispatch as the ABI, with the continuation written
+//! to bytes and read back between steps, as the proxy does.
+
+use std::collections::BTreeMap;
+
+use ring::rand::SystemRandom;
+use ring::signature::{self, RsaKeyPair, UnparsedPublicKey};
+use ring::{hmac, rand};
+
+use crate::{
+    CaptureMode, Credential, Currency, Cx, Done, Envelope, Event, Fault, Host, HostError, Money,
+    Next, Operation, Provider, Request, Send, TransportLoss, abi,
+};
+
+/// A host whose keys are given by the test.
+#[derive(Default)]
+pub struct TestHost {
+    macs: BTreeMap<String, Vec<u8>>,
+    private: BTreeMap<String, RsaKeyPair>,
+    public: BTreeMap<String, Vec<u8>>,
+}
+
+impl TestHost {
+    /// Adds a key for [`Host::mac`].
+    pub fn with_mac(mut self, name: &str, key: &[u8]) -> Self {
+        self.macs.insert(name.into(), key.into());
+        self
+    }
+
+    /// Adds an RSA private key, PKCS#8 DER.
+    pub fn with_private(mut self, name: &str, pkcs8: &[u8]) -> Self {
+        let key = RsaKeyPair::from_pkcs8(pkcs8).expect("a PKCS#8 RSA key");
+        self.private.insert(name.into(), key);
+        self
+    }
+
+    /// Adds an RSA public key, PKCS#1 DER (the content of the SPKI's bit string).
+    pub fn with_public(mut self, name: &str, pkcs1: &[u8]) -> Self {
+        self.public.insert(name.into(), pkcs1.into());
+        self
+    }
+}
+
+impl Host for TestHost {
+    fn mac(&self, key: &str, data: &[u8]) -> Result<Vec<u8>, HostError> {
+        let key = self.macs.get(key).ok_or(HostError::NoSuchKey)?;
+        Ok(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data).as_ref().to_vec())
+    }
+
+    fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, HostError> {
+        let key = self.private.get(key).ok_or(HostError::NoSuchKey)?;
+        if algorithm != "rsa-sha256-pkcs1" {
+            return Err(HostError::Unsupported);
+        }
+        let rng: &dyn rand::SecureRandom = &SystemRandom::new();
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(&signature::RSA_PKCS1_SHA256, rng, data, &mut signature)
+            .map_err(|_| HostError::Failed)?;
+        Ok(signature)
+    }
+
+    fn verify(&self, key: &str, alg: &str, data: &[u8], sig: &[u8]) -> Result<bool, HostError> {
+        match alg {
+            "hmac-sha256" => {
+                let key = self.macs.get(key).ok_or(HostError::NoSuchKey)?;
+                Ok(hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), data, sig).is_ok())
+            }
+            "rsa-sha256-pkcs1" => {
+                let key = self.public.get(key).ok_or(HostError::NoSuchKey)?;
+                let key = UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key);
+                Ok(key.verify(data, sig).is_ok())
+            }
+            _ => Err(HostError::Unsupported),
+        }
+    }
+}
+
+/// One operation of a provider, driven step by step.
+pub struct Drive<'a, P: Provider> {
+    provider: &'a P,
+    host: &'a dyn Host,
+    /// What every step is given; change it freely between steps.
+    pub envelope: Envelope,
+    state: Vec<u8>,
+}
+
+/// What a step wanted.
+#[derive(Debug)]
+pub enum Wanted {
+    /// To send this, with this raw body.
+    Send(Send, Vec<u8>),
+    /// To end.
+    Done(Done),
+}
+
+impl Wanted {
+    /// The request, or a failed test.
+    pub fn sent(self) -> (Send, Vec<u8>) {
+        match self {
+            Self::Send(send, body) => (send, body),
+            Self::Done(done) => unreachable!("expected a send, got {done:?}"),
+        }
+    }
+
+    /// The end, or a failed test.
+    pub fn done(self) -> Done {
+        match self {
+            Self::Done(done) => done,
+            Self::Send(send, _) => unreachable!("expected the end, got {send:?}"),
+        }
+    }
+}
+
+impl<'a, P: Provider> Drive<'a, P> {
+    /// An operation about to begin.
+    pub fn new(provider: &'a P, host: &'a dyn Host, op: Operation, request: Request) -> Self {
+        let envelope = Envelope {
+            op,
+            now_ms: 1_764_000_000_000,
+            made_ms: 1_764_000_000_000,
+            entropy: "00112233445566778899aabbccddeeff".into(),
+            request,
+            event: Event::Start,
+        };
+        Self { provider, host, envelope, state: Vec::new() }
+    }
+
+    /// The first step.
+    ///
+    /// # Errors
+    /// The plugin's own fault.
+    pub fn start(&mut self) -> Result<Wanted, Fault> {
+        self.step(Event::Start, b"")
+    }
+
+    /// The provider answered.
+    ///
+    /// # Errors
+    /// The plugin's own fault.
+    pub fn answer(&mut self, status: u16, body: &[u8]) -> Result<Wanted, Fault> {
+        self.step(Event::Response { status, headers: Vec::new() }, body)
+    }
+
+    /// No answer came.
+    ///
+    /// # Errors
+    /// The plugin's own fault.
+    pub fn lost(&mut self, outcome: TransportLoss) -> Result<Wanted, Fault> {
+        self.step(Event::Transport { outcome, reason: "timeout".into() }, b"")
+    }
+
+    /// A notification arrived.
+    ///
+    /// # Errors
+    /// The plugin's own fault.
+    pub fn notified(&mut self, headers: &[(&str, &str)], body: &[u8]) -> Result<Wanted, Fault> {
+        let headers = headers.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        self.step(Event::Notification { headers }, body)
+    }
+
+    /// Any step.
+    ///
+    /// # Errors
+    /// The plugin's own fault.
+    pub fn step(&mut self, event: Event, body: &[u8]) -> Result<Wanted, Fault> {
+        self.envelope.event = event;
+        let state = match &self.state[..] {
+            [] => P::State::default(),
+            bytes => serde_json::from_slice(bytes).expect("the plugin wrote it"),
+        };
+        let cx = Cx {
+            now_ms: self.envelope.now_ms,
+            made_ms: self.envelope.made_ms,
+            entropy: &self.envelope.entropy,
+            body,
+            host: self.host,
+        };
+        let step = abi::dispatch(self.provider, &cx, &self.envelope, state)?;
+        self.state = step.state.map_or(Vec::new(), |s| serde_json::to_vec(&s).expect("writable"));
+        Ok(match step.next {
+            Next::Send(send) => Wanted::Send(send, step.body),
+            Next::Done(done) => Wanted::Done(done),
+        })
+    }
+}
+
+/// A request with this amount and nothing else set.
+pub fn request(amount: i64, currency: &str, exponent: u8) -> Request {
+    Request {
+        op_id: "op1234567890".into(),
+        amount: Money::new(amount, Currency::parse(currency).expect("three letters")),
+        exponent,
+        capture: CaptureMode::Automatic,
+        method: String::new(),
+        flow: String::new(),
+        credential: None::<Credential>,
+        description: None,
+        return_url: None,
+        notify_url: None,
+        customer: crate::Customer::default(),
+        original: None,
+        target: None,
+        reason: None,
+        details: None,
+    }
+}

@@ -1,0 +1,266 @@
+//! The tables, and how a connection to them is opened and proven fit for use.
+//!
+//! Two of the checks are about truth rather than taste. A log left by a killed process may hold
+//! commits that were written and never synced; they look committed to a new process, and a power
+//! cut would take them away again. So the log is checkpointed, which syncs it, before anything is
+//! read. And a file made by a newer version is refused, for it may mean something else.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use sha2::{Digest, Sha256};
+
+use super::OpenError;
+
+/// The database's file name inside the data directory.
+pub(super) const FILE: &str = "journal.db";
+
+/// "ILJN": says that a SQLite file is a journal.
+const APPLICATION_ID: i64 = 0x494c_4a4e;
+
+/// Each entry brings the schema from its index to the next version.
+const MIGRATIONS: &[&str] = &[FIRST];
+
+/// Bodies live in tables with a rowid: new payments then share pages, and so do the next versions
+/// of payments of the same minute, which is what makes a group commit small. Only narrow rows are
+/// WITHOUT ROWID.
+const FIRST: &str = "
+CREATE TABLE payment(
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ver INTEGER NOT NULL,
+    merchant TEXT NOT NULL, due_at_ms INTEGER, created_ms INTEGER NOT NULL, status TEXT NOT NULL,
+    in_doubt INTEGER NOT NULL, account TEXT, amount INTEGER NOT NULL, currency TEXT NOT NULL,
+    merchant_ref TEXT, sum BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE INDEX payment_due ON payment(due_at_ms) WHERE due_at_ms IS NOT NULL;
+CREATE INDEX payment_created ON payment(created_ms, id);
+CREATE INDEX payment_merchant ON payment(merchant, created_ms, id);
+CREATE INDEX payment_ref ON payment(merchant_ref, created_ms, id) WHERE merchant_ref IS NOT NULL;
+CREATE INDEX payment_in_doubt ON payment(created_ms, id) WHERE in_doubt = 1;
+CREATE TABLE idempotency(
+    row INTEGER PRIMARY KEY, merchant TEXT NOT NULL, path TEXT NOT NULL, key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL, fingerprint_key TEXT NOT NULL, payment TEXT NOT NULL,
+    operation TEXT, answer_status INTEGER, answer_body BLOB, UNIQUE(merchant, path, key)) STRICT;
+CREATE TABLE reference(
+    account TEXT NOT NULL, reference TEXT NOT NULL, payment TEXT NOT NULL,
+    PRIMARY KEY(account, reference)) STRICT, WITHOUT ROWID;
+CREATE TABLE operation(
+    id TEXT NOT NULL PRIMARY KEY, payment TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE live_order(
+    merchant TEXT NOT NULL, merchant_ref TEXT NOT NULL, payment TEXT NOT NULL,
+    PRIMARY KEY(merchant, merchant_ref)) STRICT, WITHOUT ROWID;
+CREATE TABLE notice(
+    account TEXT NOT NULL, event_id TEXT NOT NULL, payment TEXT, digest BLOB NOT NULL,
+    at_ms INTEGER NOT NULL, applied INTEGER NOT NULL,
+    PRIMARY KEY(account, event_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE event(
+    row INTEGER PRIMARY KEY, payment TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL, what TEXT NOT NULL, reason TEXT, detail TEXT,
+    UNIQUE(payment, seq)) STRICT;
+CREATE TABLE outbox(
+    payment TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
+CREATE TABLE setting(name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// The writer's connection, with the file proven to be ours, sound, of a known version and synced.
+///
+/// `create` is false when a store that was open is opened again: a file that has gone missing
+/// meanwhile is a failure and not an empty journal.
+pub(super) fn open_writer(
+    dir: &Path,
+    create: bool,
+    quick_check_below_bytes: u64,
+) -> Result<Connection, OpenError> {
+    let path = dir.join(FILE);
+    let size = path.metadata().map(|m| m.len()).unwrap_or(0);
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let mut conn = Connection::open_with_flags(&path, flags)?;
+    prepare(&conn)?;
+    check_identity(&conn)?;
+    let mode: String =
+        conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::Sqlite { reason: format!("no write-ahead log here: {mode}") });
+    }
+    conn.execute_batch(
+        "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;
+         PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32768;
+         PRAGMA cell_size_check=ON;",
+    )?;
+    if size > 0 && size < quick_check_below_bytes {
+        check_pages(&conn)?;
+    }
+    migrate(&mut conn)?;
+    let state = checkpoint(&conn, "TRUNCATE")?;
+    if state.busy {
+        return Err(OpenError::Sqlite { reason: "somebody else reads the journal's log".into() });
+    }
+    Ok(conn)
+}
+
+/// A connection that can only read.
+pub(super) fn open_reader(dir: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(dir.join(FILE), flags)?;
+    prepare(&conn)?;
+    // Not opened read-only: only a connection that may write can keep the log's shared index.
+    conn.execute_batch(
+        "PRAGMA query_only=ON; PRAGMA cache_size=-4096; PRAGMA temp_store=MEMORY;
+         PRAGMA cell_size_check=ON;",
+    )?;
+    Ok(conn)
+}
+
+/// A connection that only checkpoints.
+pub(super) fn open_checkpointer(dir: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(dir.join(FILE), flags)?;
+    prepare(&conn)?;
+    conn.execute_batch(
+        "PRAGMA synchronous=FULL; PRAGMA checkpoint_fullfsync=ON; PRAGMA wal_autocheckpoint=0;",
+    )?;
+    Ok(conn)
+}
+
+/// What a checkpoint reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checkpoint {
+    /// Somebody stood in the way of a blocking checkpoint.
+    pub(super) busy: bool,
+    /// Pages in the log.
+    pub(super) pages: u64,
+}
+
+/// Copies the log into the database. `mode` is one of SQLite's own words.
+pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Checkpoint> {
+    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        let pages: i64 = row.get(1)?;
+        Ok(Checkpoint {
+            busy: row.get::<_, i64>(0)? != 0,
+            pages: u64::try_from(pages).unwrap_or(0),
+        })
+    })
+}
+
+/// Eight bytes that change when the id, the version, the due time or the body of a row does.
+pub(super) fn checksum(id: &str, ver: u64, due_at_ms: Option<i64>, body: &[u8]) -> [u8; 8] {
+    let mut hash = Sha256::new();
+    hash.update((id.len() as u64).to_be_bytes());
+    hash.update(id.as_bytes());
+    hash.update(ver.to_be_bytes());
+    hash.update([u8::from(due_at_ms.is_some())]);
+    hash.update(due_at_ms.unwrap_or(0).to_be_bytes());
+    hash.update(body);
+    let digest = hash.finalize();
+    let mut sum = [0; 8];
+    sum.copy_from_slice(&digest[..8]);
+    sum
+}
+
+fn prepare(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    // The last connection to close would checkpoint by itself and its failure would be lost.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(())
+}
+
+fn check_identity(conn: &Connection) -> Result<(), OpenError> {
+    let id: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 && found == 0 {
+        return Ok(());
+    }
+    if id != APPLICATION_ID {
+        return Err(OpenError::Foreign);
+    }
+    let known = MIGRATIONS.len() as i64;
+    if found > known {
+        return Err(OpenError::Newer { found, known });
+    }
+    Ok(())
+}
+
+fn check_pages(conn: &Connection) -> Result<(), OpenError> {
+    let heard: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if heard == "ok" { Ok(()) } else { Err(OpenError::Corrupt { reason: heard }) }
+}
+
+fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+    let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = MIGRATIONS.len();
+    let found = usize::try_from(found).unwrap_or(known);
+    if found >= known {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for step in &MIGRATIONS[found..] {
+        tx.execute_batch(step)?;
+    }
+    tx.execute_batch(&format!(
+        "PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={known};"
+    ))?;
+    tx.commit()?;
+    Ok(())
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => OpenError::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { reason: error.to_string() },
+            Some(ErrorCode::NotADatabase) => OpenError::Foreign,
+            _ => OpenError::Sqlite { reason: error.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writer_syncs_every_commit_and_nothing_checkpoints_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open_writer(dir.path(), true, 0).unwrap();
+        assert_eq!(number(&conn, "synchronous"), 2);
+        assert_eq!(number(&conn, "wal_autocheckpoint"), 0);
+        assert_eq!(number(&conn, "application_id"), APPLICATION_ID);
+        assert_eq!(number(&conn, "user_version"), MIGRATIONS.len() as i64);
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let _writer = open_writer(dir.path(), true, 0).unwrap();
+        let reader = open_reader(dir.path()).unwrap();
+        assert!(reader.execute("DELETE FROM payment", []).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_not_made_anew_when_a_store_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open_writer(dir.path(), false, 0).is_err());
+    }
+
+    #[test]
+    fn the_checksum_tells_every_field_apart() {
+        let whole = checksum("pay_1", 1, Some(5), b"body");
+        assert_ne!(whole, checksum("pay_2", 1, Some(5), b"body"));
+        assert_ne!(whole, checksum("pay_1", 2, Some(5), b"body"));
+        assert_ne!(whole, checksum("pay_1", 1, None, b"body"));
+        assert_ne!(whole, checksum("pay_1", 1, Some(5), b"bodz"));
+        assert_ne!(checksum("a", 1, None, b""), checksum("a", 1, Some(0), b""));
+    }
+
+    fn number(conn: &Connection, pragma: &str) -> i64 {
+        conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
+    }
+}

@@ -30,7 +30,8 @@
 //! }
 //! assert_eq!(breaker.state(now_ms + 80), State::Closed);
 //!
-//! let told: Vec<_> = breaker.take_transitions(now_ms + 80).iter().map(|t| t.reason.as_str()).collect();
+//! let told = breaker.take_transitions(now_ms + 80);
+//! let told: Vec<_> = told.iter().map(|transition| transition.reason.as_str()).collect();
 //! assert_eq!(told, ["consecutive_failures", "open_time_over", "probes_passed"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -67,13 +68,14 @@
 mod breaker;
 mod machine;
 mod settings;
+mod snapshot;
 mod transitions;
 mod window;
 mod words;
 
 pub use breaker::{Breaker, Permit};
-pub use machine::Snapshot;
 pub use settings::{MAX_BUCKETS, MAX_HALF_OPEN_PERMITS, Settings, SettingsError};
+pub use snapshot::Snapshot;
 pub use transitions::{MAX_WAITING_TRANSITIONS, Transition};
 pub use window::Counts;
 pub use words::{Manual, Reason, Refused, RefusedReason, State, Verdict};

@@ -6,11 +6,12 @@
 //! That also lets a look settle a copy and leave the original untouched.
 
 use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 use crate::transitions::Transitions;
-use crate::window::{Counts, Window};
+use crate::window::Window;
 use crate::words::{Manual, Reason, Refused, RefusedReason, State, Verdict};
 
-/// Names a probe within its generation.
+/// Names a probe of one breaker; no two ever have the same.
 pub(crate) type ProbeId = u64;
 
 #[derive(Debug, Clone)]
@@ -36,8 +37,14 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone)]
 enum Phase {
     Closed,
-    Open { until_ms: u64 },
-    HalfOpen { out: Vec<Probe>, passed: u32, failed: u32 },
+    Open {
+        until_ms: u64,
+    },
+    HalfOpen {
+        out: Vec<Probe>,
+        passed: u32,
+        failed: u32,
+    },
     Manual(Manual),
 }
 
@@ -52,44 +59,6 @@ struct Trouble {
     cause: Reason,
     latest: Reason,
     since_ms: u64,
-}
-
-/// What a breaker looks like at one instant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Snapshot {
-    /// What it is doing.
-    pub state: State,
-    /// For how long it has been in that state, in ms.
-    pub state_for_ms: u64,
-    /// Open or half-open: why it opened last. By hand: `forced`. Closed: `None`.
-    pub reason: Option<Reason>,
-    /// Open or half-open: the rule that made it leave closed, where `reason` may by then be a
-    /// failed probe. Otherwise the same as `reason`.
-    pub cause: Option<Reason>,
-    /// For how long it has not been plain closed, in ms; `None` when it is.
-    pub opened_for_ms: Option<u64>,
-    /// When probes may pass, in ms from this instant; only while open.
-    pub retry_after_ms: Option<u64>,
-    /// Calls of the window. Probes are not among them.
-    pub window: Counts,
-    /// Remote failures in a row up to now.
-    pub consecutive_failures: u32,
-    /// Local failures in a row up to now.
-    pub consecutive_local_failures: u32,
-    /// While disabled: the rule that would trip a closed breaker on the counts shown here.
-    pub would_trip: Option<Reason>,
-    /// While half-open: probes that are out.
-    pub probes_out: u32,
-    /// While half-open: probes that passed.
-    pub probes_passed: u32,
-    /// While half-open: probes that failed or were slow.
-    pub probes_failed: u32,
-    /// Openings without a recovery between them; each doubles the open time.
-    pub series: u32,
-    /// Openings since the breaker was made, those by hand not counted.
-    pub trips: u64,
-    /// Grows with every change of state.
-    pub generation: u64,
 }
 
 impl Machine {
@@ -131,7 +100,9 @@ impl Machine {
     ) -> Result<Option<ProbeId>, Refused> {
         let now_ms = self.settle(now_ms, log);
         self.admits(now_ms)?;
-        let Phase::HalfOpen { out, .. } = &mut self.phase else { return Ok(None) };
+        let Phase::HalfOpen { out, .. } = &mut self.phase else {
+            return Ok(None);
+        };
         let id = self.next_probe;
         self.next_probe += 1;
         let due_ms = now_ms.saturating_add(self.settings.half_open_max_wait_ms);
@@ -145,15 +116,20 @@ impl Machine {
             Phase::Open { until_ms } => {
                 (RefusedReason::Open, Some(until_ms.saturating_sub(now_ms)))
             }
-            Phase::HalfOpen { out, passed, failed }
-                if out.len() as u32 + passed + failed >= self.settings.half_open_permits =>
-            {
+            Phase::HalfOpen {
+                out,
+                passed,
+                failed,
+            } if out.len() as u32 + passed + failed >= self.settings.half_open_permits => {
                 (RefusedReason::HalfOpenFull, None)
             }
             Phase::Manual(Manual::ForcedOpen) => (RefusedReason::ForcedOpen, None),
             Phase::Closed | Phase::HalfOpen { .. } | Phase::Manual(_) => return Ok(()),
         };
-        Err(Refused { reason, retry_after_ms })
+        Err(Refused {
+            reason,
+            retry_after_ms,
+        })
     }
 
     /// Takes the result of a call that was let pass in `generation`.
@@ -210,8 +186,11 @@ impl Machine {
             return false;
         }
         self.forget();
-        self.trouble =
-            Some(Trouble { cause: Reason::Forced, latest: Reason::Forced, since_ms: now_ms });
+        self.trouble = Some(Trouble {
+            cause: Reason::Forced,
+            latest: Reason::Forced,
+            since_ms: now_ms,
+        });
         self.enter(Phase::Manual(manual), Reason::Forced, now_ms, log);
         true
     }
@@ -235,7 +214,11 @@ impl Machine {
             && at_ms <= self.latest_ms
         {
             if reason == Reason::OpenTimeOver {
-                let phase = Phase::HalfOpen { out: Vec::new(), passed: 0, failed: 0 };
+                let phase = Phase::HalfOpen {
+                    out: Vec::new(),
+                    passed: 0,
+                    failed: 0,
+                };
                 self.enter(phase, reason, at_ms, log);
             } else {
                 self.open(reason, at_ms, log);
@@ -246,7 +229,8 @@ impl Machine {
 
     /// Whether [`Machine::settle`] would change the state.
     pub(crate) fn is_due(&self, now_ms: u64) -> bool {
-        self.next_due().is_some_and(|(at_ms, _)| at_ms <= self.not_before_latest(now_ms))
+        self.next_due()
+            .is_some_and(|(at_ms, _)| at_ms <= self.not_before_latest(now_ms))
     }
 
     /// The time that counts when a caller brings `now_ms`.
@@ -257,7 +241,11 @@ impl Machine {
     /// Describes a settled machine.
     pub(crate) fn snapshot(&self, now_ms: u64) -> Snapshot {
         let (probes_out, probes_passed, probes_failed) = match &self.phase {
-            Phase::HalfOpen { out, passed, failed } => (out.len() as u32, *passed, *failed),
+            Phase::HalfOpen {
+                out,
+                passed,
+                failed,
+            } => (out.len() as u32, *passed, *failed),
             _ => (0, 0, 0),
         };
         let retry_after_ms = match self.phase {
@@ -276,7 +264,11 @@ impl Machine {
             window: self.window.counts(now_ms),
             consecutive_failures: self.remote_streak,
             consecutive_local_failures: self.local_streak,
-            would_trip: if disabled { self.broken_rule(now_ms) } else { None },
+            would_trip: if disabled {
+                self.broken_rule(now_ms)
+            } else {
+                None
+            },
             probes_out,
             probes_passed,
             probes_failed,
@@ -305,7 +297,14 @@ impl Machine {
         slow: bool,
         log: &mut Transitions,
     ) {
-        let Phase::HalfOpen { out, passed, failed } = &mut self.phase else { return };
+        let Phase::HalfOpen {
+            out,
+            passed,
+            failed,
+        } = &mut self.phase
+        else {
+            return;
+        };
         out.retain(|probe| probe.id != id);
         if verdict == Verdict::Ignored {
             return;
@@ -365,7 +364,11 @@ impl Machine {
     fn open(&mut self, reason: Reason, at_ms: u64, log: &mut Transitions) {
         if matches!(self.phase, Phase::Closed) {
             self.series = self.series_at(at_ms);
-            self.trouble = Some(Trouble { cause: reason, latest: reason, since_ms: at_ms });
+            self.trouble = Some(Trouble {
+                cause: reason,
+                latest: reason,
+                since_ms: at_ms,
+            });
         } else if let Some(trouble) = &mut self.trouble {
             trouble.latest = reason;
         }
@@ -381,8 +384,7 @@ impl Machine {
     /// time.
     fn series_at(&self, now_ms: u64) -> u32 {
         let lived_ms = now_ms.saturating_sub(self.since_ms);
-        let recovered =
-            matches!(self.phase, Phase::Closed) && lived_ms >= self.settings.window_ms;
+        let recovered = matches!(self.phase, Phase::Closed) && lived_ms >= self.settings.window_ms;
         if recovered { 0 } else { self.series }
     }
 
@@ -406,7 +408,6 @@ impl Machine {
         self.phase = phase;
         self.generation += 1;
         self.since_ms = at_ms;
-        self.next_probe = 0;
         log.note(from, self.state(), reason, at_ms);
     }
 }

@@ -182,9 +182,10 @@ impl RefusedReason {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.reason.as_str();
         match self.retry_after_ms {
-            Some(ms) => write!(f, "breaker refused, ask again in {ms} ms: {}", self.reason.as_str()),
-            None => write!(f, "breaker refused: {}", self.reason.as_str()),
+            Some(ms) => write!(f, "breaker refused, ask again in {ms} ms: {word}"),
+            None => write!(f, "breaker refused: {word}"),
         }
     }
 }
@@ -197,9 +198,18 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_a_sentence_with_its_word_last() {
-        let open = Refused { reason: RefusedReason::Open, retry_after_ms: Some(40) };
-        assert_eq!(open.to_string(), "breaker refused, ask again in 40 ms: open");
-        let full = Refused { reason: RefusedReason::HalfOpenFull, retry_after_ms: None };
+        let open = Refused {
+            reason: RefusedReason::Open,
+            retry_after_ms: Some(40),
+        };
+        assert_eq!(
+            open.to_string(),
+            "breaker refused, ask again in 40 ms: open"
+        );
+        let full = Refused {
+            reason: RefusedReason::HalfOpenFull,
+            retry_after_ms: None,
+        };
         assert_eq!(full.to_string(), "breaker refused: half_open_full");
     }
 

@@ -4,6 +4,8 @@
 //! millisecond. It shares no code with the breaker. Chance is off here (`jitter` 0), as its
 //! bounds have tests of their own.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 
 use interlock_circuit_breaker::{
@@ -111,7 +113,9 @@ fn compare(breaker: &Breaker, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(breaker.state(now_ms), model.state);
     prop_assert_eq!(seen.state, model.state);
     prop_assert_eq!(seen.state_for_ms, now_ms - model.since_ms);
-    let admits = breaker.would_admit(now_ms).map_err(|r| (r.reason, r.retry_after_ms));
+    let admits = breaker
+        .would_admit(now_ms)
+        .map_err(|r| (r.reason, r.retry_after_ms));
     prop_assert_eq!(admits, model.would_admit());
     let (total, failed, slow) = model.counts();
     prop_assert_eq!(seen.window.total, total);
@@ -120,11 +124,15 @@ fn compare(breaker: &Breaker, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(seen.consecutive_failures, model.remote_row);
     prop_assert_eq!(seen.consecutive_local_failures, model.local_row);
     prop_assert_eq!(seen.probes_out as usize, model.probes.len());
-    prop_assert_eq!((seen.probes_passed, seen.probes_failed), (model.passed, model.failed));
+    prop_assert_eq!(
+        (seen.probes_passed, seen.probes_failed),
+        (model.passed, model.failed)
+    );
     prop_assert_eq!(seen.trips, model.trips);
     prop_assert_eq!(seen.generation, model.told.len() as u64);
-    prop_assert!(model.probes.len() as u32 + model.passed + model.failed
-        <= model.settings.half_open_permits);
+    prop_assert!(
+        model.probes.len() as u32 + model.passed + model.failed <= model.settings.half_open_permits
+    );
     Ok(())
 }
 
@@ -188,7 +196,11 @@ impl Model {
             let wait_ms = self.settings.half_open_max_wait_ms;
             if self.state == State::Open && self.now_ms == self.until_ms {
                 self.go(State::HalfOpen, Reason::OpenTimeOver);
-            } else if self.probes.iter().any(|(_, out_ms)| self.now_ms == out_ms + wait_ms) {
+            } else if self
+                .probes
+                .iter()
+                .any(|(_, out_ms)| self.now_ms == out_ms + wait_ms)
+            {
                 self.open(Reason::ProbeWaitOver);
             }
         }
@@ -212,7 +224,10 @@ impl Model {
         if self.state == State::HalfOpen {
             self.probes.push((self.next_number, self.now_ms));
         }
-        Ok(Ticket { number: self.next_number, changes: self.told.len() })
+        Ok(Ticket {
+            number: self.next_number,
+            changes: self.told.len(),
+        })
     }
 
     fn give_back(&mut self, ticket: Ticket) {
@@ -225,7 +240,10 @@ impl Model {
             return;
         }
         let bad = matches!(verdict, Verdict::LocalFailure | Verdict::RemoteFailure);
-        let slow = self.settings.slow_call_ms.is_some_and(|limit_ms| elapsed_ms >= limit_ms);
+        let slow = self
+            .settings
+            .slow_call_ms
+            .is_some_and(|limit_ms| elapsed_ms >= limit_ms);
         if self.state == State::HalfOpen {
             self.judge_probe(bad || slow);
         }

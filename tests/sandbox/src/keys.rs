@@ -10,7 +10,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
+use ring::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+};
 use rsa::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding,
@@ -56,7 +58,9 @@ impl Signer {
         let unreadable = KeyError::Unreadable("private key");
         let text = text.trim();
         let key = if text.starts_with("-----") {
-            RsaPrivateKey::from_pkcs8_pem(text).ok().or(RsaPrivateKey::from_pkcs1_pem(text).ok())
+            RsaPrivateKey::from_pkcs8_pem(text)
+                .ok()
+                .or(RsaPrivateKey::from_pkcs1_pem(text).ok())
         } else {
             bare(text).and_then(|der| {
                 RsaPrivateKey::from_pkcs8_der(&der)
@@ -68,7 +72,10 @@ impl Signer {
             return Err(unreadable);
         };
         let pair = RsaKeyPair::from_pkcs8(der.as_bytes()).map_err(|_| unreadable)?;
-        Ok(Self { pair, random: SystemRandom::new() })
+        Ok(Self {
+            pair,
+            random: SystemRandom::new(),
+        })
     }
 
     /// The signature of `content` in base64.
@@ -106,12 +113,16 @@ impl Verifier {
         };
         let der = key.and_then(|key| key.to_pkcs1_der().ok());
         let der = der.ok_or(KeyError::Unreadable("public key"))?;
-        Ok(Self { pkcs1_der: der.as_bytes().to_vec() })
+        Ok(Self {
+            pkcs1_der: der.as_bytes().to_vec(),
+        })
     }
 
     /// Whether `signature` (base64) is this key's over `content`.
     pub fn verifies(&self, content: &[u8], signature: &str) -> bool {
-        let Ok(raw) = STANDARD.decode(signature) else { return false };
+        let Ok(raw) = STANDARD.decode(signature) else {
+            return false;
+        };
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.pkcs1_der)
             .verify(content, &raw)
             .is_ok()
@@ -187,7 +198,11 @@ mod tests {
     fn a_fresh_pair_signs_what_its_public_half_accepts_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(write_account_keys(folder.path()).unwrap(), 2);
-        assert_eq!(write_account_keys(folder.path()).unwrap(), 0, "keys that exist stay");
+        assert_eq!(
+            write_account_keys(folder.path()).unwrap(),
+            0,
+            "keys that exist stay"
+        );
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         let signer = Signer::read(&read("app_private.pem")).unwrap();
         let verifier = Verifier::read(&read("app_public.pem")).unwrap();
@@ -203,7 +218,9 @@ mod tests {
     fn the_bare_base64_of_alipay_tools_is_a_key_too() {
         let pair = fresh_pair().unwrap();
         let inner = |pem: &str| -> String {
-            pem.lines().filter(|line| !line.starts_with("-----")).collect()
+            pem.lines()
+                .filter(|line| !line.starts_with("-----"))
+                .collect()
         };
         let signer = Signer::read(&inner(&pair.private_pem)).unwrap();
         let verifier = Verifier::read(&inner(&pair.public_pem)).unwrap();

@@ -86,9 +86,16 @@ impl Requests {
     /// Notes the status that request `seq` was answered with.
     pub fn answered(&self, seq: u64, status: u16) {
         let mut ring = self.lock();
-        let Some(first) = ring.kept.front().map(|r| r.seq) else { return };
-        let Some(place) = seq.checked_sub(first) else { return };
-        if let Some(received) = ring.kept.get_mut(usize::try_from(place).unwrap_or(usize::MAX)) {
+        let Some(first) = ring.kept.front().map(|r| r.seq) else {
+            return;
+        };
+        let Some(place) = seq.checked_sub(first) else {
+            return;
+        };
+        if let Some(received) = ring
+            .kept
+            .get_mut(usize::try_from(place).unwrap_or(usize::MAX))
+        {
             received.answered = Some(status);
         }
     }
@@ -129,8 +136,11 @@ mod tests {
         requests.open(received(Operation::Authorize, "k"));
         requests.open(received(Operation::Authorize, "k"));
         requests.open(received(Operation::Inquire, "k"));
-        let duplicates: Vec<bool> =
-            requests.read(None, Since::Seq(0)).iter().map(|r| r.duplicate).collect();
+        let duplicates: Vec<bool> = requests
+            .read(None, Since::Seq(0))
+            .iter()
+            .map(|r| r.duplicate)
+            .collect();
         assert_eq!(duplicates, [false, true, false]);
     }
 

@@ -1,0 +1,281 @@
+//! One account at work: reads a request, meets the fault dial, lets the fake execute, answers.
+//!
+//! The order is the whole point. What a fault says about money ("not executed", "executed, then
+//! lost") is true here because execution is one synchronous step between two awaits: a client
+//! that leaves can lose the answer, never half of the execution.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{HeaderMap, Request, Response, body::Incoming};
+use serde_json::Value;
+
+use crate::alipay::{Act, Alipay};
+use crate::checkout::{Checkout, Outcome};
+use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
+use crate::door::Cut;
+use crate::faults::{FaultDial, FaultKind, Met};
+use crate::moment;
+use crate::requests::{Received, Requests};
+
+const BODY_LIMIT: usize = 1 << 20;
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The fake behind an account.
+pub enum Fake {
+    /// Alipay.
+    Alipay(Arc<Alipay>),
+    /// Checkout.com.
+    Checkout(Arc<Checkout>),
+}
+
+/// One account.
+pub struct Account {
+    fake: Fake,
+    dial: Arc<FaultDial>,
+    requests: Arc<Requests>,
+    latency_ms: u64,
+    late_ms: u64,
+}
+
+impl Account {
+    /// An account over `fake`.
+    pub fn new(
+        fake: Fake,
+        dial: Arc<FaultDial>,
+        requests: Arc<Requests>,
+        (latency_ms, late_ms): (u64, u64),
+    ) -> Self {
+        Self {
+            fake,
+            dial,
+            requests,
+            latency_ms,
+            late_ms,
+        }
+    }
+
+    /// The account's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.desk().account
+    }
+
+    /// Names, ledger and courier.
+    pub fn desk(&self) -> &Desk {
+        match &self.fake {
+            Fake::Alipay(alipay) => alipay.desk(),
+            Fake::Checkout(checkout) => checkout.desk(),
+        }
+    }
+
+    /// Forgets everything that happened.
+    pub fn reset(&self) {
+        match &self.fake {
+            Fake::Alipay(alipay) => alipay.reset(),
+            Fake::Checkout(checkout) => checkout.reset(),
+        }
+    }
+
+    /// The shopper acts: `act` is `pay`, `scan`, `fail` or `abandon`.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn act(
+        &self,
+        op_id: Option<&str>,
+        qr: Option<&str>,
+        act: Act,
+    ) -> Result<Value, &'static str> {
+        match &self.fake {
+            Fake::Alipay(alipay) => alipay.act(op_id, qr, act),
+            Fake::Checkout(checkout) => {
+                let outcome = match act {
+                    Act::Pay => Outcome::Passed,
+                    Act::Fail => Outcome::Failed,
+                    Act::Abandon => Outcome::Left,
+                    Act::Scan => return Err("there is nothing to scan at this provider"),
+                };
+                checkout.act(op_id.ok_or("no op_id")?, outcome)
+            }
+        }
+    }
+
+    /// Answers one request, or says that the connection is to be reset.
+    ///
+    /// # Errors
+    /// `Cut`, when a fault wants the connection reset or the request never arrived in full.
+    pub async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
+        let inbound = match receive(request).await {
+            Arrived::Whole(inbound) => inbound,
+            Arrived::TooLarge => return Ok(respond(Answer::empty(413))),
+            Arrived::Broken => return Err(Cut),
+        };
+        let call = self.recognise(&inbound);
+        let met = self
+            .dial
+            .meet_request(self.name(), call.operation, Instant::now());
+        let seq = self
+            .requests
+            .open(self.record(&inbound, &call, met.as_ref()));
+        let answer = self.treat(&inbound, &call, met).await?;
+        self.requests.answered(seq, answer.status);
+        Ok(respond(answer))
+    }
+
+    async fn treat(&self, inbound: &Inbound, call: &Call, met: Option<Met>) -> Result<Answer, Cut> {
+        let kind = met.as_ref().map(|met| met.kind);
+        match kind {
+            Some(FaultKind::Refuse | FaultKind::ResetAfterRead) => return Err(Cut),
+            Some(FaultKind::Hang) => {
+                if let Some(met) = met {
+                    met.over().await;
+                }
+                return Err(Cut);
+            }
+            Some(FaultKind::ErrorBefore) => return Ok(self.failure()),
+            Some(FaultKind::RateLimited) => return Ok(self.limited(call)),
+            _ if self.is_full() => return Ok(self.failure()),
+            _ => {}
+        }
+        let mut busy_ms = self.latency_ms;
+        if kind == Some(FaultKind::Slow) {
+            let asked_ms = met.as_ref().map_or(0, |met| met.ms);
+            busy_ms += if asked_ms == 0 {
+                self.late_ms
+            } else {
+                asked_ms
+            };
+        }
+        let bend = Bend {
+            decline: match kind {
+                Some(FaultKind::DeclineSoft) => Some(Decline::Soft),
+                Some(FaultKind::DeclineHard) => Some(Decline::Hard),
+                _ => None,
+            },
+            wrong_signature: kind == Some(FaultKind::BadSignature),
+            fails: kind == Some(FaultKind::ErrorAfter),
+            busy_ms,
+        };
+        let answer = match &self.fake {
+            Fake::Alipay(alipay) => alipay.execute(inbound, bend),
+            Fake::Checkout(checkout) => checkout.execute(inbound, bend),
+        };
+        if busy_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(busy_ms)).await;
+        }
+        match kind {
+            Some(FaultKind::ErrorAfter) => Ok(self.failure()),
+            Some(FaultKind::ChargeThenDrop) => Err(Cut),
+            Some(FaultKind::Garbage) => Ok(self.garbage(call)),
+            Some(FaultKind::BadSignature) => Ok(self.unsigned(answer)),
+            _ => Ok(answer),
+        }
+    }
+
+    fn recognise(&self, inbound: &Inbound) -> Call {
+        match &self.fake {
+            Fake::Alipay(alipay) => alipay.recognise(inbound),
+            Fake::Checkout(checkout) => checkout.recognise(inbound),
+        }
+    }
+
+    fn record(&self, inbound: &Inbound, call: &Call, met: Option<&Met>) -> Received {
+        Received {
+            seq: 0,
+            at: moment::now_ms(),
+            account: self.name().clone(),
+            provider: self.desk().provider,
+            operation: call.operation,
+            method: inbound.method.clone(),
+            path: clipped(&inbound.path, 200),
+            call: call.name.clone(),
+            op_id: call.op_id.clone(),
+            duplicate: false,
+            answered: None,
+            fault: met.map(|met| met.id.clone()),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.desk().ledger.is_full()
+            || match &self.fake {
+                Fake::Alipay(alipay) => alipay.is_full(),
+                Fake::Checkout(checkout) => checkout.is_full(),
+            }
+    }
+
+    fn failure(&self) -> Answer {
+        match self.fake {
+            Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
+            Fake::Checkout(_) => Answer::empty(500),
+        }
+    }
+
+    fn limited(&self, call: &Call) -> Answer {
+        match &self.fake {
+            Fake::Alipay(alipay) => alipay.limited(call),
+            Fake::Checkout(checkout) => checkout.limited(),
+        }
+    }
+
+    fn garbage(&self, call: &Call) -> Answer {
+        match &self.fake {
+            Fake::Alipay(alipay) => alipay.garbage(call),
+            Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
+        }
+    }
+
+    /// Checkout.com signs no answers, so its answer loses its second half.
+    fn unsigned(&self, mut answer: Answer) -> Answer {
+        if matches!(self.fake, Fake::Checkout(_)) {
+            answer.body.truncate(answer.body.len() / 2);
+        }
+        answer
+    }
+}
+
+enum Arrived {
+    Whole(Inbound),
+    TooLarge,
+    Broken,
+}
+
+async fn receive(request: Request<Incoming>) -> Arrived {
+    let (head, body) = request.into_parts();
+    let read = Limited::new(body, BODY_LIMIT).collect();
+    let body = match tokio::time::timeout(READ_PATIENCE, read).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return Arrived::TooLarge;
+        }
+        Ok(Err(_)) | Err(_) => return Arrived::Broken,
+    };
+    Arrived::Whole(Inbound {
+        method: head.method.as_str().into(),
+        path: head.uri.path().into(),
+        query: head.uri.query().unwrap_or_default().into(),
+        authorization: header(&head.headers, "authorization"),
+        idempotency_key: header(&head.headers, "cko-idempotency-key"),
+        body,
+    })
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn respond(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(answer.body));
+    if let Ok(status) = answer.status.try_into() {
+        *response.status_mut() = status;
+    }
+    if !answer.content_type.is_empty() {
+        let value = hyper::header::HeaderValue::from_static(answer.content_type);
+        response
+            .headers_mut()
+            .insert(hyper::header::CONTENT_TYPE, value);
+    }
+    response
+}

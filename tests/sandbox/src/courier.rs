@@ -1,0 +1,223 @@
+//! Carries notifications to the merchant's side, again and again until they are taken, and lets
+//! the fault dial lose, delay, double, reorder or spoil them.
+//!
+//! A notification meets at most one fault, once, when it leaves; so a lost one is lost for good
+//! and a doubled one arrives twice with the same id.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore};
+
+use crate::faults::{FaultDial, FaultKind, Operation};
+
+/// A notification is sent at most this often.
+pub const DELIVERIES_LIMIT: u32 = 8;
+
+const PENDING_LIMIT: usize = 100_000;
+const AT_ONCE: usize = 256;
+const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_WAIT_MS: u64 = 30_000;
+
+/// Where a notification's signature goes.
+#[derive(Debug, Clone)]
+pub enum Seal {
+    /// Into the form body, as `sign`.
+    Form(String),
+    /// Into this header.
+    Header(&'static str, String),
+}
+
+/// One notification, ready to go.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Where to.
+    pub url: String,
+    /// The operation that it tells of.
+    pub cause: Operation,
+    /// The content type.
+    pub content_type: &'static str,
+    /// The body, without a signature.
+    pub body: String,
+    /// The signature.
+    pub seal: Seal,
+    /// Whether only the body `success` counts as taken; otherwise any 2xx does.
+    pub wants_success: bool,
+}
+
+/// One account's courier. Clones share everything.
+#[derive(Clone)]
+pub struct Courier {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    account: Arc<str>,
+    dial: Arc<FaultDial>,
+    client: reqwest::Client,
+    delay_ms: u64,
+    retry_ms: u64,
+    late_ms: u64,
+    epoch: AtomicU64,
+    pending: AtomicUsize,
+    dropped: AtomicU64,
+    at_once: Semaphore,
+    left: Notify,
+}
+
+impl Courier {
+    /// A courier for `account`; see the configuration for the times.
+    pub fn new(
+        account: Arc<str>,
+        dial: Arc<FaultDial>,
+        client: reqwest::Client,
+        (delay_ms, retry_ms, late_ms): (u64, u64, u64),
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                account,
+                dial,
+                client,
+                delay_ms,
+                retry_ms,
+                late_ms,
+                epoch: AtomicU64::new(0),
+                pending: AtomicUsize::new(0),
+                dropped: AtomicU64::new(0),
+                at_once: Semaphore::new(AT_ONCE),
+                left: Notify::new(),
+            }),
+        }
+    }
+
+    /// Takes `notice` and returns at once. When too many are pending it is dropped and counted.
+    pub fn send(&self, notice: Notice) {
+        let inner = self.inner.clone();
+        if inner.pending.fetch_add(1, Ordering::AcqRel) >= PENDING_LIMIT {
+            inner.pending.fetch_sub(1, Ordering::AcqRel);
+            inner.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let epoch = inner.epoch.load(Ordering::Acquire);
+        tokio::spawn(async move {
+            inner.carry(notice, epoch).await;
+            inner.pending.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
+    /// Forgets what is pending.
+    pub fn forget(&self) {
+        self.inner.epoch.fetch_add(1, Ordering::AcqRel);
+        self.inner.left.notify_waiters();
+    }
+
+    /// How many are pending, and how many were dropped for want of room.
+    pub fn load(&self) -> (usize, u64) {
+        (
+            self.inner.pending.load(Ordering::Acquire),
+            self.inner.dropped.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl Inner {
+    async fn carry(&self, mut notice: Notice, epoch: u64) {
+        let met = self
+            .dial
+            .meet_notice(&self.account, notice.cause, Instant::now());
+        let wait = |ms: u64| Duration::from_millis(if ms == 0 { self.late_ms } else { ms });
+        tokio::time::sleep(Duration::from_millis(self.delay_ms)).await;
+        let mut times = 1;
+        match met.as_ref().map(|met| (met.kind, met.ms)) {
+            Some((FaultKind::NotifyLose, _)) => return,
+            Some((FaultKind::NotifyDelay | FaultKind::Slow, ms)) => {
+                tokio::time::sleep(wait(ms)).await;
+            }
+            Some((FaultKind::NotifyReorder, ms)) => {
+                let younger_left = self.left.notified();
+                // Nobody may come after; then it leaves late instead of never.
+                let _ = tokio::time::timeout(wait(ms), younger_left).await;
+            }
+            Some((FaultKind::NotifyDuplicate, _)) => times = 2,
+            Some((FaultKind::BadSignature, _)) => notice.seal.spoil(),
+            _ => {}
+        }
+        for _ in 0..times {
+            self.deliver(&notice, epoch).await;
+        }
+    }
+
+    async fn deliver(&self, notice: &Notice, epoch: u64) {
+        for attempt in 0..DELIVERIES_LIMIT {
+            if self.epoch.load(Ordering::Acquire) != epoch {
+                return;
+            }
+            let taken = {
+                let _place = self.at_once.acquire().await;
+                self.post(notice).await
+            };
+            self.left.notify_waiters();
+            if taken {
+                return;
+            }
+            let wait_ms = self
+                .retry_ms
+                .saturating_mul(1 << attempt)
+                .min(LONGEST_WAIT_MS);
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+    }
+
+    async fn post(&self, notice: &Notice) -> bool {
+        let mut request = self
+            .client
+            .post(&notice.url)
+            .timeout(PATIENCE)
+            .header("content-type", notice.content_type);
+        let mut body = notice.body.clone();
+        match &notice.seal {
+            Seal::Header(name, signature) => request = request.header(*name, signature),
+            Seal::Form(signature) => {
+                let mut pair = form_urlencoded::Serializer::new(String::new());
+                pair.append_pair("sign", signature);
+                body = format!("{body}&{}", pair.finish());
+            }
+        }
+        let Ok(answer) = request.body(body).send().await else {
+            return false;
+        };
+        if !notice.wants_success {
+            return answer.status().is_success();
+        }
+        // The acknowledgement is seven bytes; anything long is none, and is not read.
+        let short = answer.content_length().is_none_or(|length| length <= 64);
+        answer.status() == 200 && short && answer.text().await.is_ok_and(|body| body == "success")
+    }
+}
+
+impl Seal {
+    fn spoil(&mut self) {
+        let (Self::Form(signature) | Self::Header(_, signature)) = self;
+        let first = if signature.starts_with('0') { "1" } else { "0" };
+        signature.replace_range(..1, first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spoiled_seal_differs_and_keeps_its_length() {
+        for text in ["0a", "fb", "A="] {
+            let mut seal = Seal::Form(text.into());
+            seal.spoil();
+            let Seal::Form(spoiled) = seal else {
+                unreachable!()
+            };
+            assert_ne!(spoiled, text);
+            assert_eq!(spoiled.len(), text.len());
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Stateful fakes of the providers' own protocols, with a ledger, a request log and a fault dial.
+//!
+//! The sandbox is the independent oracle of every load and failover test: it shares no code with
+//! the proxy, speaks Alipay's v1 gateway and Checkout.com's NAS API on the wire, and writes down
+//! every movement of money in the moment it happens, whatever the caller is answered.
+//! One account is one port, because some faults live in the socket.
+//!
+//! # Configuration
+//! ```toml
+//! [control]
+//! listen = "127.0.0.1:9900"
+//! seed = 0
+//!
+//! [accounts.alipay-main]
+//! provider = "alipay"
+//! listen = "127.0.0.1:9911"
+//! app_id = "2021000000000001"
+//! seller_id = "2088000000000002"
+//! app_public_key = "keys/alipay-main/app_public.pem"
+//! gateway_private_key = "keys/alipay-main/gateway_private.pem"
+//!
+//! [accounts.checkout-main]
+//! provider = "checkout"
+//! listen = "127.0.0.1:9921"
+//! secret_key = "sk_sbox_demo"
+//! webhook_key = "demo"
+//! processing_channel = "pc_demo"
+//! notify_url = "http://127.0.0.1:8080/v1/notifications/checkout-main"
+//! ```
+//! All options are in [`AlipayConfig`] and [`CheckoutConfig`]. `interlock-sandbox keys DIR NAME`
+//! makes fresh key pairs.
+//!
+//! # How a test chooses what the customer does
+//! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
+//!
+//! | ends | outcome |
+//! |---|---|
+//! | 02 | 10003; paid by `/customers/act`, or by itself after `approve_ms` |
+//! | 03 | `ACQ.BUYER_BALANCE_NOT_ENOUGH` |
+//! | 04 | `ACQ.PAYMENT_REQUEST_HAS_RISK` |
+//! | 05 | `ACQ.PAYMENT_AUTH_CODE_INVALID` |
+//! | 06 | paid, but answered 20000 the first time |
+//! | 01, other | paid |
+//!
+//! A declined barcode leaves no trade. A QR is paid by `/customers/act`; only `qr_expiry_ms`
+//! ends it, not `timeout_express` or `time_expire`, of which no provider text says more.
+//!
+//! Checkout.com, the last four digits of a network token's number: 0001, 0005, 0014, 0051, 0054,
+//! 0057, 0059, 0061, 0062, 0063, 0068, 0088, 0091, 0096, 0154, 0179, 0182 and 0183 decline with
+//! `2` and these digits; 9990 has no 3-D Secure and is never challenged. A token or source id
+//! that contains `_decline_NNNNN` declines with NNNNN; `_not_enrolled` is never challenged.
+//! A cryptogram used before, at any Checkout.com account of the sandbox, declines with 20063.
+//!
+//! # Which call is which operation
+//! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`;
+//! refund is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and
+//! refunds are what they say, reversals are `close`, every GET is `inquire`. `notify` is what
+//! the fakes send. A `notify_*` fault on another operation meets the notifications of that
+//! operation; on `*` it meets all.
+//!
+//! # Faults
+//! | fault | what happens |
+//! |---|---|
+//! | `refuse` | the listener is closed and open connections are reset, for all operations, since a socket cannot know the operation; it begins after `after_n` requests of the named operation. With a probability below 1, each new connection is reset before it is read |
+//! | `reset_after_read` | read in full, not executed, TCP reset |
+//! | `hang` | read in full, not executed, no answer; when the fault ends, TCP reset |
+//! | `slow` | executed at once, answered `ms` later; a copy with the same `Cko-Idempotency-Key` meets 409 meanwhile |
+//! | `error_before` | not executed; Alipay 502 with HTML, Checkout.com 500 |
+//! | `error_after` | executed, then the same; Checkout.com does not keep the key, as it says |
+//! | `charge_then_drop` | executed, TCP reset; Checkout.com keeps the key |
+//! | `garbage` | executed, 200 with an unreadable body |
+//! | `bad_signature` | executed; Alipay signs other content. Checkout.com signs no answers: the body is cut in half. On `notify` and `*`: the notification's signature does not fit |
+//! | `decline_soft`, `decline_hard` | Alipay pay: `ACQ.PAYMENT_FAIL`, `ACQ.PAYMENT_REQUEST_HAS_RISK`. Checkout.com payments: 20005, 20059 (the cryptogram is spent); its steps: accepted and later declined, or 403 |
+//! | `rate_limited` | not executed; Alipay 40005, Checkout.com 429 |
+//! | `notify_lose`, `notify_delay`, `notify_duplicate`, `notify_reorder` | lost for good; `ms` later; twice with the same id; after the next one of the account, at most `ms` later |
+//!
+//! `ms` = 0 means the account's `late_ms`. `for_ms` absent or 0 means until the fault is deleted.
+//!
+//! # The ledger
+//! `GET /ledger` is a plain array. Net money of a payment = charge + authorize - refund - void -
+//! reverse, joined by `reference` (or `provider_ref`); a `capture` only moves what a hold counted
+//! already, and a final partial capture voids the rest. Checkout.com with automatic capture
+//! counts as `charge` in the moment of the authorization.
+
+pub mod account;
+pub mod alipay;
+pub mod checkout;
+pub mod config;
+pub mod control;
+pub mod courier;
+pub mod desk;
+pub mod door;
+pub mod faults;
+pub mod keys;
+pub mod ledger;
+pub mod moment;
+pub mod requests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub use config::{AccountConfig, AlipayConfig, CheckoutConfig, Config, ConfigError};
+
+use account::{Account, Fake};
+use alipay::Alipay;
+use checkout::{Checkout, Issuer};
+use control::Control;
+use courier::Courier;
+use desk::Desk;
+use door::Door;
+use faults::FaultDial;
+use keys::{KeyError, Signer, Verifier};
+use ledger::Ledger;
+use requests::Requests;
+
+/// A running sandbox. Dropping it closes every listener.
+pub struct Sandbox {
+    control: SocketAddr,
+    accounts: BTreeMap<String, SocketAddr>,
+    ledger: Arc<Ledger>,
+    tasks: JoinSet<()>,
+}
+
+/// Why a sandbox did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    Config(ConfigError),
+    /// A key of this account cannot be used.
+    Key(String, KeyError),
+    /// This address cannot be bound.
+    Bind(SocketAddr, std::io::Error),
+    /// The client for notifications cannot be made.
+    Client(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) => why.fmt(f),
+            Self::Key(account, why) => write!(f, "account {account}: {why}"),
+            Self::Bind(address, why) => write!(f, "could not listen on {address}: {why}"),
+            Self::Client(why) => write!(f, "could not make the notification client: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(why: ConfigError) -> Self {
+        Self::Config(why)
+    }
+}
+
+impl Sandbox {
+    /// Starts every fake and the control plane; all of them listen when this returns. Port 0
+    /// takes a free one.
+    ///
+    /// # Errors
+    /// Any [`StartError`]; nothing listens then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let parts = Parts {
+            ledger: Arc::default(),
+            requests: Arc::default(),
+            dial: Arc::new(FaultDial::new(config.control.seed)),
+            issuer: Arc::default(),
+            client: reqwest::Client::builder()
+                .no_proxy()
+                .pool_max_idle_per_host(64)
+                .build()
+                .map_err(|e| StartError::Client(e.to_string()))?,
+        };
+        let mut tasks = JoinSet::new();
+        let mut doors = BTreeMap::new();
+        let mut addresses = BTreeMap::new();
+        for (name, account) in &config.accounts {
+            let (listener, address) = listen(account.listen())?;
+            let account = Arc::new(parts.account(&config, name, account, address)?);
+            let (ask, looks) = mpsc::channel(16);
+            let door = Door::new(address, account.clone(), parts.dial.clone(), looks);
+            tasks.spawn(async move {
+                door.run(listener).await;
+            });
+            doors.insert(name.clone(), (account, ask));
+            addresses.insert(name.clone(), address);
+        }
+        let (listener, control) = listen(config.control.listen)?;
+        let routes = control::routes(Arc::new(Control {
+            accounts: doors,
+            ledger: parts.ledger.clone(),
+            requests: parts.requests.clone(),
+            dial: parts.dial.clone(),
+            seed: config.control.seed,
+        }));
+        tasks.spawn(async move {
+            // It serves until the task is dropped.
+            let _ = axum::serve(listener, routes).await;
+        });
+        Ok(Self {
+            control,
+            accounts: addresses,
+            ledger: parts.ledger,
+            tasks,
+        })
+    }
+
+    /// Where the control plane listens.
+    pub fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// Where each account listens, by name.
+    pub fn accounts(&self) -> &BTreeMap<String, SocketAddr> {
+        &self.accounts
+    }
+
+    /// The ledger, for tests in the same process.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Serves until the process ends.
+    pub async fn serve(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+struct Parts {
+    ledger: Arc<Ledger>,
+    requests: Arc<Requests>,
+    dial: Arc<FaultDial>,
+    issuer: Arc<Issuer>,
+    client: reqwest::Client,
+}
+
+impl Parts {
+    fn account(
+        &self,
+        config: &Config,
+        name: &str,
+        account: &AccountConfig,
+        address: SocketAddr,
+    ) -> Result<Account, StartError> {
+        let name: Arc<str> = name.into();
+        let (provider, notify, answers) = match account {
+            AccountConfig::Alipay(a) => (
+                "alipay",
+                (a.notify_delay_ms, a.notify_retry_ms, a.late_ms),
+                (a.latency_ms, a.late_ms),
+            ),
+            AccountConfig::Checkout(c) => (
+                "checkout",
+                (c.notify_delay_ms, c.notify_retry_ms, c.late_ms),
+                (c.latency_ms, c.late_ms),
+            ),
+        };
+        let courier = Courier::new(name.clone(), self.dial.clone(), self.client.clone(), notify);
+        let desk = Desk {
+            account: name.clone(),
+            provider,
+            ledger: self.ledger.clone(),
+            courier,
+        };
+        let fake = match account {
+            AccountConfig::Alipay(alipay) => {
+                let bad = |why| StartError::Key(name.to_string(), why);
+                let app_key = Verifier::read(&config.key_text(&alipay.app_public_key)?);
+                let gateway_key = Signer::read(&config.key_text(&alipay.gateway_private_key)?);
+                let (app_key, gateway_key) = (app_key.map_err(bad)?, gateway_key.map_err(bad)?);
+                if let Some(public) = &alipay.gateway_public_key {
+                    let public = Verifier::read(&config.key_text(public)?).map_err(bad)?;
+                    if !public.verifies(b"pair", &gateway_key.sign(b"pair")) {
+                        return Err(bad(KeyError::Unreadable(
+                            "gateway_public_key is of another pair",
+                        )));
+                    }
+                }
+                Fake::Alipay(Arc::new(Alipay::new(
+                    desk,
+                    alipay.clone(),
+                    app_key,
+                    gateway_key,
+                )))
+            }
+            AccountConfig::Checkout(checkout) => {
+                let base = format!("http://{address}");
+                let issuer = self.issuer.clone();
+                Fake::Checkout(Arc::new(Checkout::new(
+                    desk,
+                    checkout.clone(),
+                    base,
+                    issuer,
+                )))
+            }
+        };
+        Ok(Account::new(
+            fake,
+            self.dial.clone(),
+            self.requests.clone(),
+            answers,
+        ))
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = door::bind(address).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|why| StartError::Bind(address, why))
+}
+
+impl AccountConfig {
+    /// Where this account listens.
+    pub fn listen(&self) -> SocketAddr {
+        match self {
+            Self::Alipay(alipay) => alipay.listen,
+            Self::Checkout(checkout) => checkout.listen,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The plugin against a peer that speaks Alipay's protocol: requests to the byte, every code, and
+//! what must stay in doubt.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod answers;
+mod codes;
+mod doubts;
+mod notifications;
+mod peer;
+mod requests;

@@ -1,1 +1,79 @@
-//! To be built.
+//! Every decision about money and routing; pure: no clock, no randomness, no IO.
+//!
+//! [`decide`] is the one door: a payment as it is stored, one thing that happened, and the world
+//! as it is, give the payment's next version and what may be done once that version is durable.
+//! The same inputs give the same decision on any node and in any replay. Safety rests on nothing
+//! but this and the compare-and-swap of the payment's `ver`: no lock, no lease.
+//!
+//! A reader walks one payment through [`mod@intake`] (who is tried), `answers` (what the provider
+//! said), `learn` (money was taken), `resolve` (what to do about a doubt), `requests` (what the
+//! merchant and the operator want) and [`status`] (what the merchant is told). `definite` holds
+//! the rules of when a "no" may be believed. [`gates`] is the only room with memory of its own:
+//! breakers, limiters and budgets, on the clock that it is given.
+
+mod answers;
+mod decision;
+mod definite;
+pub mod gates;
+mod input;
+pub mod intake;
+mod learn;
+mod operations;
+mod payment;
+mod policy;
+mod requests;
+mod resolve;
+pub mod route;
+pub mod status;
+mod turn;
+mod world;
+
+pub use decision::{Decision, Effect, Entry, OrderStep, Outcome, Skips};
+pub use input::{
+    Again, Asked, Call, Draft, Hand, Input, Prepared, Request, Sent, Subject, Submission, Verdict,
+};
+pub use payment::{
+    Attempt, AttemptState, CloseReason, Exchange, ExchangeKind, FailReason, Method, Offer,
+    Operation, OperationState, Origin, Payment, Reply, Settled, Stamp, Track, Unconfirmed,
+};
+pub use policy::{
+    AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
+    RoutePolicy, Strategy,
+};
+pub use route::{Refusal, Skip};
+pub use world::{Health, Mint, OrderHolder, World};
+
+use turn::{Stop, Turn};
+
+/// Decides what one thing that happened means for one payment.
+///
+/// `payment` is the durable version; `None` only for [`Input::Submitted`]. The hand holds what
+/// plugins built for this very decision: when the outcome is [`Outcome::Need`], build that and ask
+/// again with the same input and world.
+pub fn decide(
+    payment: Option<&Payment>,
+    input: &Input,
+    world: &World<'_>,
+    hand: &Hand,
+) -> Outcome {
+    match (payment, input) {
+        (None, Input::Submitted(submission)) => intake::submit(submission, world, hand),
+        (None, _) | (Some(_), Input::Submitted(_)) => Outcome::Refuse(Refusal::NotFound),
+        (Some(payment), input) => {
+            let mut turn = Turn::begin(payment, world, hand);
+            match turn.apply(input) {
+                Ok(()) => turn.finish(payment),
+                Err(stop) => stop.into(),
+            }
+        }
+    }
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Need(call) => Outcome::Need(call),
+            Stop::Refuse(refusal) => Outcome::Refuse(refusal),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! When a "no" may be believed, and when something may be sent again: the rules G1 to G12.
+//!
+//! Everything here is a question without a side effect. An answer is `true` only when the rule
+//! proves it; whatever is not proven stays a doubt.
+
+use interlock_plugin_api::{
+    Concurrency, CredentialForm, Effect, Fact, IdempotencyClass, MoveRule, NotFound, Scope, What,
+};
+
+use crate::input::Asked;
+use crate::payment::{Attempt, Exchange, ExchangeKind, Reply, Stamp, Track};
+use crate::policy::AccountPolicy;
+
+/// More than two clocks in one cluster may differ, ms.
+const SKEW_MS: u64 = 60_000;
+
+/// What a fact is worth when it came with this HTTP status: a "no" without a listed proof code,
+/// anything on a 5xx, is an unknown outcome (G8).
+pub(crate) fn believe(fact: &Fact, status: u16, account: &AccountPolicy) -> Fact {
+    let proven = fact.provider_code.as_deref().is_some_and(|c| account.contract.proves(c));
+    let negative = fact.what == What::Declined;
+    let honest = if negative { proven } else { status < 500 };
+    if honest { fact.clone() } else { Fact { what: What::Unknown, ..fact.clone() } }
+}
+
+/// Whether the plugin that read an answer knows what the plugin that sent it meant (G9).
+pub(crate) fn reads(reader: u32, exchange: &Exchange, account: &AccountPolicy) -> bool {
+    reader == exchange.state_version || account.continues.contains(&exchange.state_version)
+}
+
+/// Whether an amount that the provider echoed is ours; no echo is no contradiction.
+pub(crate) fn same_amount(fact: &Fact, money: i64, a: &AccountPolicy, of: &crate::Payment) -> bool {
+    fact.amount.is_none_or(|theirs| {
+        theirs.currency == of.currency()
+            && a.provider_amount(theirs.currency, money) == Some(theirs.amount)
+    })
+}
+
+/// Whether a decline ends an attempt or an operation (G2, G3): after exactly one send, or as the
+/// key's own result from a provider that remembers everything.
+pub(crate) fn declined(fact: &Fact, track: &Track, account: &AccountPolicy) -> bool {
+    let sends: u32 = track.takers().map(|x| x.sends).sum();
+    let strong = track.takers().all(|x| {
+        account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong
+    });
+    sends == 1 || (sends > 1 && strong && fact.scope == Scope::Key)
+}
+
+/// Whether nothing that could take money can still be on the wire, as this process saw it (G10).
+pub(crate) fn window_over(track: &Track, now: Stamp, account: &AccountPolicy) -> bool {
+    track.last_send_by().is_none_or(|at| now.saw_pass(at, account.contract.late_window_ms))
+}
+
+/// Whether an inquiry was asked behind the fence and after the late window (G4).
+pub(crate) fn asked_behind_fence(track: &Track, asked: &Asked, account: &AccountPolicy) -> bool {
+    track.fence.is_some_and(|ver| asked.ver >= ver) && window_over(track, asked.at, account)
+}
+
+/// Whether "not found" ends an attempt or an operation.
+pub(crate) fn not_found(
+    belief: NotFound,
+    track: &Track,
+    asked: &Asked,
+    account: &AccountPolicy,
+) -> bool {
+    belief == NotFound::AfterFence && asked_behind_fence(track, asked, account)
+}
+
+/// Whether "closed, nobody had paid" ends an attempt (T11).
+pub(crate) fn closed_unpaid(attempt: &Attempt, flow: &str, account: &AccountPolicy) -> bool {
+    let tombstone = account.contract.close_of(flow).is_some_and(|c| c.tombstone);
+    tombstone
+        || strong(attempt, account)
+        || attempt.sends() <= 1
+        || every_open_close(attempt, |x| x.after_window)
+}
+
+/// Whether "nothing to close" ends an attempt (T11).
+pub(crate) fn nothing_found(
+    attempt: &Attempt,
+    answered: Option<&Exchange>,
+    flow: &str,
+    account: &AccountPolicy,
+) -> bool {
+    let tombstone = account.contract.close_of(flow).is_some_and(|c| c.tombstone);
+    let all = |rule: fn(&Exchange) -> bool| {
+        answered.is_none_or(rule) && every_open_close(attempt, rule)
+    };
+    tombstone
+        || (all(|x| x.order_seen) && (strong(attempt, account) || attempt.sends() <= 1))
+        || (answered.is_some() && all(|x| x.after_window))
+}
+
+/// Whether an inquiry may clear a success that a close may have given back: it was asked after
+/// every close was answered or too old to arrive, and no close was journalled since (learn 2).
+pub(crate) fn confirms(attempt: &Attempt, asked: &Asked, account: &AccountPolicy) -> bool {
+    let later_than_waiting = attempt.unconfirmed.as_ref().is_none_or(|u| asked.ver >= u.ver);
+    later_than_waiting
+        && attempt.track.of(ExchangeKind::Close).filter(|x| x.sends > 0).all(|x| {
+            let answered = x.answered_ver.is_some_and(|ver| ver <= asked.ver);
+            let too_old = asked.at.saw_pass(x.last_send_by, account.contract.late_window_ms);
+            x.made_ver <= asked.ver && (answered || too_old)
+        })
+}
+
+/// Whether an exchange may be sent again (T7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resend {
+    /// At once.
+    Now,
+    /// When this process has seen this much more time pass, ms.
+    After(u64),
+    /// Not any more.
+    Never,
+}
+
+/// What decides a re-send besides the exchange.
+pub(crate) struct ResendCase<'a> {
+    pub account: &'a AccountPolicy,
+    pub track: &'a Track,
+    pub now: Stamp,
+    pub form: CredentialForm,
+    pub credential: bool,
+    pub loser: bool,
+}
+
+/// T7 for one exchange.
+pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
+    let contract = &case.account.contract;
+    let rule: MoveRule = contract.move_rule(&x.purpose);
+    let admitted = match rule.class {
+        IdempotencyClass::Strong => true,
+        IdempotencyClass::SuccessOnly => rule.never_asynchronous,
+        IdempotencyClass::None => false,
+    };
+    let in_hand = case.form == CredentialForm::None || case.credential;
+    let last_by = case.now.wall_ms.saturating_add_unsigned(
+        case.account.timeout_ms + contract.late_window_ms + SKEW_MS,
+    );
+    let key_lives = last_by < x.first_send_by_ms.saturating_add_unsigned(rule.key_life_ms);
+    let silent = !matches!(x.reply, Reply::Answered { .. });
+    if x.sends == 0 {
+        // Nothing of it ever left, so it is a first send.
+        return if in_hand && case.track.fence.is_none() { Resend::Now } else { Resend::Never };
+    }
+    if !admitted
+        || !in_hand
+        || !key_lives
+        || x.effect != Effect::Move
+        || case.loser
+        || case.track.fence.is_some()
+        || case.track.was_closed()
+        || (rule.resend_after_silence_only && !silent)
+        || x.identity != case.account.identity
+        || !case.account.continues.contains(&x.state_version)
+    {
+        return Resend::Never;
+    }
+    let side_by_side = rule.concurrency == Concurrency::Excluded;
+    let window = if side_by_side { 0 } else { contract.late_window_ms };
+    let wait = window.max(rule.resend_after_ms);
+    if case.now.saw_pass(x.last_send_by, wait) {
+        return Resend::Now;
+    }
+    let seen = if case.now.boot == x.last_send_by.boot {
+        case.now.mono_ms.saturating_sub(x.last_send_by.mono_ms)
+    } else {
+        0
+    };
+    Resend::After(wait.saturating_sub(seen).max(1))
+}
+
+fn strong(attempt: &Attempt, account: &AccountPolicy) -> bool {
+    let mut takers = attempt.track.takers().peekable();
+    takers.peek().is_some()
+        && takers.all(|x| {
+            account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong
+        })
+}
+
+fn every_open_close(attempt: &Attempt, rule: fn(&Exchange) -> bool) -> bool {
+    attempt.track.open_closes().all(rule)
+}

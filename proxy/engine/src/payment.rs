@@ -1,0 +1,635 @@
+//! What is stored of a payment: the one row on which every decision rests.
+//!
+//! A payment has attempts (one per account that was tried) and operations (captures, voids,
+//! refunds of one attempt). Both are moved by exchanges: single requests that may have an effect,
+//! each durable before it is sent. Enumerations are closed: a word on disk that this build does
+//! not know is an error, never a guess.
+
+use std::collections::BTreeMap;
+
+use interlock_plugin_api::{
+    Action, Advice, CaptureMode, Class, CredentialForm, Currency, Customer, Effect, Fact, Money,
+};
+use serde::{Deserialize, Serialize};
+
+/// A moment as one process saw it. Waits that protect money count only `mono_ms` of one `boot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Unix ms; the later of the wall clock and the durable high-water mark.
+    pub wall_ms: i64,
+    /// Names one run of one process.
+    pub boot: u64,
+    /// Monotonic ms since that process started.
+    pub mono_ms: u64,
+}
+
+impl Stamp {
+    /// The moment `ms` later.
+    pub fn plus(self, ms: u64) -> Self {
+        let wall_ms = self.wall_ms.saturating_add_unsigned(ms);
+        Self { wall_ms, mono_ms: self.mono_ms.saturating_add(ms), ..self }
+    }
+
+    /// Whether this process itself saw `ms` pass since `then`. A moment of another process proves
+    /// nothing (SAFETY G10).
+    pub fn saw_pass(self, then: Stamp, ms: u64) -> bool {
+        self.boot == then.boot && self.mono_ms >= then.mono_ms.saturating_add(ms)
+    }
+}
+
+/// One payment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Payment {
+    /// `pay_` and 26 characters.
+    pub id: String,
+    /// The configured merchant.
+    pub merchant: String,
+    /// Goes up by one with every durable change.
+    pub ver: u64,
+    /// Unix ms.
+    pub created_ms: i64,
+    /// What is to be paid, ISO 4217 minor units.
+    pub money: Money,
+    /// When the money is to be taken.
+    pub capture: CaptureMode,
+    /// How the shopper pays, without the credential.
+    pub method: Method,
+    /// The merchant's own number of the order.
+    pub merchant_ref: Option<String>,
+    /// For the shopper's statement or wallet page.
+    pub description: Option<String>,
+    /// Where the shopper returns to.
+    pub return_url: Option<String>,
+    /// Who pays.
+    pub customer: Customer,
+    /// The merchant's own notes.
+    pub metadata: BTreeMap<String, String>,
+    /// The route that matched.
+    pub route: String,
+    /// After this no other account is tried, Unix ms.
+    pub failover_until_ms: i64,
+    /// One for each account that was tried, in order.
+    pub attempts: Vec<Attempt>,
+    /// Captures, voids and refunds, in order.
+    pub operations: Vec<Operation>,
+    /// The merchant wants no money to be taken.
+    pub cancel_requested: bool,
+    /// The shopper wants another method; offered once the old one is closed.
+    pub switch: Option<Method>,
+    /// What the merchant was told for good. Never changes (I9).
+    pub settled: Option<Settled>,
+    /// The number of the last timeline entry.
+    pub seq: u64,
+}
+
+/// The final answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// The money is taken.
+    Succeeded,
+    /// No money is taken and none will be kept.
+    Failed,
+    /// As failed, by the merchant's wish.
+    Canceled,
+}
+
+/// How the shopper pays; never holds the credential itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Method {
+    /// `alipay`, `card`, ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `qr`, `barcode`, ..., or `token`.
+    pub flow: String,
+    /// The form of the credential.
+    pub form: CredentialForm,
+    /// Of account tokens: the accounts that have one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_accounts: Vec<String>,
+}
+
+/// One account tried for a payment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// `att_` and 26 characters.
+    pub id: String,
+    /// The account.
+    pub account: String,
+    /// Our number at the provider: its idempotency key.
+    pub op_id: String,
+    /// The flow that was asked for.
+    pub flow: String,
+    /// Unix ms.
+    pub started_ms: i64,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// What was sent for it, and its doubts.
+    pub track: Track,
+    /// The provider's number of the payment.
+    pub provider_ref: Option<String>,
+    /// What we showed to the shopper; once shown it is payable until proven closed or expired.
+    pub offer: Option<Offer>,
+    /// The provider has been seen to know the order.
+    pub order_seen: bool,
+    /// A success that waits for an inquiry, because a close was sent.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// The version in which it became due to be given back: only an inquiry asked after it may
+    /// start the refund.
+    pub refund_due_ver: Option<u64>,
+    /// Another attempt won: never re-sent, and its money is given back.
+    pub loser: bool,
+    /// Tries are exhausted; an operator must look. Truth is still accepted.
+    pub manual: bool,
+    /// Something an operator should know, by its named reason.
+    pub alert: Option<String>,
+    /// A second charge found under another attempt's number.
+    pub second_charge_of: Option<usize>,
+}
+
+/// The states of SAFETY section 2.2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum AttemptState {
+    /// An exchange is durable; its send may be on the wire.
+    Started,
+    /// The shopper must act.
+    Action,
+    /// The provider accepted and will decide later.
+    Pending,
+    /// Sent, and no definite answer.
+    Ambiguous,
+    /// Ambiguous, and durable: nothing will ever be sent for it again.
+    Fenced,
+    /// A close was asked for and is not confirmed.
+    Closing {
+        /// Why.
+        why: CloseReason,
+    },
+    /// The provider holds or took the money.
+    Success {
+        /// Taken, not only held.
+        captured: bool,
+    },
+    /// Proven: no money moved and none can.
+    Failed {
+        /// What proved it.
+        reason: FailReason,
+        /// The provider's class, if it said one.
+        class: Option<Class>,
+        /// The provider's code.
+        provider_code: Option<String>,
+        /// What the shopper can do.
+        advice: Option<Advice>,
+    },
+    /// Money moved and our close or void gave it back.
+    Reversed,
+    /// A success that must not be kept.
+    RefundDue {
+        /// Only held, so that a void gives it back.
+        authorized: bool,
+    },
+    /// A success that was given back.
+    Refunded,
+}
+
+impl AttemptState {
+    /// The word in API, timeline, metrics and console.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Action => "action",
+            Self::Pending => "pending",
+            Self::Ambiguous => "ambiguous",
+            Self::Fenced => "fenced",
+            Self::Closing { .. } => "closing",
+            Self::Success { .. } => "success",
+            Self::Failed { .. } => "failed",
+            Self::Reversed => "reversed",
+            Self::RefundDue { .. } => "refund_due",
+            Self::Refunded => "refunded",
+        }
+    }
+
+    /// Nothing more can come of it that the merchant was not told: the condition of T12.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Reversed | Self::Refunded)
+    }
+
+    /// Money is or was at the provider.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Success { .. })
+    }
+
+    /// Its outcome is unknown.
+    pub fn in_doubt(&self) -> bool {
+        matches!(self, Self::Ambiguous | Self::Fenced)
+    }
+}
+
+/// Why a close was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// Another method is to be offered.
+    Reoffer,
+    /// The merchant cancelled.
+    Cancel,
+    /// Another attempt won.
+    Loser,
+    /// It ran out of time.
+    Expiry,
+    /// To end a doubt.
+    Doubt,
+}
+
+/// What proved that an attempt moved no money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailReason {
+    /// No byte left.
+    NotSent,
+    /// An offer that was never shown.
+    NotOffered,
+    /// A definite decline.
+    Declined,
+    /// Not found, asked after the fence and the late window.
+    NotFound,
+    /// A confirmed close.
+    Closed,
+    /// The offer lapsed.
+    Expired,
+    /// An operator's evidence.
+    Operator,
+}
+
+impl FailReason {
+    /// The word in API, timeline and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::NotOffered => "not_offered",
+            Self::Declined => "declined",
+            Self::NotFound => "not_found",
+            Self::Closed => "closed",
+            Self::Expired => "expired",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// What the shopper was shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// What to show.
+    pub action: Action,
+    /// Unix ms.
+    pub made_ms: i64,
+    /// When its own process saw it made: the provider's expiry is counted from here.
+    pub made: Stamp,
+}
+
+/// A success that may have been given back by one of our closes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unconfirmed {
+    /// The fact that said so.
+    pub fact: Fact,
+    /// The version that made it durable: only an inquiry asked after it may clear it.
+    pub ver: u64,
+}
+
+/// What was sent for an attempt or an operation, and what is still unknown about it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Track {
+    /// Every request that may have an effect, in order.
+    pub exchanges: Vec<Exchange>,
+    /// The version that made the fence durable.
+    pub fence: Option<u64>,
+    /// How often it was asked about since it became doubtful.
+    pub tries: u32,
+    /// Since when it has been asked about, Unix ms.
+    pub since_ms: Option<i64>,
+    /// When to look again, Unix ms.
+    pub next_ms: Option<i64>,
+}
+
+/// One request that may have an effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Unique in its payment.
+    pub id: String,
+    /// What it is for.
+    pub kind: ExchangeKind,
+    /// The manifest's name of the send.
+    pub purpose: String,
+    /// Offer or move; reads are not journalled.
+    pub effect: Effect,
+    /// The provider's idempotency key.
+    pub op_id: String,
+    /// Names the credentials and endpoint of the account: a re-send needs the same.
+    pub identity: String,
+    /// The plugin that built it.
+    pub plugin: String,
+    /// Its version.
+    pub plugin_version: String,
+    /// The version of its continuations.
+    pub state_version: u32,
+    /// What the plugin keeps until the answer; UTF-8, never a credential.
+    pub continuation: String,
+    /// SHA-256 of the body, hexadecimal: a re-send must repeat it.
+    pub digest: String,
+    /// The envelope's `made_ms`.
+    pub made_ms: i64,
+    /// The envelope's entropy.
+    pub entropy: String,
+    /// The version that made it durable.
+    pub made_ver: u64,
+    /// How often it may have left.
+    pub sends: u32,
+    /// The first send was to leave before this, Unix ms.
+    pub first_send_by_ms: i64,
+    /// The last send left before this moment or not at all.
+    pub last_send_by: Stamp,
+    /// What became of the last send.
+    pub reply: Reply,
+    /// The version that made the answer durable.
+    pub answered_ver: Option<u64>,
+    /// Of a close: sent while fenced and after the late window.
+    pub after_window: bool,
+    /// Of a close: the order had been seen, durably, before it was sent.
+    pub order_seen: bool,
+}
+
+/// What an exchange is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeKind {
+    /// Take the money, or make an offer.
+    Authorize,
+    /// Go on after the shopper came back.
+    Continue,
+    /// Capture.
+    Capture,
+    /// Void.
+    Void,
+    /// Refund.
+    Refund,
+    /// Close.
+    Close,
+}
+
+impl ExchangeKind {
+    /// The word in timeline, metrics and ids.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authorize => "authorize",
+            Self::Continue => "continue",
+            Self::Capture => "capture",
+            Self::Void => "void",
+            Self::Refund => "refund",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// What became of the last send of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It may be on the wire.
+    Open,
+    /// The provider answered; `server_error` forbids some re-sends.
+    Answered {
+        /// A status of 500 or above.
+        server_error: bool,
+    },
+    /// No byte left.
+    NotSent,
+    /// No answer will come.
+    Lost,
+}
+
+/// A capture, void or refund.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// `cap_`, `void_` or `ref_` and 26 characters.
+    pub id: String,
+    /// Capture, Void or Refund.
+    pub kind: ExchangeKind,
+    /// The attempt that it belongs to.
+    pub attempt: usize,
+    /// ISO 4217 minor units.
+    pub amount: i64,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// Why, in the merchant's words.
+    pub reason: Option<String>,
+    /// Unix ms.
+    pub created_ms: i64,
+    /// Our number at the provider.
+    pub op_id: String,
+    /// The provider's number of it.
+    pub operation_ref: Option<String>,
+    /// Where it stands.
+    pub state: OperationState,
+    /// What was sent for it.
+    pub track: Track,
+    /// A failure notice was heard in this version; it may have overtaken an answer.
+    pub failed_ver: Option<u64>,
+    /// The version in which it was done.
+    pub done_ver: Option<u64>,
+    /// The provider wants it asked again under the same number.
+    pub again: bool,
+    /// Tries are exhausted; an operator must look.
+    pub manual: bool,
+    /// The provider's code of a refusal.
+    pub provider_code: Option<String>,
+}
+
+/// Who asked for an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The merchant.
+    Merchant,
+    /// Us: a charge that must not be kept, or a void after a cancel.
+    Resolver,
+    /// Somebody at the provider's portal.
+    External,
+}
+
+/// The states of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// Its send may be on the wire.
+    Started,
+    /// The provider accepted and will decide later.
+    Pending,
+    /// Sent, and no definite answer.
+    Ambiguous,
+    /// Ambiguous, and nothing will ever be sent for it again.
+    Fenced,
+    /// Done.
+    Done,
+    /// Proven not to have happened.
+    Rejected,
+    /// Done, and undone by the provider.
+    Reversed,
+}
+
+impl OperationState {
+    /// The word in timeline and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Pending => "pending",
+            Self::Ambiguous => "ambiguous",
+            Self::Fenced => "fenced",
+            Self::Done => "done",
+            Self::Rejected => "rejected",
+            Self::Reversed => "reversed",
+        }
+    }
+
+    /// Not yet known.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Started | Self::Pending | Self::Ambiguous | Self::Fenced)
+    }
+
+    /// It takes part in the sums that guard captures and refunds.
+    pub fn counts(self) -> bool {
+        !matches!(self, Self::Rejected | Self::Reversed)
+    }
+}
+
+impl Track {
+    /// How often a request of these kinds may have left.
+    pub fn sends(&self, kind: ExchangeKind) -> u32 {
+        self.of(kind).map(|x| x.sends).sum()
+    }
+
+    /// The exchanges of a kind.
+    pub fn of(&self, kind: ExchangeKind) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter().filter(move |x| x.kind == kind)
+    }
+
+    /// The moves and offers that could take money, that is, all but the closes.
+    pub fn takers(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter().filter(|x| x.kind != ExchangeKind::Close)
+    }
+
+    /// The latest moment at which something that takes money may have left.
+    pub fn last_send_by(&self) -> Option<Stamp> {
+        self.takers().filter(|x| x.sends > 0).map(|x| x.last_send_by).max_by_key(|s| s.wall_ms)
+    }
+
+    /// The exchange of this id.
+    pub fn exchange(&self, id: &str) -> Option<&Exchange> {
+        self.exchanges.iter().find(|x| x.id == id)
+    }
+
+    /// The closes that left and were never answered.
+    pub fn open_closes(&self) -> impl Iterator<Item = &Exchange> {
+        self.of(ExchangeKind::Close)
+            .filter(|x| x.sends > 0 && matches!(x.reply, Reply::Open | Reply::Lost))
+    }
+
+    /// Whether a close ever left.
+    pub fn was_closed(&self) -> bool {
+        self.of(ExchangeKind::Close).any(|x| x.sends > 0)
+    }
+}
+
+impl Attempt {
+    /// How often a request that takes money may have left.
+    pub fn sends(&self) -> u32 {
+        self.track.takers().map(|x| x.sends).sum()
+    }
+
+    /// The exchange that began it.
+    pub fn first(&self) -> Option<&Exchange> {
+        self.track.of(ExchangeKind::Authorize).next()
+    }
+}
+
+impl Payment {
+    /// The attempt that holds the payment's money.
+    pub fn winner(&self) -> Option<&Attempt> {
+        self.attempts.iter().find(|a| a.state.is_success())
+    }
+
+    /// The index of the attempt that holds the payment's money.
+    pub fn winner_index(&self) -> Option<usize> {
+        self.attempts.iter().position(|a| a.state.is_success())
+    }
+
+    /// The attempt whose number or provider's number this is.
+    pub fn attempt_of(&self, reference: &str) -> Option<usize> {
+        self.attempts
+            .iter()
+            .position(|a| a.op_id == reference || a.provider_ref.as_deref() == Some(reference))
+    }
+
+    /// The operation whose number or provider's number this is.
+    pub fn operation_of(&self, reference: &str) -> Option<usize> {
+        self.operations
+            .iter()
+            .position(|o| o.op_id == reference || o.operation_ref.as_deref() == Some(reference))
+    }
+
+    /// What was taken and not undone, minor units.
+    pub fn captured(&self) -> i64 {
+        let Some(winner) = self.winner_index() else { return 0 };
+        self.captured_by(winner)
+    }
+
+    /// What one attempt took, minor units.
+    pub fn captured_by(&self, attempt: usize) -> i64 {
+        let taken = |a: &Attempt| {
+            matches!(
+                a.state,
+                AttemptState::Success { captured: true }
+                    | AttemptState::RefundDue { authorized: false }
+                    | AttemptState::Refunded
+            )
+        };
+        let manual: i64 = self.sum(ExchangeKind::Capture, attempt, |s| s == OperationState::Done);
+        match self.attempts.get(attempt) {
+            Some(a) if taken(a) && self.capture == CaptureMode::Automatic => self.money.amount,
+            Some(a) if taken(a) && manual == 0 => self.money.amount,
+            _ => manual,
+        }
+    }
+
+    /// What the merchant's customers got back, minor units.
+    pub fn refunded(&self) -> i64 {
+        self.operations
+            .iter()
+            .filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
+            .filter(|o| o.state == OperationState::Done)
+            .map(|o| o.amount)
+            .sum()
+    }
+
+    /// The sum of an attempt's operations of a kind in the states that `counted` admits. Refunds
+    /// of charges that must not be kept are not the merchant's and do not count.
+    pub fn sum(
+        &self,
+        kind: ExchangeKind,
+        attempt: usize,
+        counted: impl Fn(OperationState) -> bool,
+    ) -> i64 {
+        self.operations
+            .iter()
+            .filter(|o| o.kind == kind && o.attempt == attempt && counted(o.state))
+            .filter(|o| kind != ExchangeKind::Refund || o.origin != Origin::Resolver)
+            .map(|o| o.amount)
+            .sum()
+    }
+
+    /// The currency.
+    pub fn currency(&self) -> Currency {
+        self.money.currency
+    }
+}

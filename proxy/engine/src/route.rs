@@ -1,0 +1,345 @@
+//! Decides which accounts may be tried for a payment, in what order, and why the others may not.
+//!
+//! A route is a list of candidates from the configuration. This room only orders names; every
+//! refusal carries a [`Skip`], the same word in log, metric, timeline and API.
+
+use interlock_plugin_api::{CaptureMode, Class, CredentialForm, Customer, Money, Operation};
+
+use crate::decision::Skips;
+use crate::payment::{Attempt, AttemptState, FailReason, Method, Payment};
+use crate::policy::{AccountPolicy, Failover, Policy, RouteMatch, RoutePolicy, Strategy};
+use crate::world::World;
+use std::collections::BTreeMap;
+
+/// Why an account is not tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Skip {
+    /// It is not configured, or its plugin is not loaded.
+    NotLoaded,
+    /// It does not take this method, flow or credential.
+    Method,
+    /// It does not take this currency.
+    Currency,
+    /// It does not take customers of this country.
+    Country,
+    /// The amount has no exact form in the provider's units.
+    AmountNotRepresentable,
+    /// There is no stored token for it.
+    NoToken,
+    /// The shopper's credential is no longer in memory.
+    CredentialGone,
+    /// The one-time cryptogram may have been used.
+    CryptogramSpent,
+    /// It was tried already.
+    AlreadyTried,
+    /// An account that fails together with it was tried already.
+    FailureDomain,
+    /// There is no way out of an unknown outcome, so it takes no part in failover.
+    NoWayOut,
+    /// Its breaker is open.
+    BreakerOpen,
+    /// Its breaker lets only a few probes through.
+    BreakerHalfOpen,
+    /// An operator drained it.
+    Drained,
+    /// Announced maintenance.
+    Maintenance,
+    /// Its rate limit is used up.
+    RateLimited,
+    /// Too many requests are in flight.
+    InFlight,
+    /// The budget of second tries is used up.
+    FailoverBudget,
+    /// Its plugin is quarantined.
+    Quarantined,
+    /// Its plugin could not build the request.
+    NotPrepared,
+}
+
+impl Skip {
+    /// The word in log, metric, timeline and API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotLoaded => "not_loaded",
+            Self::Method => "method",
+            Self::Currency => "currency",
+            Self::Country => "country",
+            Self::AmountNotRepresentable => "amount_not_representable",
+            Self::NoToken => "no_token",
+            Self::CredentialGone => "credential_gone",
+            Self::CryptogramSpent => "cryptogram_spent",
+            Self::AlreadyTried => "already_tried",
+            Self::FailureDomain => "failure_domain",
+            Self::NoWayOut => "no_way_out",
+            Self::BreakerOpen => "breaker_open",
+            Self::BreakerHalfOpen => "breaker_half_open",
+            Self::Drained => "drained",
+            Self::Maintenance => "maintenance",
+            Self::RateLimited => "rate_limited",
+            Self::InFlight => "in_flight",
+            Self::FailoverBudget => "failover_budget",
+            Self::Quarantined => "quarantined",
+            Self::NotPrepared => "not_prepared",
+        }
+    }
+}
+
+/// Why an input is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No route matches, or no account can take it now.
+    NoAccountAvailable {
+        /// The route, if one matched.
+        route: Option<String>,
+        /// Each account and its reason.
+        skips: Skips,
+    },
+    /// The order has a live payment.
+    OrderHasLivePayment {
+        /// Its id.
+        payment: String,
+    },
+    /// The payment's state does not admit it.
+    InvalidState {
+        /// Why, in words.
+        why: &'static str,
+    },
+    /// A field's value can't be accepted.
+    Unprocessable {
+        /// The field.
+        param: &'static str,
+        /// Why, in words.
+        why: &'static str,
+    },
+    /// The subject does not exist.
+    NotFound,
+}
+
+/// What routing must know of a payment that does not exist yet.
+pub struct Shape<'a> {
+    /// Who asks.
+    pub merchant: &'a str,
+    /// How much.
+    pub money: Money,
+    /// When the money is taken.
+    pub capture: CaptureMode,
+    /// How the shopper pays.
+    pub method: &'a Method,
+    /// Who pays.
+    pub customer: &'a Customer,
+    /// The merchant's notes.
+    pub metadata: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Shape<'a> {
+    /// The shape of a stored payment.
+    pub fn of(payment: &'a Payment) -> Self {
+        Self {
+            merchant: &payment.merchant,
+            money: payment.money,
+            capture: payment.capture,
+            method: &payment.method,
+            customer: &payment.customer,
+            metadata: &payment.metadata,
+        }
+    }
+}
+
+/// The first route that takes the payment.
+pub fn route_of<'p>(policy: &'p Policy, shape: &Shape<'_>) -> Option<&'p RoutePolicy> {
+    policy.routes.iter().find(|r| matches(&r.matches, shape))
+}
+
+/// A route's accounts in the order in which they would be tried, before health is asked.
+pub fn order(route: &RoutePolicy, draw: f64) -> Vec<&str> {
+    let mut names: Vec<&str> = route.candidates.iter().map(|c| c.account.as_str()).collect();
+    if route.strategy == Strategy::Weighted {
+        let total: u64 = route.candidates.iter().map(|c| u64::from(c.weight)).sum();
+        let mut mark = (draw.clamp(0.0, 1.0) * total as f64) as u64;
+        let first = route.candidates.iter().position(|c| {
+            let inside = mark < u64::from(c.weight);
+            mark = mark.saturating_sub(u64::from(c.weight));
+            inside
+        });
+        if let Some(first) = first {
+            let name = names.remove(first);
+            names.insert(0, name);
+        }
+    }
+    names
+}
+
+/// The first account that may be tried now, and why those before it may not.
+pub fn choose(
+    route: &RoutePolicy,
+    shape: &Shape<'_>,
+    tried: &[Attempt],
+    refused: &[(String, Skip)],
+    world: &World<'_>,
+) -> (Option<String>, Skips) {
+    let mut skips = Skips::new();
+    for name in order(route, world.draw) {
+        let refused = refused.iter().find(|(account, _)| account == name).map(|(_, skip)| *skip);
+        match refused.map_or_else(|| admits(name, route, shape, tried, world), Err) {
+            Ok(()) => return (Some(name.to_owned()), skips),
+            Err(skip) => skips.push((name.to_owned(), skip)),
+        }
+    }
+    (None, skips)
+}
+
+/// Whether the way the last attempt ended lets another account be tried at all.
+pub fn may_fail_over(payment: &Payment, route: &RoutePolicy, now_ms: i64) -> bool {
+    let Some(last) = payment.attempts.iter().rfind(|a| a.second_charge_of.is_none()) else {
+        return true;
+    };
+    if now_ms > payment.failover_until_ms || payment.attempts.len() >= route.attempts_max {
+        return false;
+    }
+    match route.failover {
+        Failover::None => false,
+        Failover::NotSent => {
+            matches!(&last.state, AttemptState::Failed { reason: FailReason::NotSent, .. })
+        }
+        Failover::Proven => match &last.state {
+            AttemptState::Failed { reason: FailReason::Declined, class, .. } => {
+                let soft = payment.attempts.iter().filter(|a| soft_declined(a)).count();
+                match class {
+                    Some(Class::DeclinedSoft) => soft <= 1,
+                    Some(class) => at_the_gate(*class),
+                    None => false,
+                }
+            }
+            AttemptState::Failed { reason, .. } => *reason != FailReason::Operator,
+            AttemptState::Reversed => true,
+            _ => false,
+        },
+    }
+}
+
+/// Whether another account may carry the payment when the first can't, or why not: what the API
+/// calls `failover`.
+///
+/// # Errors
+/// `route`, `credential_bound` or `single_candidate`.
+pub fn failover_of(payment: &Payment, policy: &Policy) -> Result<&'static str, &'static str> {
+    let Some(route) = policy.routes.iter().find(|r| r.name == payment.route) else {
+        return Err("route");
+    };
+    let shape = Shape::of(payment);
+    let able = |c: &&crate::policy::Candidate| {
+        policy.accounts.get(&c.account).is_some_and(|a| capable(a, &shape).is_ok())
+    };
+    let candidates = route.candidates.iter().filter(able).count();
+    match route.failover {
+        Failover::None => Err("route"),
+        _ if candidates < 2 && payment.method.form == CredentialForm::AccountToken => {
+            Err("credential_bound")
+        }
+        _ if candidates < 2 => Err("single_candidate"),
+        Failover::Proven => Ok("proven"),
+        Failover::NotSent => Ok("not_sent"),
+    }
+}
+
+/// Refused before anything was tried, by the provider's own word.
+fn at_the_gate(class: Class) -> bool {
+    matches!(
+        class,
+        Class::RateLimited
+            | Class::Config
+            | Class::AccountRestricted
+            | Class::Maintenance
+            | Class::ProviderDown
+            | Class::NotSupported
+    )
+}
+
+fn soft_declined(attempt: &Attempt) -> bool {
+    matches!(&attempt.state, AttemptState::Failed { class: Some(Class::DeclinedSoft), .. })
+}
+
+/// The cryptogram may have reached the network: anything but proven non-submission.
+fn cryptogram_spent(tried: &[Attempt]) -> bool {
+    tried.iter().any(|a| match &a.state {
+        AttemptState::Failed { reason: FailReason::NotSent | FailReason::NotOffered, .. } => false,
+        AttemptState::Failed { reason: FailReason::Declined, class: Some(class), .. } => {
+            !at_the_gate(*class)
+        }
+        _ => true,
+    })
+}
+
+fn admits(
+    name: &str,
+    route: &RoutePolicy,
+    shape: &Shape<'_>,
+    tried: &[Attempt],
+    world: &World<'_>,
+) -> Result<(), Skip> {
+    let account = world.policy.accounts.get(name).ok_or(Skip::NotLoaded)?;
+    capable(account, shape)?;
+    if tried.iter().any(|a| a.account == name) {
+        return Err(Skip::AlreadyTried);
+    }
+    if shape.method.form != CredentialForm::None && !world.credential {
+        return Err(Skip::CredentialGone);
+    }
+    if shape.method.form == CredentialForm::NetworkToken && cryptogram_spent(tried) {
+        return Err(Skip::CryptogramSpent);
+    }
+    let fell = |a: &Attempt| {
+        let domain = world.policy.accounts.get(&a.account).and_then(|p| p.failure_domain.as_ref());
+        domain.is_some() && domain == account.failure_domain.as_ref()
+    };
+    if tried.iter().any(fell) {
+        return Err(Skip::FailureDomain);
+    }
+    let fails_over = route.failover == Failover::Proven && route.candidates.len() > 1;
+    if fails_over && !account.contract.can_resolve(&shape.method.flow) {
+        return Err(Skip::NoWayOut);
+    }
+    let now = world.now.wall_ms;
+    if account.maintenance.iter().any(|(from, until)| (*from..*until).contains(&now)) {
+        return Err(Skip::Maintenance);
+    }
+    if !tried.is_empty() && !world.health.failover_budget(name, world.now) {
+        return Err(Skip::FailoverBudget);
+    }
+    world.health.admits(name, world.now)
+}
+
+/// What an account could take on its best day.
+pub fn capable(account: &AccountPolicy, shape: &Shape<'_>) -> Result<(), Skip> {
+    if !account.offers(Operation::Authorize) || !account.takes(shape.method, shape.capture) {
+        return Err(Skip::Method);
+    }
+    if !account.currencies.contains_key(&shape.money.currency) {
+        return Err(Skip::Currency);
+    }
+    let country = shape.customer.country.as_ref();
+    if !account.countries.is_empty() && country.is_some_and(|c| !account.countries.contains(c)) {
+        return Err(Skip::Country);
+    }
+    if account.provider_amount(shape.money.currency, shape.money.amount).is_none() {
+        return Err(Skip::AmountNotRepresentable);
+    }
+    let token = shape.method.form == CredentialForm::AccountToken;
+    if token && !shape.method.token_accounts.contains(&account.name) {
+        return Err(Skip::NoToken);
+    }
+    Ok(())
+}
+
+fn matches(rule: &RouteMatch, shape: &Shape<'_>) -> bool {
+    let within = |list: &[String], value: &str| list.is_empty() || list.iter().any(|v| v == value);
+    let country = shape.customer.country.as_deref().unwrap_or("");
+    within(&rule.method, &shape.method.kind)
+        && within(&rule.flow, &shape.method.flow)
+        && (rule.currency.is_empty() || rule.currency.contains(&shape.money.currency))
+        && within(&rule.country, country)
+        && within(&rule.merchant, shape.merchant)
+        && rule.amount_min.is_none_or(|min| shape.money.amount >= min)
+        && rule.amount_max.is_none_or(|max| shape.money.amount <= max)
+        && rule.metadata.iter().all(|(k, v)| shape.metadata.get(k) == Some(v))
+}

@@ -1,0 +1,307 @@
+//! One decision in the making: the working copy of a payment, and what every decision ends with.
+//!
+//! Whatever happened, a turn closes with the same questions in the same order: may another account
+//! be tried (T12), must something be given back (T18), what is the merchant told for good, when
+//! must somebody look again.
+
+use interlock_plugin_api::Effect as SendEffect;
+
+use crate::decision::{Decision, Effect, Entry, OrderStep, Outcome};
+use crate::input::{Again, Call, Draft, Hand, Input, Subject};
+use crate::payment::{
+    Attempt, AttemptState, Exchange, ExchangeKind, OperationState, Origin, Payment, Reply, Settled,
+    Track,
+};
+use crate::policy::AccountPolicy;
+use crate::route::Refusal;
+use crate::status;
+use crate::world::World;
+
+/// Why a turn stopped before it was complete.
+pub(crate) enum Stop {
+    /// It needs a request first.
+    Need(Box<Call>),
+    /// The input can't be accepted.
+    Refuse(Refusal),
+}
+
+/// The outcome of a part of a turn.
+pub(crate) type Flow = Result<(), Stop>;
+
+/// One decision in the making.
+pub(crate) struct Turn<'a> {
+    pub(crate) p: Payment,
+    pub(crate) world: &'a World<'a>,
+    pub(crate) hand: &'a Hand,
+    pub(crate) order: OrderStep,
+    pub(crate) effects: Vec<Effect>,
+    /// Inquiries that are wanted, each once.
+    wanted: Vec<Subject>,
+    entries: Vec<Entry>,
+    references: Vec<(String, String)>,
+    operations: Vec<String>,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn over the durable version.
+    pub(crate) fn begin(payment: &Payment, world: &'a World<'a>, hand: &'a Hand) -> Self {
+        let mut p = payment.clone();
+        p.ver += 1;
+        Self {
+            p,
+            world,
+            hand,
+            order: OrderStep::Keep,
+            effects: Vec::new(),
+            wanted: Vec::new(),
+            entries: Vec::new(),
+            references: Vec::new(),
+            operations: Vec::new(),
+        }
+    }
+
+    /// What happened.
+    pub(crate) fn apply(&mut self, input: &Input) -> Flow {
+        match input {
+            Input::Submitted(_) => Err(Stop::Refuse(Refusal::NotFound)),
+            Input::Heard { exchange, status, state_version, facts } => {
+                self.heard(exchange, *status, *state_version, facts)
+            }
+            Input::GoesOn { exchange, draft } => self.goes_on(exchange, draft),
+            Input::Lost { exchange, sent, reason } => self.lost(exchange, *sent, reason),
+            Input::Looked { subject, asked, state_version, facts } => {
+                self.looked(*subject, asked, *state_version, facts)
+            }
+            Input::Noticed { account, state_version, facts } => {
+                self.noticed(account, *state_version, facts)
+            }
+            Input::Merchant(request) => self.request(request),
+            Input::Operator(verdict) => self.verdict(verdict),
+            Input::Recovered => self.recovered(),
+            Input::Due => self.due(),
+            Input::Refresh => self.refresh(),
+        }
+    }
+
+    /// The end of every turn.
+    pub(crate) fn finish(mut self, before: &Payment) -> Outcome {
+        let closing = self.try_next_account().and_then(|()| self.give_back());
+        if let Err(stop) = closing {
+            return stop.into();
+        }
+        self.settle();
+        let looks = std::mem::take(&mut self.wanted);
+        self.effects.extend(looks.into_iter().map(|subject| Effect::Inquire { subject }));
+        let unchanged = {
+            let mut same = self.p.clone();
+            same.ver = before.ver;
+            same == *before && self.entries.is_empty() && self.order == OrderStep::Keep
+        };
+        if unchanged && self.effects.is_empty() {
+            return Outcome::Nothing;
+        }
+        let due = self.next_look();
+        check(before, &self.p, due.is_some());
+        Outcome::Commit(Box::new(Decision {
+            next: self.p,
+            due,
+            entries: self.entries,
+            references: self.references,
+            operations: self.operations,
+            order: self.order,
+            effects: self.effects,
+        }))
+    }
+
+    /// Adds a line to the timeline.
+    pub(crate) fn say(&mut self, actor: &str, what: impl Into<String>, reason: Option<&str>) {
+        self.p.seq += 1;
+        self.entries.push(Entry {
+            seq: self.p.seq,
+            at_ms: self.world.now.wall_ms,
+            actor: actor.to_owned(),
+            what: what.into(),
+            reason: reason.map(str::to_owned),
+        });
+    }
+
+    /// Makes a number by which others will name this payment findable.
+    pub(crate) fn refer(&mut self, account: &str, reference: &str) {
+        let pair = (account.to_owned(), reference.to_owned());
+        if !self.references.contains(&pair) {
+            self.references.push(pair);
+        }
+    }
+
+    /// Makes an operation findable.
+    pub(crate) fn announce(&mut self, operation: &str) {
+        self.operations.push(operation.to_owned());
+    }
+
+    /// Wants to ask the provider once this version is durable.
+    pub(crate) fn inquire(&mut self, subject: Subject) {
+        if !self.wanted.contains(&subject) {
+            self.wanted.push(subject);
+        }
+    }
+
+    /// The account of an attempt, if it is still configured.
+    pub(crate) fn account(&self, attempt: usize) -> Option<&'a AccountPolicy> {
+        let name = &self.p.attempts.get(attempt)?.account;
+        self.world.policy.accounts.get(name)
+    }
+
+    /// The request for a call, or the need for it.
+    pub(crate) fn draft(&self, call: Call) -> Result<&'a Draft, Stop> {
+        match self.hand.find(&call.account, call.kind, &call.op_id) {
+            Some(draft) => Ok(draft),
+            None => Err(Stop::Need(Box::new(call))),
+        }
+    }
+
+    /// Whether a plugin could not build the request of this number in this turn.
+    pub(crate) fn unbuildable(&self, op_id: &str) -> bool {
+        self.hand.unbuildable.iter().any(|id| id == op_id)
+    }
+
+    /// The record of a first send, durable with this version; the effect sends it afterwards.
+    pub(crate) fn new_exchange(
+        &mut self,
+        account: &AccountPolicy,
+        kind: ExchangeKind,
+        op_id: &str,
+        number: usize,
+        draft: &Draft,
+    ) -> Exchange {
+        let now = self.world.now;
+        let id = format!("{op_id}-{}-{number}", kind.as_str());
+        self.effects.push(Effect::Send { exchange: id.clone() });
+        Exchange {
+            id,
+            kind,
+            purpose: draft.purpose.clone(),
+            effect: draft.effect,
+            op_id: op_id.to_owned(),
+            identity: account.identity.clone(),
+            plugin: account.plugin.clone(),
+            plugin_version: account.plugin_version.clone(),
+            state_version: account.state_version,
+            continuation: draft.continuation.clone(),
+            digest: draft.digest.clone(),
+            made_ms: draft.made_ms,
+            entropy: draft.entropy.clone(),
+            made_ver: self.p.ver,
+            sends: 1,
+            first_send_by_ms: now.wall_ms.saturating_add_unsigned(account.timeout_ms),
+            last_send_by: now.plus(account.timeout_ms),
+            reply: Reply::Open,
+            answered_ver: None,
+            after_window: false,
+            order_seen: false,
+        }
+    }
+
+    /// The call that repeats an exchange exactly.
+    pub(crate) fn again(exchange: &Exchange) -> Again {
+        Again {
+            exchange: exchange.id.clone(),
+            made_ms: exchange.made_ms,
+            entropy: exchange.entropy.clone(),
+        }
+    }
+
+    /// Marks an exchange as sent once more, in this version, if the rebuilt request is the same.
+    pub(crate) fn send_again(&mut self, track: &mut Track, id: &str, draft: &Draft, ms: u64) -> bool {
+        let now = self.world.now;
+        let ver = self.p.ver;
+        let Some(x) = track.exchanges.iter_mut().find(|x| x.id == id) else { return false };
+        if x.digest != draft.digest {
+            return false;
+        }
+        x.sends += 1;
+        x.reply = Reply::Open;
+        x.answered_ver = None;
+        x.last_send_by = now.plus(ms);
+        // A close is judged by when it was last sent; its answer is durable after this version.
+        if x.kind == ExchangeKind::Close {
+            x.made_ver = ver;
+        }
+        self.effects.push(Effect::Send { exchange: id.to_owned() });
+        true
+    }
+
+    /// What the merchant is told for good, once that is certain. It never changes afterwards.
+    fn settle(&mut self) {
+        if self.p.settled.is_some() {
+            return;
+        }
+        let Some(settled) = status::settled(&self.p) else { return };
+        self.p.settled = Some(settled);
+        let (word, reason) = match settled {
+            Settled::Succeeded => ("payment succeeded", None),
+            Settled::Canceled => ("payment canceled", None),
+            Settled::Failed => {
+                ("payment failed", status::failure(&self.p).map(|f| f.code.to_owned()))
+            }
+        };
+        self.say("engine", word, reason.as_deref());
+        if settled != Settled::Succeeded && self.p.merchant_ref.is_some() {
+            self.order = OrderStep::Release;
+        }
+    }
+
+    /// When somebody must look again: nothing that is open is without a time (I10).
+    fn next_look(&self) -> Option<(i64, &'static str)> {
+        let attempts = self.p.attempts.iter().filter(|a| !at_rest(a)).map(|a| {
+            (a.track.next_ms.unwrap_or(self.world.now.wall_ms), a.state.as_str())
+        });
+        let operations = self.p.operations.iter().filter(|o| o.state.is_open()).map(|o| {
+            (o.track.next_ms.unwrap_or(self.world.now.wall_ms), o.kind.as_str())
+        });
+        attempts.chain(operations).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// Nothing more is to be done for it, though late truth is still accepted.
+pub(crate) fn at_rest(attempt: &Attempt) -> bool {
+    let settled = attempt.state.is_over() || attempt.state.is_success();
+    settled && attempt.unconfirmed.is_none()
+}
+
+/// The invariants that a next version must keep (SAFETY section 2.12).
+fn check(before: &Payment, next: &Payment, due: bool) {
+    assert_eq!(next.ver, before.ver + 1, "I9: ver goes up by one");
+    if let Some(told) = before.settled {
+        let kept = next.settled == Some(told);
+        let recovered = told == Settled::Failed && next.settled == Some(Settled::Succeeded);
+        assert!(kept || recovered, "I9: a final answer never changes");
+    }
+    let successes = next.attempts.iter().filter(|a| a.state.is_success()).count();
+    assert!(successes <= 1, "I7: at most one attempt holds the money");
+    let open = next.attempts.iter().any(|a| !at_rest(a))
+        || next.operations.iter().any(|o| o.state.is_open());
+    assert!(!open || due, "I10: nothing open is without a time");
+    for (index, _) in next.attempts.iter().enumerate() {
+        let counted = OperationState::counts;
+        let captures = next.sum(ExchangeKind::Capture, index, counted);
+        assert!(captures <= next.money.amount, "I11: captures within the authorized amount");
+        let ours = next
+            .operations
+            .iter()
+            .filter(|o| o.attempt == index && o.kind == ExchangeKind::Refund)
+            .filter(|o| o.origin == Origin::Merchant && o.state.counts())
+            .map(|o| o.amount)
+            .sum::<i64>();
+        assert!(ours <= next.money.amount, "I11: refunds within the captured amount");
+    }
+    if next.attempts.len() > before.attempts.len() && before.settled.is_none() {
+        let others = &next.attempts[..next.attempts.len() - 1];
+        let last = &next.attempts[next.attempts.len() - 1];
+        let tried_next = last.second_charge_of.is_none() && last.state == AttemptState::Started;
+        let over = others.iter().all(|a| a.state.is_over() || a.loser);
+        assert!(!tried_next || over, "I6: another account only when all before are over");
+    }
+    let mut sent = next.attempts.iter().flat_map(|a| a.track.exchanges.iter());
+    let offers_are_shown_durably = sent.all(|x| x.effect != SendEffect::Read);
+    assert!(offers_are_shown_durably, "reads are not journalled");
+}

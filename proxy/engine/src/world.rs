@@ -1,0 +1,57 @@
+//! What a decision may know besides the payment: the time, the policy, and how accounts are doing.
+//!
+//! Everything is given, so the same inputs make the same decision on any node and in any replay.
+
+use crate::payment::Stamp;
+use crate::policy::Policy;
+use crate::route::Skip;
+
+/// The world at the moment of a decision.
+pub struct World<'a> {
+    /// Now.
+    pub now: Stamp,
+    /// The configuration.
+    pub policy: &'a Policy,
+    /// How accounts are doing.
+    pub health: &'a dyn Health,
+    /// Makes the numbers that payments and operations carry.
+    pub mint: &'a dyn Mint,
+    /// A random number from 0 to 1.
+    pub draw: f64,
+    /// This process has a send of this payment in its hands.
+    pub sending: bool,
+    /// This process holds the shopper's credential.
+    pub credential: bool,
+    /// The payment that holds the merchant's order, if there is one.
+    pub order: Option<OrderHolder>,
+}
+
+/// The payment under which an order is live or paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderHolder {
+    /// Its id.
+    pub payment: String,
+    /// It succeeded, so `another` may pass.
+    pub succeeded: bool,
+}
+
+/// How accounts are doing, as a look that takes nothing.
+pub trait Health {
+    /// Whether an account would take a new payment now.
+    ///
+    /// # Errors
+    /// The named reason why not.
+    fn admits(&self, account: &str, now: Stamp) -> Result<(), Skip>;
+
+    /// Whether the failover budget admits one more second try.
+    fn failover_budget(&self, account: &str, now: Stamp) -> bool;
+
+    /// Whether the caps on automatic refunds admit this one.
+    fn refund_cap(&self, account: &str, amount: i64, now: Stamp) -> bool;
+}
+
+/// Makes numbers by a keyed hash, so that a row lost with a disk repeats the same provider key.
+pub trait Mint {
+    /// 26 characters of `[0-9A-Z]` from a tuple of parts.
+    fn mint(&self, parts: &[&str]) -> String;
+}

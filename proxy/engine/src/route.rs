@@ -306,7 +306,7 @@ fn admits(
     if !tried.is_empty() && !world.health.failover_budget(name, world.now) {
         return Err(Skip::FailoverBudget);
     }
-    world.health.admits(name, world.now)
+    world.health.admits(name, &shape.method.kind, world.now)
 }
 
 /// What an account could take on its best day.

@@ -41,7 +41,7 @@ pub trait Health {
     ///
     /// # Errors
     /// The named reason why not.
-    fn admits(&self, account: &str, now: Stamp) -> Result<(), Skip>;
+    fn admits(&self, account: &str, method: &str, now: Stamp) -> Result<(), Skip>;
 
     /// Whether the failover budget admits one more second try.
     fn failover_budget(&self, account: &str, now: Stamp) -> bool;

@@ -9,6 +9,8 @@
 //! * [`SqliteStore`] is one node's store: a directory, one writer, group commit.
 //! * `conformance` (a feature) is the suite that every store must pass.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod sqlite;

@@ -73,7 +73,8 @@ pub trait Store: Send + Sync + 'static {
     /// Like [`Store::commit`].
     async fn keep_notice(&self, notice: NoticeRow) -> Result<bool, StoreError>;
 
-    /// Payments due strictly before `before_ms`, earliest first, at most `limit` (capped at 10,000).
+    /// Payments due strictly before `before_ms`, earliest first, at most `limit` (capped at
+    /// 10,000).
     ///
     /// # Errors
     /// Like every read.
@@ -191,9 +192,10 @@ pub struct Write {
     pub order: OrderChange,
     /// Notices that this write applies or stores.
     pub notices: Vec<NoticeRow>,
-    /// New timeline rows; `(payment, seq)` is unique for ever.
+    /// New timeline rows of this payment; `(payment, seq)` is unique for ever.
     pub events: Vec<EventRow>,
-    /// New messages to the merchant; `(payment, seq)` must be unique among the undelivered.
+    /// New messages to this payment's merchant; `(payment, seq)` must be unique among the
+    /// undelivered.
     pub outbox: Vec<OutboxRow>,
     /// Whether the write takes new work or records what happened.
     pub purpose: Purpose,

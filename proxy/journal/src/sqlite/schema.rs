@@ -23,9 +23,10 @@ const APPLICATION_ID: i64 = 0x494c_4a4e;
 /// Each entry brings the schema from its index to the next version.
 const MIGRATIONS: &[&str] = &[FIRST];
 
-/// Bodies live in tables with a rowid: new payments then share pages, and so do the next versions
-/// of payments of the same minute, which is what makes a group commit small. Only narrow rows are
-/// WITHOUT ROWID.
+/// What a group commit costs is the number of pages it touches, and ids are random. So bodies live
+/// in tables with a rowid, where new payments share pages, as do the next versions of payments of
+/// the same minute; and events and messages name their payment by its row (payments are never
+/// deleted). Only narrow rows that are looked up by a name are WITHOUT ROWID.
 const FIRST: &str = "
 CREATE TABLE payment(
     row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ver INTEGER NOT NULL,
@@ -54,11 +55,11 @@ CREATE TABLE notice(
     at_ms INTEGER NOT NULL, applied INTEGER NOT NULL,
     PRIMARY KEY(account, event_id)) STRICT, WITHOUT ROWID;
 CREATE TABLE event(
-    row INTEGER PRIMARY KEY, payment TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-    actor TEXT NOT NULL, what TEXT NOT NULL, reason TEXT, detail TEXT,
+    row INTEGER PRIMARY KEY, payment INTEGER NOT NULL, seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, actor TEXT NOT NULL, what TEXT NOT NULL, reason TEXT, detail TEXT,
     UNIQUE(payment, seq)) STRICT;
 CREATE TABLE outbox(
-    payment TEXT NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
+    payment INTEGER NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
     body BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
 CREATE TABLE setting(name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
@@ -81,10 +82,11 @@ pub(super) fn open_writer(
     let mut conn = Connection::open_with_flags(&path, flags)?;
     prepare(&conn)?;
     check_identity(&conn)?;
-    let mode: String =
-        conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(OpenError::Sqlite { reason: format!("no write-ahead log here: {mode}") });
+        return Err(OpenError::Sqlite {
+            reason: format!("no write-ahead log here: {mode}"),
+        });
     }
     conn.execute_batch(
         "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;
@@ -97,7 +99,9 @@ pub(super) fn open_writer(
     migrate(&mut conn)?;
     let state = checkpoint(&conn, "TRUNCATE")?;
     if state.busy {
-        return Err(OpenError::Sqlite { reason: "somebody else reads the journal's log".into() });
+        return Err(OpenError::Sqlite {
+            reason: "somebody else reads the journal's log".into(),
+        });
     }
     Ok(conn)
 }
@@ -190,7 +194,11 @@ fn check_identity(conn: &Connection) -> Result<(), OpenError> {
 
 fn check_pages(conn: &Connection) -> Result<(), OpenError> {
     let heard: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if heard == "ok" { Ok(()) } else { Err(OpenError::Corrupt { reason: heard }) }
+    if heard == "ok" {
+        Ok(())
+    } else {
+        Err(OpenError::Corrupt { reason: heard })
+    }
 }
 
 fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
@@ -215,9 +223,13 @@ impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => OpenError::DiskFull,
-            Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { reason: error.to_string() },
+            Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt {
+                reason: error.to_string(),
+            },
             Some(ErrorCode::NotADatabase) => OpenError::Foreign,
-            _ => OpenError::Sqlite { reason: error.to_string() },
+            _ => OpenError::Sqlite {
+                reason: error.to_string(),
+            },
         }
     }
 }
@@ -261,6 +273,7 @@ mod tests {
     }
 
     fn number(conn: &Connection, pragma: &str) -> i64 {
-        conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
+        conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
+            .unwrap()
     }
 }

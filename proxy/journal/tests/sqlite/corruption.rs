@@ -1,0 +1,60 @@
+//! A payment that is not what was written is never handed out.
+
+use interlock_journal::{ListQuery, OpenError, SqliteStore, Store, StoreError};
+
+use crate::ground::{done, open, options, payment};
+
+#[tokio::test]
+async fn a_changed_payment_is_told_apart_from_a_written_one() {
+    for change in [
+        "body = X'00'",
+        "body = CAST(body || X'00' AS BLOB)",
+        "ver = 2",
+        "due_at_ms = NULL",
+        "due_at_ms = 99",
+        "id = 'q'",
+        "sum = X'0000000000000000'",
+        "sum = X''",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        done(&store, payment("p")).await;
+        done(&store, payment("sound")).await;
+        drop(store);
+        let conn = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+        conn.execute_batch(&format!("UPDATE payment SET {change} WHERE id = 'p'"))
+            .unwrap();
+        drop(conn);
+
+        let store = open(dir.path());
+        let id = if change.starts_with("id") { "q" } else { "p" };
+        let corrupt = StoreError::Corrupt {
+            table: "payment",
+            id: id.into(),
+        };
+        assert_eq!(store.payment(id).await, Err(corrupt.clone()), "{change}");
+        let all = ListQuery {
+            limit: 10,
+            ..ListQuery::default()
+        };
+        assert_eq!(store.list(all).await, Err(corrupt), "{change}");
+        assert!(store.payment("sound").await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_found_when_the_file_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for n in 0..200 {
+        done(&store, payment(&format!("p{n}"))).await;
+    }
+    drop(store);
+    let file = dir.path().join("journal.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let page = bytes.windows(5).position(|w| w == b"p150 ").unwrap() / 4096 * 4096;
+    bytes[page..page + 64].fill(0xa5);
+    std::fs::write(&file, bytes).unwrap();
+    let refused = SqliteStore::open(dir.path(), options()).err().unwrap();
+    assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused}");
+}

@@ -216,6 +216,10 @@ pub struct Call {
     pub amount: Money,
     /// The attempt that it belongs to: its index.
     pub attempt: usize,
+    /// The API's method type of that attempt.
+    pub method: String,
+    /// Its flow.
+    pub flow: String,
     /// Of a capture, void, refund: the reason in the merchant's words.
     pub reason: Option<String>,
     /// A first send of a payment takes a place at the account: breaker, limiter, in flight.

@@ -12,6 +12,7 @@
 //! breakers, limiters and budgets, on the clock that it is given.
 
 mod answers;
+pub mod classify;
 mod decision;
 mod definite;
 pub mod gates;

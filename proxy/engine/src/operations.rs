@@ -13,7 +13,8 @@ use crate::payment::{
     AttemptState, Exchange, ExchangeKind, Operation, OperationState, Origin, Track,
 };
 use crate::policy::AccountPolicy;
-use crate::turn::{Flow, Turn};
+use crate::route::Refusal;
+use crate::turn::{Flow, Stop, Turn};
 use crate::{Settled, Stamp};
 use interlock_plugin_api::Money;
 
@@ -47,12 +48,22 @@ impl Turn<'_> {
         let id = format!("{prefix}_{}", self.world.mint.mint(&parts));
         let subject = Subject::Attempt(new.attempt);
         let account = self.subject_account(subject)?;
+        if self.unbuildable(&op_id) {
+            if new.origin == Origin::Merchant {
+                let why = "the plugin could not build the request";
+                return Err(Stop::Refuse(Refusal::InvalidState { why }));
+            }
+            self.alert(new.attempt, "not_prepared");
+            return Ok(());
+        }
         let draft = self.draft(Call {
             account: account.name.clone(),
             kind: new.kind,
             op_id: op_id.clone(),
             amount: Money::new(new.amount, self.p.currency()),
             attempt: new.attempt,
+            method: self.p.attempts[new.attempt].method.clone(),
+            flow: self.p.attempts[new.attempt].flow.clone(),
             reason: new.reason.clone(),
             reserve: false,
             again: None,
@@ -583,6 +594,8 @@ impl Turn<'_> {
             op_id,
             amount: Money::new(amount, self.p.currency()),
             attempt,
+            method: self.p.attempts[attempt].method.clone(),
+            flow: self.p.attempts[attempt].flow.clone(),
             reason,
             reserve: false,
             again: Some(Self::again(&x)),

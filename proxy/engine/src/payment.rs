@@ -118,6 +118,8 @@ pub struct Attempt {
     pub account: String,
     /// Our number at the provider: its idempotency key.
     pub op_id: String,
+    /// The API's method type that was asked for.
+    pub method: String,
     /// The flow that was asked for.
     pub flow: String,
     /// Unix ms.

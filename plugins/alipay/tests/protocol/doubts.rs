@@ -67,6 +67,14 @@ fn an_unsigned_or_wrongly_signed_refusal_declines_nothing() {
 }
 
 #[test]
+fn the_gates_own_complaint_is_shown_to_the_operator_and_not_believed() {
+    let body = br#"{"error_response":{"code":"40002","sub_code":"isv.invalid-app-id"}}"#;
+    let fact = answered(Operation::Authorize, payment("barcode"), 200, body);
+    assert_eq!(fact.what, What::Unknown);
+    assert_eq!(fact.provider_code.as_deref(), Some("unverified:40002:isv.invalid-app-id"));
+}
+
+#[test]
 fn the_exact_text_of_the_node_is_what_is_verified() {
     let node = r#"{ "code" : "10000","url":"https:\/\/x\/\u8336", "sign":"inner",
         "total_amount":"88.88","out_trade_no":"op1234567890",

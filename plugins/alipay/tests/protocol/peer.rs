@@ -71,7 +71,6 @@ pub fn later(op: Operation, flow: &str) -> Request {
     let mut r = Request {
         credential: None,
         description: None,
-        notify_url: None,
         original: Some(Original {
             op_id: order.op_id.clone(),
             provider_ref: None,

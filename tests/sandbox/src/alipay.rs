@@ -109,7 +109,7 @@ impl Alipay {
                     .iter()
                     .any(|reason| turned.sub_code.ends_with(reason))
                 {
-                    return Answer::json(200, node.as_error());
+                    return Answer::json(200, node.into_error());
                 }
                 node
             }

@@ -4,6 +4,7 @@
 //! after anything else; that is what the provider promises and what a client must survive.
 
 mod issuer;
+mod payment;
 mod payments;
 
 use std::collections::HashMap;
@@ -19,7 +20,8 @@ use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::faults::Operation;
 use crate::moment;
 use issuer::Credential;
-use payments::{Asked, Effects, Event, Payments, Step, Unaccepted, Wish, fresh};
+use payment::{Event, Payment, Status, Wish, fresh};
+use payments::{Asked, Effects, Payments, Step, Unaccepted};
 
 pub use issuer::Issuer;
 pub use payments::Outcome;
@@ -274,7 +276,7 @@ impl Checkout {
             forced.or(own)
         };
         let payment = state.payments.make(wish, verdict, now, fx);
-        let pending = payment.status == payments::Status::Pending;
+        let pending = payment.status == Status::Pending;
         if pending {
             state.waiting.insert(payment.id.clone(), credential);
         }
@@ -405,7 +407,7 @@ impl Checkout {
         Answer::json(200, body.to_string())
     }
 
-    fn find(&self, id: &str, show: impl FnOnce(&payments::Payment) -> Value) -> Answer {
+    fn find(&self, id: &str, show: impl FnOnce(&Payment) -> Value) -> Answer {
         match self.state().payments.get(id) {
             Some(payment) => Answer::json(200, show(payment).to_string()),
             None => Answer::empty(404),

@@ -215,7 +215,7 @@ impl Node {
     }
 
     /// The whole answer to a request that the gateway cannot even attribute: not signed.
-    pub fn as_error(mut self) -> String {
+    pub fn into_error(mut self) -> String {
         self.text.push('}');
         format!("{{\"error_response\":{}}}", self.text)
     }

@@ -1,5 +1,11 @@
 //! The sandbox seen from its sockets: every test speaks the providers' wire forms to a running one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod alipay;
 mod checkout;
 mod faults;

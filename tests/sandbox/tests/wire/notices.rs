@@ -102,7 +102,11 @@ async fn the_dial_loses_doubles_and_spoils() {
 #[tokio::test]
 async fn the_dial_delays_and_reorders() {
     let stage = Stage::start().await;
-    let notify = |fault: &str, ms: u64| json!({ "account": ALIPAY, "operation": "notify", "fault": fault, "ms": ms });
+    let notify = |fault: &str, ms: u64| {
+        let mut order = json!({ "account": ALIPAY, "operation": "notify", "fault": fault });
+        order["ms"] = ms.into();
+        order
+    };
     stage.fault(notify("notify_delay", 150)).await;
     let begun = std::time::Instant::now();
     stage.barcode(ALIPAY, "late", "280000000000000001").await;

@@ -61,7 +61,8 @@ impl Stage {
                 "[accounts.{name}]\nprovider = \"alipay\"\nlisten = \"127.0.0.1:0\"\n\
                  app_id = \"{APP_ID}\"\nseller_id = \"{SELLER_ID}\"\n\
                  app_public_key = '''{}'''\ngateway_private_key = '''{}'''\n\
-                 gateway_public_key = '''{}'''\nnotify_delay_ms = 0\nnotify_retry_ms = 5\n{alipay}\n",
+                 gateway_public_key = '''{}'''\nnotify_delay_ms = 0\nnotify_retry_ms = 5\n\
+                 {alipay}\n",
                 keys().app.public_pem,
                 keys().gateway.private_pem,
                 keys().gateway.public_pem,

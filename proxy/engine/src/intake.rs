@@ -62,6 +62,7 @@ fn blank(s: &Submission, world: &World<'_>) -> Payment {
     Payment {
         id: payment_id(world, &s.merchant, &s.key),
         merchant: s.merchant.clone(),
+        key: s.key.clone(),
         ver: 0,
         created_ms: world.now.wall_ms,
         money: s.money,

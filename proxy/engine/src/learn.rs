@@ -335,6 +335,7 @@ impl Turn<'_> {
             attempt: i,
             amount,
             origin: Origin::External,
+            key: None,
             reason: None,
             created_ms: self.world.now.wall_ms,
             op_id,

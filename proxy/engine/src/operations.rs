@@ -84,6 +84,7 @@ impl Turn<'_> {
             attempt: new.attempt,
             amount: new.amount,
             origin: new.origin,
+            key: merchant_key(&new),
             reason: new.reason,
             created_ms: self.world.now.wall_ms,
             op_id,
@@ -615,4 +616,9 @@ impl Turn<'_> {
         self.p.operations[n].state = OperationState::Started;
         Ok(())
     }
+}
+
+fn merchant_key(new: &NewOperation<'_>) -> Option<String> {
+    let last = new.key.last().filter(|_| new.origin == Origin::Merchant);
+    last.map(|key| (*key).to_owned())
 }

@@ -44,6 +44,8 @@ pub struct Payment {
     pub id: String,
     /// The configured merchant.
     pub merchant: String,
+    /// The Idempotency-Key that made it.
+    pub key: String,
     /// Goes up by one with every durable change.
     pub ver: u64,
     /// Unix ms.
@@ -424,6 +426,8 @@ pub struct Operation {
     pub amount: i64,
     /// Who asked for it.
     pub origin: Origin,
+    /// The merchant's Idempotency-Key that made it.
+    pub key: Option<String>,
     /// Why, in the merchant's words.
     pub reason: Option<String>,
     /// Unix ms.

@@ -100,7 +100,12 @@ fn kill_one(
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let wait = 1 + draw % 600;
+    // Now and then long enough to be killed around a checkpoint.
+    let wait = if round % 7 == 6 {
+        5_000 + draw % 5_000
+    } else {
+        1 + draw % 600
+    };
     let mut count = 0;
     let mut killed = false;
     while let Some(Ok(line)) = lines.next() {

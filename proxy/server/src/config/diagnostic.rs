@@ -191,7 +191,10 @@ impl Source {
 
     /// The same place inside the text, on whole characters.
     fn clamp(&self, place: Range<usize>) -> Range<usize> {
-        let fit = |at: usize| self.text.floor_char_boundary(at.min(self.text.len()));
+        let fit = |at: usize| {
+            let mut down = (0..=at.min(self.text.len())).rev();
+            down.find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
+        };
         let start = fit(place.start);
         start..fit(place.end).max(start)
     }

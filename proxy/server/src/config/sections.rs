@@ -1,0 +1,301 @@
+//! Reads the file's sections into a [`Config`]: everything but accounts and routes.
+//!
+//! Bounds stand beside the keys that they bound. They are wide: they refuse what can only be a
+//! slip of the unit, not what is merely unusual.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::account::{self, BreakerTable};
+use super::diagnostic::{Diagnostic, Origin};
+use super::reader::{Sink, Table, Value};
+use super::{
+    Config, FailoverBudget, Inquiry, LateSuccess, LogFormat, Merchant, Server, Telemetry,
+    cross_checks, route,
+};
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+/// Everything that the file names, read or not, so that one broken account does not also make
+/// every route that uses it look broken.
+pub(super) struct Names<'a> {
+    pub(super) accounts: Vec<&'a str>,
+    pub(super) merchants: Vec<&'a str>,
+}
+
+/// Reads all sections; `None` when something is missing without which nothing can be made.
+pub(super) fn read<'a>(sink: &'a Sink, entries: &'a DeTable<'a>) -> Option<Config> {
+    let root = Table::root(sink, entries);
+    let server = section(&root, "server").and_then(server_of);
+    let breakers = breakers(&root);
+    let merchants = section(&root, "merchants");
+    let accounts = section(&root, "accounts");
+    let names = Names {
+        accounts: accounts.iter().flat_map(Table::names).map(|(name, _)| name).collect(),
+        merchants: merchants.iter().flat_map(Table::names).map(|(name, _)| name).collect(),
+    };
+    let merchants = merchants.map(merchants_of);
+    let accounts = accounts.map(|table| account::read_all(&table, &breakers));
+    let routes = root.get("routes").and_then(|v| v.list());
+    let has_routes = routes.is_some();
+    let routes = route::read_all(routes.unwrap_or_default(), &names);
+    let inquiry = inquiry_of(section(&root, "inquiry"));
+    let failover_budget = budget_of(section(&root, "failover_budget"));
+    let telemetry = telemetry_of(section(&root, "telemetry"));
+    root.finish(&[]);
+
+    let nothing = |what: &str, example: &str| {
+        let finding = Diagnostic::error("C019", format!("the file defines no {what}"));
+        sink.report(finding.help(format!("begin with `{example}`")), 0..0);
+    };
+    if names.merchants.is_empty() {
+        nothing("merchant", "[merchants.NAME]");
+    }
+    if names.accounts.is_empty() {
+        nothing("account", "[accounts.NAME]");
+    }
+    if !has_routes || routes.is_empty() {
+        nothing("route", "[[routes]]");
+    }
+    let Some(server) = server else {
+        if !entries.iter().any(|(key, _)| key.get_ref() == "server") {
+            nothing("server", "[server]");
+        }
+        return None;
+    };
+    let config = Config {
+        server,
+        merchants: merchants.unwrap_or_default(),
+        accounts: accounts.unwrap_or_default(),
+        routes,
+        inquiry,
+        failover_budget,
+        telemetry,
+    };
+    cross_checks::run(&config, sink);
+    Some(config)
+}
+
+/// A name that becomes a part of addresses, metrics and file names.
+pub(super) fn good_name(sink: &Sink, name: &str, place: &Range<usize>) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    let good = !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed);
+    if !good {
+        let finding = Diagnostic::error("C025", format!("`{name}` cannot be a name"))
+            .help("use up to 64 of a-z, 0-9, `-` and `_`");
+        sink.report(finding, place.clone());
+    }
+    good
+}
+
+fn section<'a>(root: &Table<'a>, key: &'static str) -> Option<Table<'a>> {
+    root.get(key).and_then(|v| v.table())
+}
+
+fn server_of(table: Table<'_>) -> Option<Server> {
+    let listen = table.need("listen", "write `listen = \"127.0.0.1:8080\"`");
+    let listen = listen.and_then(|v| address(&v));
+    let admin = match table.get("admin") {
+        Some(written) => address(&written).filter(|admin| {
+            let closed = admin.ip().is_loopback();
+            if !closed {
+                let finding = Diagnostic::error("C012", "the admin door may open on loopback only")
+                    .label("reachable from other machines")
+                    .help("write `admin = \"127.0.0.1:9700\"` and reach it through a tunnel")
+                    .note("it has no roles yet, and it can drain accounts and show payments");
+                written.sink.report(finding, written.place.clone());
+            }
+            closed
+        }),
+        None => Some(SocketAddr::from(([127, 0, 0, 1], 9700))),
+    };
+    let data_dir = table.need("data_dir", "write `data_dir = \"/var/lib/interlock\"`");
+    let plugins_dir = table.need("plugins_dir", "write `plugins_dir = \"/usr/lib/interlock\"`");
+    let lock = table.get("plugins_lock").and_then(|v| v.file_path());
+    let server = Server {
+        listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+        admin: admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9700))),
+        data_dir: data_dir.and_then(|v| v.file_path()).unwrap_or_default(),
+        plugins_dir: plugins_dir.and_then(|v| v.file_path()).unwrap_or_default(),
+        plugins_lock: lock.unwrap_or_else(|| table.sink.base.join("plugins.lock")),
+        allow_unpinned: table.switch("allow_unpinned", false),
+        workers: table.number("workers", 1..=256, 2) as usize,
+        drain_ms: table.duration("drain", SECOND..=30 * MINUTE, 45 * SECOND),
+        public_url: table.get("public_url").and_then(|v| account::address(&v)),
+        body_limit: table
+            .get("body_limit")
+            .and_then(|v| v.size(1 << 10..=1 << 20))
+            .unwrap_or(64 << 10),
+        request_timeout_ms: table.duration("request_timeout", SECOND..=2 * MINUTE, 15 * SECOND),
+        in_flight: table.number("in_flight", 1..=1_000_000, 4_096),
+        address_limit: table.rate("address_limit"),
+    };
+    if server.listen == server.admin {
+        let finding = Diagnostic::error("C011", "merchants and operators cannot share a door")
+            .help("give `listen` and `admin` different ports");
+        table.sink.report(finding, table.place.clone());
+    }
+    table.finish(&[]);
+    Some(server)
+}
+
+fn address(value: &Value<'_>) -> Option<SocketAddr> {
+    let text = value.text()?;
+    text.parse().ok().or_else(|| {
+        let finding = Diagnostic::error("C011", format!("`{}` is not ADDRESS:PORT", value.path))
+            .help("write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"");
+        value.refuse(finding)
+    })
+}
+
+fn merchants_of(table: Table<'_>) -> BTreeMap<String, Merchant> {
+    let mut merchants = BTreeMap::new();
+    for (name, value) in table.names() {
+        good_name(table.sink, name, &value.key);
+        if let Some(merchant) = value.table().and_then(|t| merchant_of(name, t)) {
+            merchants.insert(name.to_owned(), merchant);
+        }
+    }
+    merchants
+}
+
+fn merchant_of(name: &str, table: Table<'_>) -> Option<Merchant> {
+    let written = table.need("api_key", "write `api_key = \"${env:NAME}\"`");
+    let api_key = written.as_ref().and_then(|v| v.secret()).filter(|key| {
+        let long = key.expose().len() >= 8;
+        let plain = key.expose().bytes().all(|b| b.is_ascii_graphic());
+        if let (Some(written), false) = (&written, long && plain) {
+            let finding = Diagnostic::error("C013", format!("the key of `{name}` cannot be used"))
+                .help("use at least 8 visible ASCII characters, better 32 at random");
+            written.sink.report(finding, written.place.clone());
+        }
+        long && plain
+    });
+    let mut origin = Origin::new(table.sink.source.clone(), table.place.clone());
+    if let Some(written) = &written {
+        origin.note("api_key", written.place.clone());
+    }
+    let limit = table.rate("limit");
+    let late_success = table.get("late_success").and_then(|v| late_success_of(&v));
+    let instant_switch = table.switch("instant_switch", false);
+    table.finish(&["webhook"]);
+    Some(Merchant {
+        name: name.to_owned(),
+        api_key: api_key?,
+        limit,
+        late_success: late_success.unwrap_or(LateSuccess::Refund),
+        instant_switch,
+        origin,
+    })
+}
+
+fn late_success_of(value: &Value<'_>) -> Option<LateSuccess> {
+    if value.value.as_table().is_none() {
+        if value.value.as_str() == Some("refund") {
+            return Some(LateSuccess::Refund);
+        }
+        let finding = Diagnostic::error("C006", format!("`{}` cannot be read", value.path))
+            .help("write `\"refund\"` or `{ accept_within = \"10m\" }`");
+        return value.refuse(finding);
+    }
+    let table = value.table()?;
+    let within = table.need("accept_within", "write `{ accept_within = \"10m\" }`");
+    let within_ms = within.and_then(|v| v.duration(SECOND..=24 * HOUR));
+    table.finish(&[]);
+    Some(LateSuccess::Accept { within_ms: within_ms? })
+}
+
+fn breakers(root: &Table<'_>) -> BreakerTable {
+    let mut breakers = BreakerTable::new();
+    for (name, value) in section(root, "breaker").iter().flat_map(Table::names) {
+        let settings = value.table().and_then(account::breaker_of);
+        breakers.insert(name.to_owned(), settings.unwrap_or_default());
+    }
+    breakers.entry("default".into()).or_default();
+    breakers
+}
+
+fn inquiry_of(table: Option<Table<'_>>) -> Inquiry {
+    let mut inquiry =
+        Inquiry { recheck_ms: ladder(), alert_after_ms: 5 * MINUTE, give_up_ms: 72 * HOUR };
+    let Some(table) = table else { return inquiry };
+    if let Some(written) = table.get("recheck") {
+        let waits = written.list().unwrap_or_default();
+        let waits: Vec<u64> = waits.iter().filter_map(|v| v.duration(100..=24 * HOUR)).collect();
+        match waits.len() {
+            0 => {
+                let text = "`inquiry.recheck` holds no wait";
+                written.refuse::<()>(Diagnostic::error("C006", text));
+            }
+            1..=64 => inquiry.recheck_ms = waits,
+            _ => {
+                let text = "`inquiry.recheck` holds more than 64 waits";
+                written.refuse::<()>(Diagnostic::error("C009", text));
+            }
+        }
+    }
+    inquiry.alert_after_ms = table.duration("alert_after", SECOND..=24 * HOUR, 5 * MINUTE);
+    inquiry.give_up_ms = table.duration("give_up", SECOND..=30 * 24 * HOUR, 72 * HOUR);
+    table.finish(&[]);
+    inquiry
+}
+
+/// 1 s to 64 s, doubling, for ten minutes; five minutes to one hour; then hourly.
+fn ladder() -> Vec<u64> {
+    let doubling = (0..7).map(|n| SECOND << n);
+    let minutes = std::iter::repeat_n(64 * SECOND, 8);
+    let to_the_hour = std::iter::repeat_n(5 * MINUTE, 10);
+    doubling.chain(minutes).chain(to_the_hour).chain([HOUR]).collect()
+}
+
+fn budget_of(table: Option<Table<'_>>) -> FailoverBudget {
+    let mut budget = FailoverBudget { ratio: 0.2, per_second: 10, ttl_ms: 10 * SECOND };
+    let Some(table) = table else { return budget };
+    budget.ratio = table.get("ratio").and_then(|v| v.share()).unwrap_or(budget.ratio);
+    budget.per_second = table.number("per_second", 0..=100_000, budget.per_second);
+    budget.ttl_ms = table.duration("ttl", SECOND..=MINUTE, budget.ttl_ms);
+    table.finish(&[]);
+    budget
+}
+
+fn telemetry_of(table: Option<Table<'_>>) -> Telemetry {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let mut telemetry = Telemetry { log: "info".into(), format: LogFormat::Text };
+    let Some(table) = table else { return telemetry };
+    if let Some(written) = table.get("log")
+        && let Some(filter) = written.text()
+    {
+        match filter.parse::<tracing_subscriber::filter::EnvFilter>() {
+            Ok(_) => telemetry.log = filter.to_owned(),
+            Err(_) => {
+                let finding = Diagnostic::error("C006", "`telemetry.log` is no filter")
+                    .help("write error, warn, info, debug or trace, or \"info,MODULE=debug\"");
+                written.refuse::<()>(finding);
+            }
+        }
+    }
+    telemetry.format = table.word("format", &formats, telemetry.format);
+    table.finish(&["otlp"]);
+    telemetry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ladder_asks_often_then_seldom_and_never_stops_early() {
+        let ladder = ladder();
+        let ten_minutes: u64 = ladder[..15].iter().sum();
+        assert!((10 * MINUTE..11 * MINUTE).contains(&ten_minutes), "{ten_minutes}");
+        let hour: u64 = ladder[..25].iter().sum();
+        assert!((HOUR..HOUR + 2 * MINUTE).contains(&hour), "{hour}");
+        assert_eq!(ladder.last(), Some(&HOUR));
+        assert!(ladder.is_sorted());
+    }
+}

@@ -68,13 +68,23 @@ impl Response {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Response {
         let headers = vec![("Content-Type", "application/json".to_owned())];
-        Response { status, headers, body: body.into(), stream: None }
+        Response {
+            status,
+            headers,
+            body: body.into(),
+            stream: None,
+        }
     }
 
     /// An answer of plain text.
     pub fn text(status: u16, body: impl Into<Bytes>) -> Response {
         let headers = vec![("Content-Type", "text/plain; charset=utf-8".to_owned())];
-        Response { status, headers, body: body.into(), stream: None }
+        Response {
+            status,
+            headers,
+            body: body.into(),
+            stream: None,
+        }
     }
 }
 
@@ -179,9 +189,16 @@ impl FrontDoor {
 
     /// What was counted since start.
     pub fn counts(&self) -> DoorCounts {
-        let Inner { limits, connections, inflight, .. } = &*self.inner;
+        let Inner {
+            limits,
+            connections,
+            inflight,
+            ..
+        } = &*self.inner;
         DoorCounts {
-            connections: limits.connections.saturating_sub(connections.available_permits()),
+            connections: limits
+                .connections
+                .saturating_sub(connections.available_permits()),
             inflight: limits.inflight.saturating_sub(inflight.available_permits()),
             requests: self.inner.requests.load(Relaxed),
             refused: self.inner.refused.load(Relaxed),
@@ -216,7 +233,9 @@ impl FrontDoor {
     /// Counts one request of this address; false above its limit.
     fn within_rate(&self, peer: Option<SocketAddr>) -> bool {
         let limit = self.inner.limits.rate_per_address;
-        let Some(peer) = peer.filter(|_| limit > 0) else { return true };
+        let Some(peer) = peer.filter(|_| limit > 0) else {
+            return true;
+        };
         let address = match peer.ip() {
             IpAddr::V4(address) => IpAddr::V4(address),
             // One customer owns at least a /64, and could otherwise call from each of its numbers.
@@ -238,6 +257,10 @@ impl FrontDoor {
 
     /// Requests in flight now; none once the door was emptied.
     fn unfinished(&self) -> usize {
-        if self.inner.inflight.is_closed() { 0 } else { self.counts().inflight }
+        if self.inner.inflight.is_closed() {
+            0
+        } else {
+            self.counts().inflight
+        }
     }
 }

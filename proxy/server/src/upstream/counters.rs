@@ -64,7 +64,9 @@ impl Counters {
             open,
             busy,
             idle: open.saturating_sub(busy),
-            lost: lost.map(|(reason, count)| (*reason, count.load(Relaxed))).collect(),
+            lost: lost
+                .map(|(reason, count)| (*reason, count.load(Relaxed)))
+                .collect(),
         }
     }
 }

@@ -222,6 +222,14 @@ pub enum OrderChange {
         /// The merchant's own name for the order.
         merchant_ref: String,
     },
+    /// The payment takes the order over from one that holds it; when another payment than `from`
+    /// holds it, [`Committed::OrderTaken`].
+    TakeOver {
+        /// The merchant's own name for the order.
+        merchant_ref: String,
+        /// The payment that is to lose it.
+        from: String,
+    },
     /// The payment gives the order back; an order that another payment holds is left alone.
     Release {
         /// The merchant's own name for the order.

@@ -320,3 +320,20 @@ pub(super) async fn a_kept_notice_can_still_be_applied(store: &dyn Store) {
     };
     assert_eq!(commit(store, again).await, Committed::NoticeSeen);
 }
+
+pub(super) async fn an_order_is_taken_over_only_from_the_payment_that_is_named(store: &dyn Store) {
+    let holder = || async { store.order("m", "over").await.expect("readable") };
+    let take_over = |from: &str| OrderChange::TakeOver {
+        merchant_ref: "over".into(),
+        from: from.into(),
+    };
+    let claim = OrderChange::Claim { merchant_ref: "over".into() };
+    done(store, Write { order: claim, ..payment("over-1") }).await;
+    let stale = Write { order: take_over("over-0"), ..payment("over-2") };
+    assert_eq!(commit(store, stale).await, Committed::OrderTaken("over-1".into()));
+    assert_eq!(read(store, "over-2").await, None);
+    done(store, Write { order: take_over("over-1"), ..payment("over-2") }).await;
+    assert_eq!(holder().await.as_deref(), Some("over-2"));
+    let late = Write { order: take_over("over-1"), ..payment("over-3") };
+    assert_eq!(commit(store, late).await, Committed::OrderTaken("over-2".into()));
+}

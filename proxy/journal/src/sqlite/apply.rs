@@ -239,6 +239,19 @@ fn change_order(conn: &Connection, write: &Write) -> Result<Option<String>, Faul
             let holder = super::reader::order(conn, &write.merchant, merchant_ref)?;
             Ok(holder.filter(|holder| *holder != write.payment))
         }
+        OrderChange::TakeOver { merchant_ref, from } => {
+            let changed = conn
+                .prepare_cached(
+                    "UPDATE live_order SET payment = ?3
+                     WHERE merchant = ?1 AND merchant_ref = ?2 AND payment = ?4",
+                )?
+                .execute(params![write.merchant, merchant_ref, write.payment, from])?;
+            if changed == 1 {
+                return Ok(None);
+            }
+            let holder = super::reader::order(conn, &write.merchant, merchant_ref)?;
+            Ok(holder.filter(|holder| *holder != write.payment).or(Some(from.clone())))
+        }
         OrderChange::Release { merchant_ref } => {
             conn.prepare_cached(
                 "DELETE FROM live_order

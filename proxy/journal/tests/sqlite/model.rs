@@ -58,6 +58,7 @@ impl Model {
                     return Committed::OrderTaken(holder.clone());
                 }
             }
+            OrderChange::TakeOver { .. } => unreachable!("the model draws no take-over"),
             OrderChange::Release { merchant_ref } => {
                 if self.orders.get(merchant_ref) == Some(&write.payment) {
                     self.orders.remove(merchant_ref);

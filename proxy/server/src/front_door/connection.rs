@@ -1,0 +1,369 @@
+//! One client connection: request after request, each read whole within its time, then answered.
+//!
+//! Requests that were pipelined are served one after the other. A connection that the door refuses
+//! is closed only after its peer had a moment to read the refusal: a close with unread bytes would
+//! make the kernel reset the connection and take the refusal back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use pingora::ErrorType;
+use pingora::apps::ServerApp;
+use pingora::http::ResponseHeader;
+use pingora::protocols::Stream;
+use pingora::protocols::http::v1::server::HttpSession;
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::framing::{self, Body, Framing};
+use super::{FrontDoor, Problem, Request, Response};
+
+/// Room for the next request's head while a connection is idle; most heads fit.
+const HEAD_ROOM: usize = 2048;
+/// How long, and how much, a refused client may still send before its connection is closed.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 1 << 20;
+
+#[async_trait]
+impl ServerApp for FrontDoor {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let Ok(_seat) = self.inner.connections.clone().try_acquire_owned() else {
+            self.refuse(stream, Problem::overloaded()).await;
+            return None;
+        };
+        let peer = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
+        let mut visit = Visit {
+            door: self,
+            peer,
+            shutdown: shutdown.clone(),
+        };
+        let limits = &self.inner.limits;
+        let mut next = Some((stream, BytesMut::new()));
+        let mut patience = limits.read_timeout;
+        while let Some((stream, early)) = next {
+            next = visit.one_request(stream, early, patience).await;
+            patience = limits.keepalive;
+        }
+        None
+    }
+}
+
+struct Visit<'d> {
+    door: &'d FrontDoor,
+    peer: Option<SocketAddr>,
+    shutdown: ShutdownWatch,
+}
+
+impl Visit<'_> {
+    /// Serves one request; gives the stream and what was read past it when another may follow.
+    async fn one_request(
+        &mut self,
+        mut stream: Stream,
+        mut early: BytesMut,
+        patience: Duration,
+    ) -> Option<(Stream, BytesMut)> {
+        if early.is_empty() && !self.first_bytes(&mut stream, &mut early, patience).await {
+            return None;
+        }
+        let by = Instant::now() + self.door.inner.limits.read_timeout;
+        let head = tokio::time::timeout_at(by.into(), self.read_head(&mut stream, &mut early));
+        let framing = match head.await {
+            Ok(Ok(Some(framing))) => framing,
+            Ok(Ok(None)) => return None,
+            Ok(Err(problem)) => return self.refuse(stream, problem).await,
+            Err(_) => return self.refuse(stream, Problem::too_slow()).await,
+        };
+        if !self.door.within_rate(self.peer) {
+            return self.refuse(stream, Problem::too_many_requests()).await;
+        }
+        let id = request_id();
+        let mut session = HttpSession::new(stream);
+        session.set_pipelining_enabled(true);
+        session.set_pipelined_prefix(early);
+        let reading = self.read_request(&mut session, framing, &id);
+        let request = match tokio::time::timeout_at(by.into(), reading).await {
+            Ok(Ok(request)) => Ok(request),
+            Ok(Err(Some(problem))) => Err(problem),
+            Ok(Err(None)) => return None,
+            Err(_) => Err(Problem::too_slow()),
+        };
+        let refused = request.is_err();
+        let (response, in_flight) = match request {
+            Ok(request) => self.door.answer(request).await,
+            Err(problem) => {
+                self.door.inner.refused.fetch_add(1, Relaxed);
+                (problem.response(&id), None)
+            }
+        };
+        if refused || *self.shutdown.borrow() {
+            session.set_server_keepalive(None);
+        }
+        let written = self.write(&mut session, response, &id, in_flight).await;
+        if !written {
+            return None;
+        }
+        if refused {
+            let _ = timeout(LINGER, drain_body(&mut session)).await;
+        }
+        let reused = timeout(LINGER, session.reuse()).await;
+        let (stream, past) = reused.ok()?.ok()??.into_parts();
+        Some((stream, past.unwrap_or_default()))
+    }
+
+    /// Waits for the first bytes of a request; false when the connection is done with.
+    async fn first_bytes(
+        &mut self,
+        stream: &mut Stream,
+        early: &mut BytesMut,
+        patience: Duration,
+    ) -> bool {
+        early.reserve(HEAD_ROOM);
+        tokio::select! {
+            biased;
+            read = timeout(patience, stream.read_buf(early)) => matches!(read, Ok(Ok(1..))),
+            _ = self.shutdown.wait_for(|stopping| *stopping) => false,
+        }
+    }
+
+    /// Reads until the head is whole, and judges it; `None` when the client left.
+    async fn read_head(
+        &self,
+        stream: &mut Stream,
+        early: &mut BytesMut,
+    ) -> Result<Option<Framing>, Problem> {
+        let limits = &self.door.inner.limits;
+        loop {
+            // RFC 9112, 2.2: an empty line before the request line is skipped.
+            while early.starts_with(b"\r\n") {
+                early.advance(2);
+            }
+            if let Some(end) = framing::end_of_head(early, limits)? {
+                return framing::judge(&early[..end], limits).map(Some);
+            }
+            early.reserve(HEAD_ROOM);
+            if !matches!(stream.read_buf(early).await, Ok(1..)) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Lets pingora parse the judged head, and reads the body; `Err(None)` when the client left.
+    async fn read_request(
+        &self,
+        session: &mut HttpSession,
+        framing: Framing,
+        id: &str,
+    ) -> Result<Request, Option<Problem>> {
+        match session.read_request().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(None),
+            Err(_) => return Err(Some(Problem::malformed("the head cannot be parsed"))),
+        }
+        if framing.expects_continue && framing.body != Body::Length(0) {
+            session.write_continue_response().await.map_err(|_| None)?;
+        }
+        let body = self.read_body(session, &framing).await?;
+        let head = session.req_header();
+        let target = std::str::from_utf8(head.raw_path())
+            .map_err(|_| Some(Problem::malformed("the target is not UTF-8")))?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (target, None),
+        };
+        Ok(Request {
+            method: head.method.clone(),
+            path: path.to_owned(),
+            query,
+            headers: head.headers.clone(),
+            body,
+            peer: self.peer,
+            request_id: id.to_owned(),
+        })
+    }
+
+    async fn read_body(
+        &self,
+        session: &mut HttpSession,
+        framing: &Framing,
+    ) -> Result<Bytes, Option<Problem>> {
+        let room = match framing.body {
+            Body::Length(0) => return Ok(Bytes::new()),
+            Body::Length(length) => length,
+            Body::Chunked => 0,
+        };
+        let mut body = BytesMut::with_capacity(room);
+        loop {
+            match session.read_body_bytes().await {
+                Ok(Some(part)) if body.len() + part.len() > self.door.inner.limits.body => {
+                    return Err(Some(Problem::body_too_large()));
+                }
+                Ok(Some(part)) => body.extend_from_slice(&part),
+                Ok(None) => return Ok(body.freeze()),
+                Err(error) => match error.etype() {
+                    ErrorType::ConnectionClosed | ErrorType::ReadError => return Err(None),
+                    _ => return Err(Some(Problem::malformed("the body is not well chunked"))),
+                },
+            }
+        }
+    }
+
+    /// Writes an answer within its time; false when the client did not take it.
+    async fn write(
+        &mut self,
+        session: &mut HttpSession,
+        mut response: Response,
+        id: &str,
+        in_flight: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+    ) -> bool {
+        let stream = response.stream.take();
+        let streamed = stream.is_some();
+        let Some(head) = response_head(&response, id, streamed) else {
+            tracing::error!(
+                request_id = id,
+                status = response.status,
+                "an answer is not HTTP"
+            );
+            let _ = session.write_response_header(Box::new(plain_500(id))).await;
+            let _ = session.finish_body().await;
+            return false;
+        };
+        let patience = self.door.inner.limits.write_timeout;
+        let writing = async {
+            session.write_response_header(Box::new(head)).await?;
+            if !response.body.is_empty() {
+                session.write_body(&response.body).await?;
+            }
+            if !streamed {
+                session.finish_body().await?;
+            }
+            Ok::<(), Box<pingora::Error>>(())
+        };
+        let written = matches!(timeout(patience, writing).await, Ok(Ok(())));
+        drop(in_flight);
+        match stream {
+            Some(parts) if written => self.write_parts(session, parts).await,
+            _ => written,
+        }
+    }
+
+    /// Sends parts as they come, until there are no more, the client leaves or the door closes.
+    async fn write_parts(
+        &mut self,
+        session: &mut HttpSession,
+        mut parts: tokio::sync::mpsc::Receiver<Bytes>,
+    ) -> bool {
+        let patience = self.door.inner.limits.write_timeout;
+        loop {
+            let part = tokio::select! {
+                part = parts.recv() => part,
+                _ = self.shutdown.wait_for(|stopping| *stopping) => None,
+            };
+            let Some(part) = part else { break };
+            if part.is_empty() {
+                continue;
+            }
+            if !matches!(
+                timeout(patience, session.write_body(&part)).await,
+                Ok(Ok(_))
+            ) {
+                return false;
+            }
+        }
+        matches!(timeout(patience, session.finish_body()).await, Ok(Ok(_)))
+    }
+
+    async fn refuse(&self, stream: Stream, problem: Problem) -> Option<(Stream, BytesMut)> {
+        self.door.refuse(stream, problem).await;
+        None
+    }
+}
+
+impl FrontDoor {
+    /// Answers a request that was not parsed, and closes: where it ends is not known.
+    async fn refuse(&self, mut stream: Stream, problem: Problem) {
+        self.inner.refused.fetch_add(1, Relaxed);
+        let id = request_id();
+        let response = problem.response(&id);
+        let reason = http::StatusCode::from_u16(problem.status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Refused");
+        let mut wire = format!("HTTP/1.1 {} {reason}\r\n", problem.status);
+        for (name, value) in &response.headers {
+            wire.push_str(&format!("{name}: {value}\r\n"));
+        }
+        wire.push_str(&format!(
+            "Request-Id: {id}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            response.body.len()
+        ));
+        let mut wire = wire.into_bytes();
+        wire.extend_from_slice(&response.body);
+        let told = async {
+            stream.write_all(&wire).await?;
+            stream.flush().await?;
+            AsyncWriteExt::shutdown(&mut stream).await?;
+            let mut rest = [0; 4096];
+            let mut left = LINGER_BYTES;
+            while let count @ 1.. = AsyncReadExt::read(&mut stream, &mut rest).await? {
+                left = left.saturating_sub(count);
+                if left == 0 {
+                    break;
+                }
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        let _ = timeout(LINGER, told).await;
+    }
+}
+
+async fn drain_body(session: &mut HttpSession) {
+    let mut left = LINGER_BYTES;
+    while let Ok(Some(part)) = session.read_body_bytes().await {
+        left = left.saturating_sub(part.len());
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+fn response_head(response: &Response, id: &str, streamed: bool) -> Option<ResponseHeader> {
+    if !(200..=599).contains(&response.status) {
+        return None;
+    }
+    let mut head = ResponseHeader::build(response.status, Some(response.headers.len() + 4)).ok()?;
+    for (name, value) in &response.headers {
+        head.append_header(*name, value.as_str()).ok()?;
+    }
+    head.insert_header("Request-Id", id).ok()?;
+    if streamed {
+        head.insert_header("Transfer-Encoding", "chunked").ok()?;
+    } else if !matches!(response.status, 204 | 304) {
+        head.insert_header("Content-Length", response.body.len().to_string())
+            .ok()?;
+    }
+    Some(head)
+}
+
+fn plain_500(id: &str) -> ResponseHeader {
+    let mut head = ResponseHeader::build(500, Some(4)).expect("500 is a status");
+    head.insert_header("Request-Id", id)
+        .expect("an id is a field value");
+    head.insert_header("Content-Length", "0")
+        .expect("a digit is a field value");
+    head
+}
+
+fn request_id() -> String {
+    format!("req_{}", ulid::Ulid::generate().to_string())
+}

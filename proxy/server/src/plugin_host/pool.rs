@@ -1,0 +1,258 @@
+//! The threads that plugins run on, and the watch over them.
+//!
+//! A plugin is a plain function call that nothing can interrupt, so it never runs on the async
+//! reactor. Queue and threads are bounded. A call that passes its hard deadline is given up: its
+//! caller is answered, its thread is abandoned and, a few times, replaced; after that the pool
+//! says that it is unhealthy. An abandoned thread that does come back joins again or ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// One call into a plugin.
+pub(super) struct Job {
+    /// How long it may run.
+    pub hard: Duration,
+    /// Runs it and answers its caller.
+    pub run: Box<dyn FnOnce() + Send>,
+    /// Answers its caller when the deadline has passed; called at most once.
+    pub expired: Box<dyn FnOnce() + Send>,
+}
+
+/// The pool was full, closed or without threads.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// How the pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// Threads that take work.
+    pub workers: usize,
+    /// Calls that run.
+    pub running: usize,
+    /// Calls that wait.
+    pub queued: usize,
+    /// Threads that are stuck in a plugin past its deadline.
+    pub abandoned: usize,
+}
+
+/// Sizes of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub workers: usize,
+    pub queue: usize,
+    pub abandoned_max: usize,
+    /// How often deadlines are looked at.
+    pub tick: Duration,
+}
+
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    pub(super) fn start(sizes: Sizes) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            running: HashMap::new(),
+            workers: 0,
+            abandoned: 0,
+            closed: false,
+            ticket: 0,
+        };
+        let shared = Arc::new(Shared {
+            sizes,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            closing: Condvar::new(),
+        });
+        let mut state = shared.lock();
+        for _ in 0..sizes.workers {
+            shared.add_worker(&mut state);
+        }
+        drop(state);
+        let watched = shared.clone();
+        let watch = thread::Builder::new().name("plugin-watch".into());
+        if let Err(error) = watch.spawn(move || watched.watch()) {
+            // Without deadlines no plugin may run.
+            tracing::error!(%error, "plugin pool can't start its watch");
+            shared.lock().closed = true;
+        }
+        Self { shared }
+    }
+
+    /// Queues a call. A job that is refused, or dropped unrun, is dropped whole.
+    pub(super) fn submit(&self, job: Job) -> Result<(), Full> {
+        let mut state = self.shared.lock();
+        let room = state.queue.len() < self.shared.sizes.queue;
+        if state.closed || state.workers == 0 || !room {
+            // Dropping a job may drop an instance, whose end is a job itself.
+            drop(state);
+            drop(job);
+            return Err(Full);
+        }
+        state.queue.push_back(job);
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn state(&self) -> PoolState {
+        let state = self.shared.lock();
+        PoolState {
+            workers: state.workers,
+            running: state.running.len() - state.abandoned,
+            queued: state.queue.len(),
+            abandoned: state.abandoned,
+        }
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        let state = self.shared.lock();
+        !state.closed && state.workers >= self.shared.sizes.workers
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+        self.shared.closing.notify_all();
+    }
+}
+
+struct Shared {
+    sizes: Sizes,
+    state: Mutex<State>,
+    work: Condvar,
+    closing: Condvar,
+}
+
+struct State {
+    queue: VecDeque<Job>,
+    running: HashMap<u64, Running>,
+    workers: usize,
+    abandoned: usize,
+    closed: bool,
+    ticket: u64,
+}
+
+struct Running {
+    since: Instant,
+    hard: Duration,
+    /// Taken when the call is given up.
+    expired: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_worker(self: &Arc<Self>, state: &mut State) {
+        let shared = self.clone();
+        let worker = thread::Builder::new().name("plugin".into());
+        match worker.spawn(move || shared.work()) {
+            Ok(_) => state.workers += 1,
+            Err(error) => tracing::error!(%error, "plugin pool can't start a thread"),
+        }
+    }
+
+    fn work(&self) {
+        while let Some((ticket, run)) = self.next() {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                tracing::error!("plugin host panicked around a call");
+            }
+            if !self.finished(ticket) {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(u64, Box<dyn FnOnce() + Send>)> {
+        let mut state = self.lock();
+        loop {
+            if let Some(Job { hard, run, expired }) = state.queue.pop_front() {
+                state.ticket += 1;
+                let ticket = state.ticket;
+                let running = Running { since: Instant::now(), hard, expired: Some(expired) };
+                state.running.insert(ticket, running);
+                return Some((ticket, run));
+            }
+            if state.closed {
+                state.workers -= 1;
+                return None;
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether the thread goes on.
+    fn finished(&self, ticket: u64) -> bool {
+        let mut state = self.lock();
+        let running = state.running.remove(&ticket);
+        let given_up = running.as_ref().is_some_and(|r| r.expired.is_none());
+        let mut goes_on = true;
+        if given_up {
+            state.abandoned -= 1;
+            goes_on = state.workers < self.sizes.workers;
+            state.workers += usize::from(goes_on);
+        }
+        // What the closure holds may queue a job when it is dropped, which needs the lock.
+        drop(state);
+        drop(running);
+        goes_on
+    }
+
+    fn watch(self: Arc<Self>) {
+        loop {
+            let state = self.lock();
+            let waited = self.closing.wait_timeout(state, self.sizes.tick);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if state.closed && state.queue.is_empty() && state.running.is_empty() {
+                return;
+            }
+            let (late, dropped) = self.give_up_late(&mut state);
+            let end = state.closed && state.workers == 0;
+            drop(state);
+            for expired in late {
+                if catch_unwind(AssertUnwindSafe(expired)).is_err() {
+                    tracing::error!("plugin host panicked at a deadline");
+                }
+            }
+            drop(dropped);
+            if end {
+                return;
+            }
+        }
+    }
+
+    /// Takes what is past its deadline, and the queue when no thread is left to serve it.
+    #[allow(clippy::type_complexity)]
+    fn give_up_late(
+        self: &Arc<Self>,
+        state: &mut State,
+    ) -> (Vec<Box<dyn FnOnce() + Send>>, VecDeque<Job>) {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        for running in state.running.values_mut() {
+            if now.duration_since(running.since) >= running.hard {
+                late.extend(running.expired.take());
+            }
+        }
+        for _ in &late {
+            state.abandoned += 1;
+            state.workers -= 1;
+            if state.abandoned <= self.sizes.abandoned_max {
+                self.add_worker(state);
+            }
+        }
+        let dropped = match state.workers {
+            0 => std::mem::take(&mut state.queue),
+            _ => VecDeque::new(),
+        };
+        (late, dropped)
+    }
+}

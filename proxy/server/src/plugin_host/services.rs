@@ -1,0 +1,220 @@
+//! What the host does for a plugin while it runs: log lines, and keys by name.
+//!
+//! The C table's `ctx` points to one account's [`Services`]. A key never crosses the boundary: the
+//! plugin names it, and gets a MAC, a signature or a yes or no. Every callback may come from any
+//! thread, checks its pointers, and lets no panic out.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use interlock_plugin_api::abi::{self, Bytes, HostTable, Out, SignExtension, VerifyExtension};
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
+use ring::hmac;
+
+use super::call::printable;
+use super::secrets::{Secret, Secrets};
+
+/// A plugin's log line is cut to this many bytes.
+const LINE_BYTES_MAX: usize = 200;
+/// An instance's log lines a second.
+const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
+/// The most that is signed, verified or digested in one call.
+const DATA_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+static SIGN: SignExtension = SignExtension { struct_size: size_of::<SignExtension>() as u32, sign };
+static VERIFY: VerifyExtension =
+    VerifyExtension { struct_size: size_of::<VerifyExtension>() as u32, verify };
+
+/// One account's services.
+pub(super) struct Services {
+    plugin: String,
+    account: String,
+    secrets: Secrets,
+    lines: DefaultDirectRateLimiter,
+    suppressed: AtomicU64,
+}
+
+/// The C table together with what its `ctx` points to.
+pub(super) struct Table {
+    table: HostTable,
+    services: Arc<Services>,
+}
+
+// SAFETY: the table is immutable, and its `ctx` points to `Services`, which is Sync.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    pub(super) fn new(plugin: &str, account: &str, secrets: Secrets) -> Arc<Self> {
+        let services = Arc::new(Services {
+            plugin: plugin.into(),
+            account: account.into(),
+            secrets,
+            lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
+            suppressed: AtomicU64::new(0),
+        });
+        let table = HostTable {
+            struct_size: size_of::<HostTable>() as u32,
+            abi_major: abi::ABI_MAJOR,
+            abi_minor: abi::ABI_MINOR,
+            ctx: Arc::as_ptr(&services).cast_mut().cast(),
+            log,
+            mac,
+            get_extension,
+        };
+        Arc::new(Self { table, services })
+    }
+
+    /// The address that a plugin is given; it lives as long as the table.
+    pub(super) fn as_ptr(self: &Arc<Self>) -> *const HostTable {
+        // SAFETY: projects to a field without making a reference.
+        unsafe { &raw const (*Arc::as_ptr(self)).table }
+    }
+
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.services.secrets
+    }
+}
+
+impl Services {
+    fn log(&self, level: i32, message: &[u8]) {
+        if self.lines.check().is_err() {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
+        let (plugin, account) = (self.plugin.as_str(), self.account.as_str());
+        // The line may hold what a shopper typed, so only a debug log shows it.
+        match level {
+            ..=1 => tracing::error!(plugin, account, suppressed, "plugin reports an error"),
+            2 => tracing::warn!(plugin, account, suppressed, "plugin reports a warning"),
+            3 => tracing::info!(plugin, account, suppressed, "plugin reports"),
+            _ => {}
+        }
+        let line = printable(message, LINE_BYTES_MAX);
+        if level > 4 {
+            tracing::trace!(plugin, account, level, line, "plugin line");
+        } else {
+            tracing::debug!(plugin, account, level, line, "plugin line");
+        }
+    }
+
+    fn mac(&self, key: &[u8], data: &[u8]) -> Result<Vec<u8>, i32> {
+        match self.key(key)? {
+            Secret::Mac(key) => Ok(hmac::sign(key, data).as_ref().to_vec()),
+            _ => Err(abi::E_UNSUPPORTED),
+        }
+    }
+
+    fn sign(&self, key: &[u8], algorithm: &[u8], data: &[u8]) -> Result<Vec<u8>, i32> {
+        let (Secret::RsaPrivate(pair), b"rsa-sha256-pkcs1") = (self.key(key)?, algorithm) else {
+            return Err(abi::E_UNSUPPORTED);
+        };
+        let mut signature = vec![0; pair.public().modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), data, &mut signature)
+            .map_err(|_| abi::E_INTERNAL)?;
+        Ok(signature)
+    }
+
+    fn verify(&self, key: &[u8], alg: &[u8], data: &[u8], signature: &[u8]) -> Result<bool, i32> {
+        match (self.key(key)?, alg) {
+            (Secret::Mac(key), b"hmac-sha256") => Ok(hmac::verify(key, data, signature).is_ok()),
+            (Secret::RsaPublic(key), b"rsa-sha256-pkcs1") => {
+                let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
+                Ok(key.verify(data, signature).is_ok())
+            }
+            _ => Err(abi::E_UNSUPPORTED),
+        }
+    }
+
+    fn key(&self, name: &[u8]) -> Result<&Secret, i32> {
+        let name = std::str::from_utf8(name).map_err(|_| abi::E_CONFIG)?;
+        self.secrets.get(name).ok_or(abi::E_CONFIG)
+    }
+}
+
+extern "C" fn log(ctx: *mut c_void, level: i32, message: Bytes) {
+    fenced(|| {
+        let (services, message) = (services(ctx)?, borrowed(message)?);
+        services.log(level, message);
+        Ok(abi::OK)
+    });
+}
+
+extern "C" fn mac(ctx: *mut c_void, key: Bytes, data: Bytes, out: *const Out) -> i32 {
+    fenced(|| {
+        let (key, data) = (borrowed(key)?, borrowed(data)?);
+        Ok(give(out, &services(ctx)?.mac(key, data)?))
+    })
+}
+
+extern "C" fn sign(
+    ctx: *mut c_void,
+    key: Bytes,
+    algorithm: Bytes,
+    data: Bytes,
+    out: *const Out,
+) -> i32 {
+    fenced(|| {
+        let (key, algorithm, data) = (borrowed(key)?, borrowed(algorithm)?, borrowed(data)?);
+        Ok(give(out, &services(ctx)?.sign(key, algorithm, data)?))
+    })
+}
+
+extern "C" fn verify(
+    ctx: *mut c_void,
+    key: Bytes,
+    algorithm: Bytes,
+    data: Bytes,
+    signature: Bytes,
+) -> i32 {
+    fenced(|| {
+        let (key, algorithm) = (borrowed(key)?, borrowed(algorithm)?);
+        let (data, signature) = (borrowed(data)?, borrowed(signature)?);
+        services(ctx)?.verify(key, algorithm, data, signature).map(i32::from)
+    })
+}
+
+extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void {
+    if id.is_null() {
+        return std::ptr::null();
+    }
+    // SAFETY: the ABI gives ids as strings that end in a zero byte.
+    match unsafe { CStr::from_ptr(id) } {
+        id if id == abi::SIGN_EXTENSION => (&raw const SIGN).cast(),
+        id if id == abi::VERIFY_EXTENSION => (&raw const VERIFY).cast(),
+        _ => std::ptr::null(),
+    }
+}
+
+fn fenced(body: impl FnOnce() -> Result<i32, i32>) -> i32 {
+    catch_unwind(AssertUnwindSafe(body)).map_or(abi::E_INTERNAL, |rc| rc.unwrap_or_else(|e| e))
+}
+
+fn services<'a>(ctx: *mut c_void) -> Result<&'a Services, i32> {
+    // SAFETY: the plugin hands back the table's `ctx`, whose `Services` live as long as any call
+    // of the instance; null is refused.
+    unsafe { ctx.cast::<Services>().as_ref() }.ok_or(abi::E_INPUT)
+}
+
+fn borrowed<'a>(bytes: Bytes) -> Result<&'a [u8], i32> {
+    if bytes.len > DATA_BYTES_MAX {
+        return Err(abi::E_LIMIT);
+    }
+    // SAFETY: the plugin lends the slice for this call; a null pointer gives an empty one.
+    Ok(unsafe { bytes.get() })
+}
+
+fn give(out: *const Out, bytes: &[u8]) -> i32 {
+    // SAFETY: the plugin lends its `out` for this call; null is refused.
+    match unsafe { out.as_ref() } {
+        Some(out) => (out.put)(out.ctx, abi::PART_META, bytes.as_ptr(), bytes.len()),
+        None => abi::E_INPUT,
+    }
+}

@@ -1,0 +1,121 @@
+//! The providers' own SDKs against the sandbox: they judge whether the fakes speak the protocol.
+//!
+//! The sandbox is the oracle of every other test, so it needs a judge that nobody here wrote.
+//! `cargo xtask test` installs what is needed; `INTERLOCK_SKIP_PEERS=1` leaves these tests out.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+const ACCOUNT: &str = "alipay-main";
+const APP_ID: &str = "2021000000000001";
+const INSTALL: &str = "run `cargo xtask test` once, which installs it, or set \
+                       INTERLOCK_SKIP_PEERS=1 to leave these tests out";
+
+#[test]
+fn the_sandbox_satisfies_the_sdk_of_alipay() {
+    if std::env::var_os("INTERLOCK_SKIP_PEERS").is_some() {
+        eprintln!("left out: INTERLOCK_SKIP_PEERS is set");
+        return;
+    }
+    let sdk = target().join("peers/node_modules/alipay-sdk");
+    assert!(sdk.join("package.json").exists(), "npm package alipay-sdk is missing: {INSTALL}");
+    let sandbox = Sandbox::start();
+    let read = |name: &str| std::fs::read_to_string(sandbox.keys().join(name)).unwrap();
+    let given = json!({
+        "gateway": format!("http://{}", sandbox.said["accounts"][ACCOUNT].as_str().unwrap()),
+        "control": format!("http://{}", sandbox.said["control"].as_str().unwrap()),
+        "account": ACCOUNT,
+        "app_id": APP_ID,
+        "app_private_key": read("app_private.pem"),
+        "alipay_public_key": read("gateway_public.pem"),
+    });
+    let ran = Command::new(node())
+        .arg(root().join("tests/peers/alipay.mjs"))
+        .arg(given.to_string())
+        .env("TZ", "Asia/Shanghai")
+        .env("ALIPAY_SDK", &sdk)
+        .output()
+        .unwrap_or_else(|why| panic!("node could not be started ({why}): {INSTALL}"));
+    let out = String::from_utf8_lossy(&ran.stdout);
+    let error = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "the SDK is not satisfied:\n{out}\n{error}");
+    let verdict: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(verdict["ok"], true);
+    let checks = verdict["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), 9, "each part of the script ran: {checks:?}");
+}
+
+/// The sandbox program with fresh keys on free ports; ends when dropped.
+struct Sandbox {
+    child: Child,
+    folder: tempfile::TempDir,
+    said: Value,
+}
+
+impl Sandbox {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = program();
+        let keys = folder.path().join("keys");
+        let made = Command::new(&program).arg("keys").arg(&keys).arg(ACCOUNT).status().unwrap();
+        assert!(made.success());
+        let config = folder.path().join("sandbox.toml");
+        let text = format!(
+            "[accounts.{ACCOUNT}]\nprovider = \"alipay\"\nlisten = \"127.0.0.1:0\"\n\
+             app_id = \"{APP_ID}\"\nseller_id = \"2088000000000003\"\n\
+             app_public_key = \"keys/{ACCOUNT}/app_public.pem\"\n\
+             gateway_private_key = \"keys/{ACCOUNT}/gateway_private.pem\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(&program)
+            .args(["--control", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said = serde_json::from_str(&line).unwrap_or_else(|_| {
+            panic!("the sandbox did not say where it listens: {line}");
+        });
+        Self { child, folder, said }
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.folder.path().join("keys").join(ACCOUNT)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // It may have ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
+}
+
+/// The folder that Cargo builds in: this test lies in `target/PROFILE/deps`.
+fn target() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    this.ancestors().nth(3).unwrap().into()
+}
+
+fn program() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let program = this.ancestors().nth(2).unwrap().join("interlock-sandbox");
+    let how = "run `cargo build -p interlock-sandbox`, or `cargo xtask test`";
+    assert!(program.exists(), "{} is missing: {how}", program.display());
+    program
+}
+
+fn node() -> PathBuf {
+    let ours = target().join("node/node_modules/.bin/node");
+    if ours.exists() { ours } else { "node".into() }
+}

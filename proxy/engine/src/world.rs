@@ -36,7 +36,7 @@ pub struct OrderHolder {
 }
 
 /// How accounts are doing, as a look that takes nothing.
-pub trait Health {
+pub trait Health: Sync {
     /// Whether an account would take a new payment now.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ pub trait Health {
 }
 
 /// Makes numbers by a keyed hash, so that a row lost with a disk repeats the same provider key.
-pub trait Mint {
+pub trait Mint: Sync {
     /// 26 characters of `[0-9A-Z]` from a tuple of parts.
     fn mint(&self, parts: &[&str]) -> String;
 }

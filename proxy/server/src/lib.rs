@@ -1,6 +1,25 @@
 //! The shell around the engine: sockets, disk, clock, plugins and the command line.
+//!
+//! One payment passes through these rooms in this order: [`front_door`] reads a whole request,
+//! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
+//! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
+//! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
+//! themselves; [`admin`] shows what is true.
 
+pub mod accounts;
+pub mod admin;
+pub mod calls;
+pub mod cli;
 pub mod config;
+pub mod credentials;
+pub mod driver;
 pub mod front_door;
+pub mod live;
+pub mod merchant_api;
+pub mod metrics;
+pub mod node;
+pub mod notifications;
 pub mod plugin_host;
+pub mod resolver;
+pub mod run;
 pub mod upstream;

@@ -1,2 +1,7 @@
-//! To be built.
-fn main() {}
+//! The binary: everything it does is a command of [`interlock::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    interlock::cli::main()
+}

@@ -1,0 +1,306 @@
+//! The configured accounts with their plugins open, and the policy that the engine reads.
+//!
+//! A plugin that can't be loaded or opened disables its account with a message that names file and
+//! field; every other account serves.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use interlock_engine::gates::{GateSettings, Gates, Rate};
+use interlock_engine::{
+    AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
+    RoutePolicy, Strategy,
+};
+use interlock_plugin_api::{Currency, Manifest};
+use secrecy::SecretString;
+
+use crate::config::{self, Account, Config, LateSuccess, strengthened};
+use crate::plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
+use crate::upstream::Endpoint;
+
+/// An account whose plugin is open.
+pub struct OpenAccount {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its plugin.
+    pub instance: Arc<Instance>,
+    /// Its provider's addresses, by the manifest's names.
+    pub endpoints: BTreeMap<String, Endpoint>,
+    /// Bound on one whole exchange.
+    pub timeout: Duration,
+    /// Bound on name, connect and handshake.
+    pub connect_timeout: Duration,
+    /// Where its provider notifies us.
+    pub notify_url: Option<String>,
+}
+
+impl OpenAccount {
+    /// The manifest of its plugin.
+    pub fn manifest(&self) -> &Manifest {
+        self.instance.generation().manifest()
+    }
+}
+
+/// All accounts of one configuration.
+pub struct Accounts {
+    /// Those that serve.
+    pub open: BTreeMap<String, Arc<OpenAccount>>,
+    /// Those that do not, with the reason.
+    pub disabled: BTreeMap<String, String>,
+    /// What the engine reads.
+    pub policy: Policy,
+    /// Breakers, limits, budgets.
+    pub gates: Gates,
+}
+
+impl Accounts {
+    /// Loads every account's plugin and compiles the policy. Blocks: call it from a blocking task.
+    ///
+    /// # Errors
+    /// An account's breaker settings can't be used.
+    pub fn load(config: &Config, host: &PluginHost) -> Result<Self, String> {
+        let lock = if config.server.plugins_lock.exists() {
+            PluginLock::read(&config.server.plugins_lock).map_err(|e| e.to_string())
+        } else {
+            Ok(PluginLock::default())
+        };
+        let mut open = BTreeMap::new();
+        let mut disabled = BTreeMap::new();
+        for account in config.accounts.values() {
+            let loaded = lock
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|lock| load(config, account, lock, host))
+                .and_then(|generation| open_account(config, account, &generation));
+            match loaded {
+                Ok(account) => {
+                    open.insert(account.name.clone(), Arc::new(account));
+                }
+                Err(reason) => {
+                    tracing::warn!(account = account.name, reason, "account is disabled");
+                    disabled.insert(account.name.clone(), reason);
+                }
+            }
+        }
+        let policy = policy(config, &open);
+        let gates = gates(config, &open)?;
+        Ok(Self { open, disabled, policy, gates })
+    }
+
+    /// An account that serves.
+    pub fn get(&self, name: &str) -> Option<&Arc<OpenAccount>> {
+        self.open.get(name)
+    }
+}
+
+/// Loads an account's plugin by its pin.
+pub(crate) fn load(
+    config: &Config,
+    account: &Account,
+    lock: &PluginLock,
+    host: &PluginHost,
+) -> Result<Arc<Generation>, String> {
+    let file = format!("lib{}.so", account.plugin.replace('-', "_"));
+    let path = config.server.plugins_dir.join(&file);
+    let pin = match lock.file(&file) {
+        Some(locked) => Pin::Sha256(locked.digest().ok_or_else(|| {
+            format!("plugins.lock field `sha256` is not 64 hexadecimal digits: {file}")
+        })?),
+        None if config.server.allow_unpinned => Pin::Unpinned,
+        None => {
+            return Err(format!(
+                "plugin is not pinned; run `interlock plugin pin`: {file} in {}",
+                config.server.plugins_lock.display()
+            ));
+        }
+    };
+    host.load(&path, pin).map_err(|e| e.to_string())
+}
+
+fn open_account(
+    config: &Config,
+    account: &Account,
+    generation: &Arc<Generation>,
+) -> Result<OpenAccount, String> {
+    let manifest = generation.manifest();
+    let problems = config::check_account(account, manifest);
+    if let Some(problem) = problems.iter().find(|d| d.is_error()) {
+        return Err(problem.message.clone());
+    }
+    let pairs = account
+        .secrets
+        .iter()
+        .map(|(name, secret)| (name.clone(), SecretString::from(secret.expose().to_owned())))
+        .collect();
+    let secrets = Secrets::from_pairs(&manifest.secrets, pairs).map_err(|e| e.to_string())?;
+    let ca = account.ca.as_ref().map(fs::read).transpose();
+    let ca = ca.map_err(|e| format!("ca can't be read, {}: {}", e.kind(), account.name))?;
+    let mut endpoints = BTreeMap::new();
+    for (name, default) in &manifest.hosts {
+        let url = account.endpoints.get(name).unwrap_or(default);
+        let endpoint = Endpoint::new(&account.name, url, ca.as_deref());
+        endpoints.insert(name.clone(), endpoint.map_err(|e| e.to_string())?);
+    }
+    let settings = serde_json::Value::Object(account.config.clone());
+    let instance =
+        generation.open(&account.name, &settings, secrets).map_err(|e| e.to_string())?;
+    Ok(OpenAccount {
+        name: account.name.clone(),
+        instance,
+        endpoints,
+        timeout: Duration::from_millis(account.timeout_ms),
+        connect_timeout: Duration::from_millis(account.connect_timeout_ms),
+        notify_url: config.server.notify_url(&account.name),
+    })
+}
+
+fn policy(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Policy {
+    let accounts = config
+        .accounts
+        .values()
+        .filter_map(|account| Some((account, open.get(&account.name)?)))
+        .map(|(account, open)| (account.name.clone(), account_policy(account, open)))
+        .collect();
+    let merchants = config.merchants.values().map(|m| {
+        let accept_late_ms = match m.late_success {
+            LateSuccess::Refund => None,
+            LateSuccess::Accept { within_ms } => Some(within_ms),
+        };
+        let policy = MerchantPolicy { accept_late_ms, instant_switch: m.instant_switch };
+        (m.name.clone(), policy)
+    });
+    let mut ladder = Ladder { give_up_ms: config.inquiry.give_up_ms, ..Ladder::default() };
+    if !config.inquiry.recheck_ms.is_empty() {
+        ladder.steps_ms.clone_from(&config.inquiry.recheck_ms);
+    }
+    Policy {
+        accounts,
+        routes: config.routes.iter().map(route_policy).collect(),
+        merchants: merchants.collect(),
+        ladder,
+    }
+}
+
+fn account_policy(account: &Account, open: &OpenAccount) -> AccountPolicy {
+    let manifest = open.manifest();
+    let contract = strengthened(account, manifest).unwrap_or_else(|_| manifest.contract.clone());
+    let mut continues = manifest.continues.clone();
+    continues.push(manifest.state_version);
+    let currencies = manifest.currencies.iter().filter_map(|(currency, exponent)| {
+        let rule = CurrencyRule {
+            iso_exponent: iso_exponent(*currency)?,
+            provider_exponent: *exponent,
+            multiple_of: manifest.multiples.get(currency).copied().unwrap_or(1),
+        };
+        Some((*currency, rule))
+    });
+    AccountPolicy {
+        name: account.name.clone(),
+        plugin: manifest.id.clone(),
+        plugin_version: manifest.version.clone(),
+        state_version: manifest.state_version,
+        continues,
+        identity: identity(account, open),
+        methods: manifest.methods.clone(),
+        operations: manifest.operations.clone(),
+        currencies: currencies.collect(),
+        countries: manifest.countries.clone(),
+        contract,
+        timeout_ms: account.timeout_ms,
+        failure_domain: account.failure_domain.clone(),
+        maintenance: account.maintenance.iter().map(|w| (w.from_ms, w.until_ms)).collect(),
+    }
+}
+
+/// Names the credentials and addresses of an account without holding them: a re-send under other
+/// ones could reach another merchant account at the provider, where the key means nothing.
+fn identity(account: &Account, open: &OpenAccount) -> String {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut add = |text: &str| {
+        context.update(&(text.len() as u64).to_be_bytes());
+        context.update(text.as_bytes());
+    };
+    add(&account.plugin);
+    add(&serde_json::Value::Object(account.config.clone()).to_string());
+    for (name, default) in &open.manifest().hosts {
+        add(name);
+        add(account.endpoints.get(name).unwrap_or(default));
+    }
+    for (name, secret) in &account.secrets {
+        add(name);
+        add(secret.expose());
+    }
+    hex::encode(&context.finish().as_ref()[..12])
+}
+
+fn route_policy(route: &config::Route) -> RoutePolicy {
+    let m = &route.matches;
+    RoutePolicy {
+        name: route.name.clone(),
+        matches: RouteMatch {
+            method: m.method.clone(),
+            flow: m.flow.clone(),
+            currency: m.currency.clone(),
+            country: m.country.clone(),
+            merchant: m.merchant.clone(),
+            amount_min: m.amount_min,
+            amount_max: m.amount_max,
+            metadata: m.metadata.clone(),
+        },
+        candidates: route
+            .candidates
+            .iter()
+            .map(|c| Candidate { account: c.to.clone(), weight: c.weight.unwrap_or(1) })
+            .collect(),
+        strategy: match route.strategy {
+            config::Strategy::Priority => Strategy::Priority,
+            config::Strategy::Weighted => Strategy::Weighted,
+        },
+        failover: match route.failover {
+            config::Failover::Proven => Failover::Proven,
+            config::Failover::NotSent => Failover::NotSent,
+            config::Failover::None => Failover::None,
+        },
+        deadline_ms: route.deadline_ms,
+        attempts_max: route.attempts_max as usize,
+    }
+}
+
+fn gates(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Result<Gates, String> {
+    let accounts = config.accounts.values().filter_map(|a| Some((a, open.get(&a.name)?)));
+    let settings = accounts.map(|(account, open)| {
+        let mut methods: Vec<String> =
+            open.manifest().methods.iter().map(|m| m.kind.clone()).collect();
+        methods.sort();
+        methods.dedup();
+        let settings = GateSettings {
+            breaker: account.breaker,
+            limit: account.limit.and_then(rate),
+            in_flight: account.in_flight,
+            methods,
+            refunds_per_hour: account.auto_refund.per_hour_count,
+            refunded_per_hour: account.auto_refund.per_hour_amount,
+        };
+        (account.name.clone(), settings)
+    });
+    let merchants = config.merchants.values().map(|m| (m.name.clone(), m.limit.and_then(rate)));
+    Gates::new(settings.collect(), merchants.collect())
+        .map_err(|(account, e)| format!("breaker of account `{account}` can't be used: {e}"))
+}
+
+fn rate(rate: config::Rate) -> Option<Rate> {
+    Some(Rate {
+        count: NonZeroU32::new(rate.count)?,
+        per_ms: rate.period_ms,
+        burst: NonZeroU32::new(rate.burst)?,
+    })
+}
+
+/// The exponent of ISO 4217; `None` for what has no minor unit of its own (gold, tests).
+pub fn iso_exponent(currency: Currency) -> Option<u8> {
+    let known = iso_currency::Currency::from_code(currency.as_str())?;
+    u8::try_from(known.exponent()?).ok()
+}

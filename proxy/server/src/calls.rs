@@ -1,0 +1,502 @@
+//! One call at a provider: the plugin builds it, the host signs and sends it, the plugin reads the
+//! answer.
+//!
+//! Nothing here decides what an answer means for the money. A call that can move money is only
+//! carried out after the driver made it durable; what a plugin wants to send is judged by the
+//! pinned manifest, not by the step that wants it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use interlock_engine::{Again, Draft, Payment, Prepared, Sent, Stamp, Submission};
+use interlock_engine::{AccountPolicy, Call, ExchangeKind, Subject};
+use interlock_plugin_api::{
+    Ack, CaptureMode, Credential, Customer, Done, Effect, Envelope, Event, Fact, Money, Next,
+    Operation, Original, Request, STEPS_MAX, Send,
+};
+use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::accounts::OpenAccount;
+use crate::node::NodeClock;
+use crate::plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
+use crate::upstream::{self, Outgoing, Upstream};
+
+/// The largest answer of a provider that is read, bytes.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Speaks to providers through plugins.
+pub struct Caller {
+    upstream: Upstream,
+    clock: Arc<NodeClock>,
+}
+
+/// A request that is ready to be sent, once its record is durable.
+pub struct Ready {
+    envelope: Envelope,
+    send: Send,
+    body: Vec<u8>,
+    state: Vec<u8>,
+}
+
+/// What became of a request that was sent.
+pub enum Carried {
+    /// The provider answered, and this is what the plugin read.
+    Heard {
+        /// The HTTP status.
+        status: u16,
+        /// What it said; empty when the plugin could not read it.
+        facts: Vec<Fact>,
+        /// How long it took, ms.
+        elapsed_ms: u64,
+    },
+    /// The plugin goes on with another request that may have an effect.
+    GoesOn(Draft, Ready),
+    /// No answer will come.
+    Lost {
+        /// The socket's proof.
+        sent: Sent,
+        /// The named reason.
+        reason: &'static str,
+        /// How long it took, ms.
+        elapsed_ms: u64,
+    },
+}
+
+/// What a notification turned out to be.
+pub struct Notification {
+    /// Its signature is good.
+    pub verified: bool,
+    /// The provider's id of it.
+    pub event_id: Option<String>,
+    /// What it says.
+    pub facts: Vec<Fact>,
+    /// What the provider wants to hear.
+    pub ack: Option<Ack>,
+}
+
+/// What every request is built from.
+pub struct Order<'a> {
+    /// When the money is taken.
+    pub capture: CaptureMode,
+    /// For the statement.
+    pub description: Option<&'a str>,
+    /// Where the shopper returns to.
+    pub return_url: Option<&'a str>,
+    /// Who pays.
+    pub customer: &'a Customer,
+}
+
+impl<'a> From<&'a Payment> for Order<'a> {
+    fn from(p: &'a Payment) -> Self {
+        Self {
+            capture: p.capture,
+            description: p.description.as_deref(),
+            return_url: p.return_url.as_deref(),
+            customer: &p.customer,
+        }
+    }
+}
+
+impl<'a> From<&'a Submission> for Order<'a> {
+    fn from(s: &'a Submission) -> Self {
+        Self {
+            capture: s.capture,
+            description: s.description.as_deref(),
+            return_url: s.return_url.as_deref(),
+            customer: &s.customer,
+        }
+    }
+}
+
+impl Caller {
+    /// A caller with its own pool of connections.
+    pub fn new(upstream: Upstream, clock: Arc<NodeClock>) -> Self {
+        Self { upstream, clock }
+    }
+
+    /// The pool, for metrics.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Builds the first request of a call, without sending anything.
+    ///
+    /// # Errors
+    /// The named reason why there is none.
+    pub async fn prepare(
+        &self,
+        account: &OpenAccount,
+        policy: &AccountPolicy,
+        call: &Call,
+        order: &Order<'_>,
+        payment: Option<&Payment>,
+        credential: Option<Credential>,
+    ) -> Result<(Prepared, Ready), String> {
+        let original = payment
+            .and_then(|p| p.attempts.get(call.attempt))
+            .filter(|_| call.kind != ExchangeKind::Authorize)
+            .map(|attempt| {
+                let money = payment.map_or(call.amount, |p| p.money);
+                self.original(policy, &attempt.op_id, attempt.provider_ref.clone(), money)
+            })
+            .transpose()?;
+        let mut request = self.request(account, policy, &call.op_id, call.amount, order)?;
+        request.method.clone_from(&call.method);
+        request.flow.clone_from(&call.flow);
+        request.credential = credential;
+        request.original = original;
+        request.reason.clone_from(&call.reason);
+        let envelope = self.envelope(operation(call.kind), request, call.again.as_ref());
+        let (draft, ready) = self.first_request(account, envelope).await?;
+        Ok((Prepared { call: call.clone(), draft }, ready))
+    }
+
+    /// Sends a request whose record is durable, and reads the answer.
+    pub async fn carry(
+        &self,
+        account: &OpenAccount,
+        ready: Ready,
+        last_send_by: Stamp,
+    ) -> Carried {
+        let last_send_by = self.clock.instant(last_send_by);
+        let Ready { mut envelope, send, body, state } = ready;
+        let answer = self.exchange(account, &send, body, last_send_by, false).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err((sent, reason, elapsed_ms)) => return Carried::Lost { sent, reason, elapsed_ms },
+        };
+        let (status, elapsed_ms) = (answer.status, millis(answer.elapsed));
+        let heard = |facts| Carried::Heard { status, facts, elapsed_ms };
+        envelope.event = Event::Response { status, headers: answer.headers };
+        match self.steps(account, envelope, state, answer.body).await {
+            Ok(Ended::Done(done)) => heard(done.facts),
+            Ok(Ended::Effect(draft, ready)) => Carried::GoesOn(draft, ready),
+            Err(reason) => {
+                tracing::warn!(account = account.name, reason, "answer could not be read");
+                heard(Vec::new())
+            }
+        }
+    }
+
+    /// Asks the provider about an attempt or an operation; empty when nothing was heard.
+    pub async fn inquire(
+        &self,
+        account: &OpenAccount,
+        policy: &AccountPolicy,
+        payment: &Payment,
+        subject: Subject,
+    ) -> (Vec<Fact>, u16, u64) {
+        let begun = Instant::now();
+        let asked = self.inquiry(account, policy, payment, subject).await;
+        let elapsed = millis(begun.elapsed());
+        match asked {
+            Ok((facts, status)) => (facts, status, elapsed),
+            Err(reason) => {
+                tracing::debug!(account = account.name, reason, "inquiry was not answered");
+                (Vec::new(), 0, elapsed)
+            }
+        }
+    }
+
+    /// Verifies and reads what a provider sent to us.
+    ///
+    /// # Errors
+    /// The plugin could not read it.
+    pub async fn read_notification(
+        &self,
+        account: &OpenAccount,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+    ) -> Result<Notification, String> {
+        let nothing = account.manifest().currencies.keys().next().copied();
+        let currency = nothing.ok_or("the plugin takes no currency")?;
+        let request = Request {
+            op_id: String::new(),
+            amount: Money::new(0, currency),
+            exponent: 0,
+            capture: CaptureMode::Automatic,
+            method: String::new(),
+            flow: String::new(),
+            credential: None,
+            description: None,
+            return_url: None,
+            notify_url: account.notify_url.clone(),
+            customer: Customer::default(),
+            original: None,
+            target: None,
+            reason: None,
+            details: None,
+        };
+        let mut envelope = self.envelope(Operation::ParseNotification, request, None);
+        envelope.event = Event::Notification { headers };
+        match self.steps(account, envelope, Vec::new(), body).await? {
+            Ended::Done(done) => Ok(Notification {
+                verified: done.verified,
+                event_id: done.event_id,
+                facts: done.facts,
+                ack: done.ack,
+            }),
+            Ended::Effect(..) => Err("a notification may not send".into()),
+        }
+    }
+
+    async fn inquiry(
+        &self,
+        account: &OpenAccount,
+        policy: &AccountPolicy,
+        payment: &Payment,
+        subject: Subject,
+    ) -> Result<(Vec<Fact>, u16), String> {
+        let (attempt, op_id, amount, target) = match subject {
+            Subject::Attempt(index) => {
+                let a = payment.attempts.get(index).ok_or("no such attempt")?;
+                (a, a.op_id.clone(), payment.money, None)
+            }
+            Subject::Operation(index) => {
+                let o = payment.operations.get(index).ok_or("no such operation")?;
+                let a = payment.attempts.get(o.attempt).ok_or("no such attempt")?;
+                let target = (operation(o.kind), o.operation_ref.clone());
+                let amount = Money::new(o.amount, payment.currency());
+                (a, o.op_id.clone(), amount, Some(target))
+            }
+        };
+        let mut request = self.request(account, policy, &op_id, amount, &payment.into())?;
+        request.method.clone_from(&attempt.method);
+        request.flow.clone_from(&attempt.flow);
+        request.original = Some(self.original(
+            policy,
+            &attempt.op_id,
+            attempt.provider_ref.clone(),
+            payment.money,
+        )?);
+        let op = if target.is_some() { Operation::InquireOperation } else { Operation::Inquire };
+        request.target = target;
+        let envelope = self.envelope(op, request, None);
+        let (done, status) = self.reads(account, envelope, Vec::new(), Bytes::new()).await?;
+        match done {
+            Ended::Done(done) => Ok((done.facts, status)),
+            Ended::Effect(..) => Err("an inquiry may only read".into()),
+        }
+    }
+
+    fn request(
+        &self,
+        account: &OpenAccount,
+        policy: &AccountPolicy,
+        op_id: &str,
+        amount: Money,
+        order: &Order<'_>,
+    ) -> Result<Request, String> {
+        let rule = policy.currencies.get(&amount.currency).ok_or("currency is not taken")?;
+        Ok(Request {
+            op_id: op_id.to_owned(),
+            amount: provider_money(policy, amount)?,
+            exponent: rule.provider_exponent,
+            capture: order.capture,
+            method: String::new(),
+            flow: String::new(),
+            credential: None,
+            description: order.description.map(str::to_owned),
+            return_url: order.return_url.map(str::to_owned),
+            notify_url: account.notify_url.clone(),
+            customer: order.customer.clone(),
+            original: None,
+            target: None,
+            reason: None,
+            details: None,
+        })
+    }
+
+    fn original(
+        &self,
+        policy: &AccountPolicy,
+        op_id: &str,
+        provider_ref: Option<String>,
+        amount: Money,
+    ) -> Result<Original, String> {
+        let amount = provider_money(policy, amount)?;
+        Ok(Original { op_id: op_id.to_owned(), provider_ref, amount })
+    }
+
+    fn envelope(&self, op: Operation, request: Request, again: Option<&Again>) -> Envelope {
+        let now_ms = self.clock.now().wall_ms;
+        let (made_ms, entropy) = match again {
+            Some(again) => (again.made_ms, again.entropy.clone()),
+            None => (now_ms, entropy()),
+        };
+        Envelope { op, now_ms, made_ms, entropy, request, event: Event::Start }
+    }
+
+    /// Runs the pure beginning of an operation up to its first request that has an effect.
+    async fn first_request(
+        &self,
+        account: &OpenAccount,
+        envelope: Envelope,
+    ) -> Result<(Draft, Ready), String> {
+        match self.steps(account, envelope, Vec::new(), Bytes::new()).await? {
+            Ended::Effect(draft, ready) => Ok((draft, ready)),
+            Ended::Done(_) => Err("the plugin ended before it sent anything".into()),
+        }
+    }
+
+    async fn steps(
+        &self,
+        account: &OpenAccount,
+        envelope: Envelope,
+        state: Vec<u8>,
+        body: Bytes,
+    ) -> Result<Ended, String> {
+        self.reads(account, envelope, state, body).await.map(|(ended, _)| ended)
+    }
+
+    /// Runs steps, carrying out reads on the way, until the operation ends or wants an effect.
+    async fn reads(
+        &self,
+        account: &OpenAccount,
+        mut envelope: Envelope,
+        mut state: Vec<u8>,
+        mut body: Bytes,
+    ) -> Result<(Ended, u16), String> {
+        let mut last_status = 0;
+        for _ in 0..STEPS_MAX {
+            let out = account.instance.step(&envelope, &state, &body).await;
+            let StepOut { next, state: kept, body: out_body } = out.map_err(|e| e.to_string())?;
+            let send = match next {
+                Next::Done(done) => return Ok((Ended::Done(done), last_status)),
+                Next::Send(send) => send,
+            };
+            let Classified { purpose, effect } = self.judge(account, &envelope, &send, &out_body)?;
+            if effect != Effect::Read {
+                let draft = draft(&envelope, purpose, effect, &kept, &out_body)?;
+                let ready = Ready { envelope, send, body: out_body, state: kept };
+                return Ok((Ended::Effect(draft, ready), last_status));
+            }
+            let by = Instant::now() + account.timeout;
+            let answer = self.exchange(account, &send, out_body, by, true).await;
+            let answer = answer.map_err(|(_, reason, _)| reason.to_owned())?;
+            last_status = answer.status;
+            envelope.event = Event::Response { status: answer.status, headers: answer.headers };
+            (state, body) = (kept, answer.body);
+        }
+        Err(format!("the plugin took more than {STEPS_MAX} steps"))
+    }
+
+    /// The pinned manifest's word on a request; a plugin that breaks it is not called again.
+    fn judge(
+        &self,
+        account: &OpenAccount,
+        envelope: &Envelope,
+        send: &Send,
+        body: &[u8],
+    ) -> Result<Classified, String> {
+        let generation = account.instance.generation();
+        classify_send(generation.manifest(), envelope.op, send, body).map_err(|refused| {
+            if refused.quarantines() {
+                generation.put_in_quarantine(QuarantineReason::RefusedSend);
+            }
+            refused.to_string()
+        })
+    }
+
+    async fn exchange(
+        &self,
+        account: &OpenAccount,
+        send: &Send,
+        body: Vec<u8>,
+        last_send_by: Instant,
+        read: bool,
+    ) -> Result<upstream::Incoming, (Sent, &'static str, u64)> {
+        let never = |reason| (Sent::No, reason, 0);
+        let endpoint = account.endpoints.get(&send.endpoint);
+        let endpoint = endpoint.ok_or(never(upstream::reason::INVALID_REQUEST))?;
+        let mut headers = Vec::with_capacity(send.headers.len());
+        for (name, value) in &send.headers {
+            let value = account.instance.secrets().substitute(value);
+            let value = value.map_err(|_| never(upstream::reason::INVALID_REQUEST))?;
+            headers.push((name.clone(), value.to_string()));
+        }
+        let outgoing = Outgoing {
+            method: send.method.clone(),
+            path_and_query: path_and_query(send),
+            headers,
+            body: Bytes::from(body),
+            connect_timeout: account.connect_timeout,
+            deadline: Instant::now() + account.timeout,
+            last_send_by,
+            body_limit: ANSWER_BYTES_MAX,
+            retry_read: read,
+        };
+        self.upstream.send(endpoint, outgoing).await.map_err(|lost| {
+            let sent = match lost.sent {
+                upstream::Sent::NotSent => Sent::No,
+                upstream::Sent::MaybeSent => Sent::Maybe,
+            };
+            (sent, lost.reason, millis(lost.elapsed))
+        })
+    }
+}
+
+/// How a run of steps ended.
+enum Ended {
+    Done(Done),
+    Effect(Draft, Ready),
+}
+
+fn draft(
+    envelope: &Envelope,
+    purpose: String,
+    effect: Effect,
+    state: &[u8],
+    body: &[u8],
+) -> Result<Draft, String> {
+    let continuation = String::from_utf8(state.to_vec())
+        .map_err(|_| "the plugin's continuation is not UTF-8".to_owned())?;
+    Ok(Draft {
+        purpose,
+        effect,
+        continuation,
+        digest: hex::encode(digest::digest(&digest::SHA256, body)),
+        made_ms: envelope.made_ms,
+        entropy: envelope.entropy.clone(),
+    })
+}
+
+fn operation(kind: ExchangeKind) -> Operation {
+    match kind {
+        ExchangeKind::Authorize => Operation::Authorize,
+        ExchangeKind::Continue => Operation::Continue,
+        ExchangeKind::Capture => Operation::Capture,
+        ExchangeKind::Void => Operation::Void,
+        ExchangeKind::Refund => Operation::Refund,
+        ExchangeKind::Close => Operation::Close,
+    }
+}
+
+fn provider_money(policy: &AccountPolicy, amount: Money) -> Result<Money, String> {
+    policy
+        .provider_amount(amount.currency, amount.amount)
+        .map(|units| Money::new(units, amount.currency))
+        .ok_or_else(|| "the provider has no exact form of this amount".into())
+}
+
+fn path_and_query(send: &Send) -> String {
+    if send.query.is_empty() {
+        return send.path.clone();
+    }
+    let pairs = form_urlencoded::Serializer::new(String::new()).extend_pairs(&send.query).finish();
+    format!("{}?{pairs}", send.path)
+}
+
+fn entropy() -> String {
+    let mut bytes = [0; 16];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => hex::encode(bytes),
+        Err(_) => "0".repeat(32),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

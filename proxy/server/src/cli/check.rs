@@ -1,0 +1,85 @@
+//! `interlock check`: loads a configuration with its plugins and says everything that is wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::output;
+use crate::accounts;
+use crate::config::{self, Config, Diagnostic};
+use crate::plugin_host::{Options, PluginHost, PluginLock};
+
+/// Exit 0 when it is safe to run, 1 when it is not.
+pub fn check(path: &Path, strict: bool, as_json: bool) -> ExitCode {
+    let findings = match config::load(path) {
+        Ok(loaded) => {
+            let mut findings = loaded.warnings;
+            findings.extend(with_plugins(&loaded.config));
+            findings
+        }
+        Err(findings) => findings,
+    };
+    let errors = findings.iter().filter(|d| d.is_error()).count();
+    let warnings = findings.len() - errors;
+    if as_json {
+        let ok = errors == 0 && (!strict || warnings == 0);
+        output::json(&json!({ "ok": ok, "errors": errors, "warnings": warnings,
+            "findings": findings }));
+    } else {
+        output::findings(&findings);
+        output::line(format_args!("check  {}, {}", count(errors, "error"), count(warnings, "warning")));
+    }
+    if errors > 0 || (strict && warnings > 0) { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+/// What the plugins say of the accounts and routes.
+fn with_plugins(config: &Config) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let lock = match PluginLock::read(&config.server.plugins_lock) {
+        Ok(lock) => lock,
+        Err(_) if !config.server.plugins_lock.exists() => PluginLock::default(),
+        Err(e) => return vec![Diagnostic::error("C080", e.to_string())],
+    };
+    let host = PluginHost::new(Options { workers: 1, ..Options::default() });
+    let mut manifests = BTreeMap::new();
+    for account in config.accounts.values() {
+        match accounts::load(config, account, &lock, &host) {
+            Ok(generation) => {
+                findings.extend(config::check_account(account, generation.manifest()));
+                manifests.insert(account.name.clone(), generation.manifest().clone());
+            }
+            Err(reason) => {
+                let text = format!("account `{}` can't serve: {reason}", account.name);
+                let found = Diagnostic::error("C081", text);
+                findings.push(account.origin.point(found, "plugin"));
+            }
+        }
+    }
+    findings.extend(config::check_routes(config, &manifests));
+    if !findings.iter().any(Diagnostic::is_error) {
+        findings.extend(opened(config, &host));
+    }
+    findings
+}
+
+/// Opens every account as `run` would: a plugin may refuse what its manifest can't describe.
+fn opened(config: &Config, host: &PluginHost) -> Vec<Diagnostic> {
+    match accounts::Accounts::load(config, host) {
+        Ok(accounts) => accounts
+            .disabled
+            .iter()
+            .filter_map(|(name, reason)| {
+                let account = config.accounts.get(name)?;
+                let text = format!("account `{name}` can't serve: {reason}");
+                Some(account.origin.point(Diagnostic::error("C082", text), "plugin"))
+            })
+            .collect(),
+        Err(reason) => vec![Diagnostic::error("C083", reason)],
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,35 @@
+//! What the command line prints: the only room that writes to standard output.
+
+use std::fmt::{Arguments, Display};
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::config::{self, Diagnostic};
+
+/// One line of output. A closed pipe is the reader's wish and no error.
+pub fn line(text: Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// One JSON document on one line.
+pub fn json(value: &Value) {
+    line(format_args!("{value}"));
+}
+
+/// What went wrong, on standard error.
+pub fn error(what: &dyn Display) {
+    let mut out = io::stderr().lock();
+    let _ = writeln!(out, "error: {what}");
+}
+
+/// Findings in a configuration, on standard error, with carets.
+pub fn findings(findings: &[Diagnostic]) {
+    if findings.is_empty() {
+        return;
+    }
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut out = io::stderr().lock();
+    let _ = writeln!(out, "{}", config::render(findings, color));
+}

@@ -1,0 +1,195 @@
+//! `interlock plugin`: which plugins there are, what they say of themselves, which may run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use interlock_plugin_api::Manifest;
+use serde_json::{Value, json};
+
+use super::{ConfigFile, output};
+use crate::config;
+use crate::plugin_host::{Inspection, PluginLock, inspect, pin};
+
+/// What can be done with plugins.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write the hashes of the plugin files that may run, after showing what changed.
+    Pin {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print the changes as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the plugin files and whether they are pinned.
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a plugin file says of itself, without running it.
+    Inspect {
+        /// The library.
+        file: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs one of them.
+pub fn run(command: Command) -> ExitCode {
+    let done = match command {
+        Command::Pin { config, json } => pin_all(&config, json),
+        Command::List { config, json } => list(&config, json),
+        Command::Inspect { file, json } => inspect(&file)
+            .map(|found| show(&found, json))
+            .map_err(|e| output::error(&e)),
+    };
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn pin_all(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
+    let loaded = config::load(&file.path).map_err(|found| output::findings(&found))?;
+    let server = &loaded.config.server;
+    let mut lock = if server.plugins_lock.exists() {
+        PluginLock::read(&server.plugins_lock).map_err(|e| output::error(&e))?
+    } else {
+        PluginLock::default()
+    };
+    let changes = pin(&server.plugins_dir, &mut lock).map_err(|e| output::error(&e))?;
+    if as_json {
+        let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        output::json(&json!({ "changes": told, "pinned": lock.plugins.len() }));
+    } else {
+        for change in &changes {
+            output::line(format_args!("{change}"));
+        }
+    }
+    if !changes.is_empty() {
+        lock.write(&server.plugins_lock).map_err(|e| output::error(&e))?;
+    }
+    if !as_json {
+        let (count, path) = (lock.plugins.len(), server.plugins_lock.display());
+        output::line(format_args!("{count} pinned in {path}"));
+    }
+    Ok(())
+}
+
+fn list(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
+    let loaded = config::load(&file.path).map_err(|found| output::findings(&found))?;
+    let server = &loaded.config.server;
+    let lock = PluginLock::read(&server.plugins_lock).unwrap_or_default();
+    let dir = std::fs::read_dir(&server.plugins_dir).map_err(|e| {
+        output::error(&format!("plugins can't be listed, {e}: {}", server.plugins_dir.display()));
+    })?;
+    let mut paths: Vec<PathBuf> = dir
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "so"))
+        .collect();
+    paths.sort();
+    let mut rows = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let row = match inspect(&path) {
+            Ok(found) => {
+                let hash = hex::encode(found.sha256);
+                let pinned = lock.file(&name).is_some_and(|l| l.sha256 == hash);
+                row(&name, found.manifest.as_ref(), if pinned { "pinned" } else { "not pinned" })
+            }
+            Err(e) => row(&name, None, &e.to_string()),
+        };
+        rows.push(row);
+    }
+    if as_json {
+        output::json(&json!({ "plugins": rows }));
+        return Ok(());
+    }
+    for row in &rows {
+        let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
+        output::line(format_args!(
+            "{:<12} {:<8} {:<20} {}",
+            text("name"),
+            text("version"),
+            text("file"),
+            text("state")
+        ));
+    }
+    Ok(())
+}
+
+fn row(file: &str, manifest: Option<&Manifest>, state: &str) -> Value {
+    json!({
+        "name": manifest.map(|m| m.id.as_str()), "version": manifest.map(|m| m.version.as_str()),
+        "file": file, "state": state,
+    })
+}
+
+fn show(found: &Inspection, as_json: bool) {
+    let (major, minor) = found.abi;
+    let hash = hex::encode(found.sha256);
+    if as_json {
+        output::json(&json!({
+            "file": found.file, "bytes": found.bytes, "sha256": hash,
+            "abi": format!("{major}.{minor}"), "manifest": found.manifest,
+            "warnings": found.warnings,
+        }));
+        return;
+    }
+    output::line(format_args!("file      {} ({} bytes)", found.file, found.bytes));
+    output::line(format_args!("sha256    {hash}"));
+    output::line(format_args!("abi       {major}.{minor}"));
+    for warning in &found.warnings {
+        output::line(format_args!("warning   {warning}"));
+    }
+    let Some(m) = &found.manifest else {
+        output::line(format_args!("manifest  can't be read without loading the plugin"));
+        return;
+    };
+    output::line(format_args!("plugin    {} {} ({})", m.id, m.version, m.name));
+    let operations: Vec<&str> = m.operations.iter().map(|o| o.as_str()).collect();
+    output::line(format_args!("offers    {}", operations.join(", ")));
+    for method in &m.methods {
+        let form = serde_json::to_value(method.credential).unwrap_or_default();
+        let form = form.as_str().unwrap_or("-").to_owned();
+        output::line(format_args!("takes     {} {} ({form})", method.kind, method.flow));
+    }
+    let currencies: Vec<String> = m.currencies.keys().map(ToString::to_string).collect();
+    output::line(format_args!("in        {}", currencies.join(" ")));
+    contract(m);
+}
+
+/// The ambiguity contract in words.
+fn contract(m: &Manifest) {
+    let c = &m.contract;
+    for send in &c.sends {
+        let effect = serde_json::to_value(send.effect).unwrap_or_default();
+        let effect = effect.as_str().unwrap_or("move").to_owned();
+        let rule = c.moves.get(&send.purpose).map(|r| {
+            let class = serde_json::to_value(r.class).unwrap_or_default();
+            format!(", key remembers: {}", class.as_str().unwrap_or("none").replace('_', " "))
+        });
+        let rule = rule.unwrap_or_default();
+        output::line(format_args!("send      {} is a {effect}{rule}", send.purpose));
+    }
+    let asked = match (c.inquiry.by_our_reference, c.inquiry.by_provider_reference) {
+        (true, true) => "by our number or the provider's",
+        (true, false) => "by our number",
+        (false, true) => "by the provider's number only",
+        (false, false) => "not possible",
+    };
+    output::line(format_args!("inquiry   {asked}; \"not found\" is {}", match c.inquiry.not_found {
+        interlock_plugin_api::NotFound::AfterFence => "believed after the late window",
+        interlock_plugin_api::NotFound::Undeclared => "never believed",
+    }));
+    for (flow, close) in &c.close {
+        let refund = if close.may_refund { "may give back what was paid" } else { "never refunds" };
+        let late = if close.tombstone { "a late create is refused" } else { "a late create may pass" };
+        output::line(format_args!("close     {flow}: {refund}; {late}"));
+    }
+    let seconds = c.late_window_ms / 1_000;
+    output::line(format_args!("window    a request may arrive {seconds} s late"));
+}

@@ -1,0 +1,69 @@
+//! Shoppers' credentials, in memory alone: never journalled, never logged, forgotten when no other
+//! account can be tried any more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use interlock_engine::Stamp;
+use interlock_plugin_api::Credential;
+
+/// More payments than this do not wait with a credential in memory; the oldest are forgotten.
+const HELD_MAX: usize = 100_000;
+/// No credential outlives this, ms: the longest failover deadline is shorter.
+const KEPT_MS: u64 = 15 * 60 * 1000;
+
+/// What one payment's shopper pays with.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// The same for every account.
+    One(Credential),
+    /// A processor's own token for each account.
+    Tokens(BTreeMap<String, Credential>),
+}
+
+/// The credentials of open payments.
+#[derive(Default)]
+pub struct Credentials {
+    held: Mutex<HashMap<String, (Held, u64)>>,
+}
+
+impl Credentials {
+    /// Keeps a payment's credential until it is forgotten.
+    pub fn keep(&self, payment: &str, held: Held, now: Stamp) {
+        let mut all = self.lock();
+        if all.len() >= HELD_MAX {
+            all.retain(|_, (_, since)| now.mono_ms.saturating_sub(*since) < KEPT_MS);
+        }
+        if all.len() < HELD_MAX {
+            all.insert(payment.to_owned(), (held, now.mono_ms));
+        }
+    }
+
+    /// The credential of a payment for one account.
+    pub fn get(&self, payment: &str, account: &str) -> Option<Credential> {
+        match self.lock().get(payment) {
+            Some((Held::One(credential), _)) => Some(credential.clone()),
+            Some((Held::Tokens(tokens), _)) => tokens.get(account).cloned(),
+            None => None,
+        }
+    }
+
+    /// Whether a payment's credential is in memory.
+    pub fn has(&self, payment: &str) -> bool {
+        self.lock().contains_key(payment)
+    }
+
+    /// Forgets a payment's credential.
+    pub fn forget(&self, payment: &str) {
+        self.lock().remove(payment);
+    }
+
+    /// Forgets what is too old to be used.
+    pub fn forget_old(&self, now: Stamp) {
+        self.lock().retain(|_, (_, since)| now.mono_ms.saturating_sub(*since) < KEPT_MS);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Held, u64)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

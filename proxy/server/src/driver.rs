@@ -1,0 +1,719 @@
+//! Every arrow passes through here: what happened goes to the engine, its decision becomes
+//! durable, and only then what it says is done.
+//!
+//! One turn: load the payment, ask the engine, build what it needs, ask again, commit by
+//! compare-and-swap, carry out the effects. The loser of a race reloads and decides again. The
+//! driver obeys and never decides: it does not know what a decline is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use interlock_engine::gates::{Gates, Group, Reservation};
+use interlock_engine::{
+    Asked, Call, Decision, Effect, ExchangeKind, Hand, Input, OrderHolder, OrderStep, Origin,
+    Outcome, Payment, Refusal, Sent, Skip, Stamp, Subject, Submission, World, classify, decide,
+    intake, status,
+};
+use interlock_journal::{
+    Committed, EventRow, KeyRow, NoticeRow, OrderChange, Purpose, Reference, Store, StoreError,
+    Write,
+};
+use tokio::sync::Semaphore;
+
+use crate::accounts::Accounts;
+use crate::calls::{Caller, Carried, Order, Ready};
+use crate::credentials::Credentials;
+use crate::live::{Live, Slot};
+use crate::merchant_api::answer;
+use crate::metrics::Metrics;
+use crate::node::{NodeClock, Numbers};
+
+/// A turn that loses this many races in a row gives up; the payment's due time brings it back.
+const RACES_MAX: usize = 32;
+/// A decision needs at most this many built requests: every account once, and what is closed.
+const NEEDS_MAX: usize = 32;
+/// Inquiries under way in this process: doubts never starve new payments.
+const INQUIRIES_MAX: usize = 256;
+
+/// Puts inputs through the engine and carries out its decisions.
+pub struct Driver {
+    /// The journal.
+    pub store: Arc<dyn Store>,
+    /// The accounts, the policy and the gates.
+    pub accounts: Arc<Accounts>,
+    /// This process's clock.
+    pub clock: Arc<NodeClock>,
+    /// This process's numbers.
+    pub numbers: Arc<Numbers>,
+    /// Credentials in memory.
+    pub credentials: Credentials,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    caller: Caller,
+    live: Live,
+    inquiries: Arc<Semaphore>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// What is written in the same transaction as a decision.
+#[derive(Default)]
+pub struct Beside {
+    /// The idempotency key of the request that caused it.
+    pub key: Option<KeyRow>,
+    /// The notification that caused it.
+    pub notice: Option<NoticeRow>,
+}
+
+/// What became of an input.
+#[derive(Debug)]
+pub enum Moved {
+    /// A new version is durable.
+    To(Box<Payment>),
+    /// Nothing had to change.
+    Unchanged(Box<Payment>),
+    /// The engine refuses it; nothing is journalled, nothing is sent.
+    Refused(Refusal),
+    /// The key stands for this already.
+    KeyTaken(KeyRow),
+    /// The notification was applied before.
+    NoticeSeen,
+}
+
+/// Why an input could not be put through. Nothing is known to be durable.
+#[derive(Debug)]
+pub enum DriveError {
+    /// The journal.
+    Store(StoreError),
+    /// The row can't be read: another version wrote it, or it is damaged.
+    Unreadable(String),
+    /// Other writers won every race.
+    Contended,
+}
+
+impl std::fmt::Display for DriveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(e) => write!(f, "{e}"),
+            Self::Unreadable(id) => write!(f, "payment can't be read: {id}"),
+            Self::Contended => write!(f, "other writers won every race for the payment"),
+        }
+    }
+}
+
+impl std::error::Error for DriveError {}
+
+impl From<StoreError> for DriveError {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// What the driver holds for one decision until it is durable.
+#[derive(Default)]
+struct Bench {
+    hand: Hand,
+    ready: Vec<(Call, Ready, Option<Reservation>)>,
+}
+
+impl Driver {
+    /// A driver over an open journal.
+    pub fn new(
+        store: Arc<dyn Store>,
+        accounts: Arc<Accounts>,
+        clock: Arc<NodeClock>,
+        numbers: Arc<Numbers>,
+        caller: Caller,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            accounts,
+            clock,
+            numbers,
+            credentials: Credentials::default(),
+            metrics,
+            caller,
+            live: Live::default(),
+            inquiries: Arc::new(Semaphore::new(INQUIRIES_MAX)),
+            under_way: Arc::default(),
+        })
+    }
+
+    /// The pool of connections, for metrics.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Sends whose outcome is not durable yet.
+    pub fn sends_under_way(&self) -> usize {
+        self.under_way.load(Ordering::Acquire)
+    }
+
+    /// Breakers, limits, budgets.
+    pub fn gates(&self) -> &Gates {
+        &self.accounts.gates
+    }
+
+    /// The slot of a payment, to wait for news.
+    pub fn slot(&self, payment: &str) -> Arc<Slot> {
+        self.live.slot(payment)
+    }
+
+    /// The durable version of a payment.
+    ///
+    /// # Errors
+    /// The journal failed, or the row can't be read.
+    pub async fn payment(&self, id: &str) -> Result<Option<Payment>, DriveError> {
+        let Some(row) = self.store.payment(id).await? else { return Ok(None) };
+        decode(id, &row.body).map(Some)
+    }
+
+    /// Makes a payment.
+    ///
+    /// # Errors
+    /// See [`DriveError`].
+    pub async fn submit(
+        self: &Arc<Self>,
+        submission: Submission,
+        key: KeyRow,
+    ) -> Result<Moved, DriveError> {
+        let id = key.payment.clone();
+        let known = self.store.key(&key.merchant, &key.path, &key.key).await?;
+        if let Some(row) = known {
+            return Ok(Moved::KeyTaken(row));
+        }
+        let beside = Beside { key: Some(key), notice: None };
+        self.put(&id, Input::Submitted(submission), beside).await
+    }
+
+    /// One turn: what happened, through the engine, into the journal, and its effects.
+    ///
+    /// # Errors
+    /// See [`DriveError`]; whatever was not made durable was not sent either.
+    pub async fn put(
+        self: &Arc<Self>,
+        id: &str,
+        input: Input,
+        beside: Beside,
+    ) -> Result<Moved, DriveError> {
+        let slot = self.live.slot(id);
+        let mut turn = slot.turn.lock().await;
+        let mut drop_references = false;
+        for _ in 0..RACES_MAX {
+            if turn.is_none() {
+                *turn = self.payment(id).await?;
+            }
+            let before = turn.as_ref();
+            let now = self.clock.now();
+            let draw = fastrand::f64();
+            let order = self.order_holder(&input).await?;
+            let mut bench = Bench::default();
+            let decision =
+                match self.decide(before, &input, &slot, (now, draw, order), &mut bench).await {
+                    Outcome::Commit(decision) => decision,
+                    Outcome::Nothing => {
+                        let Some(p) = before.cloned() else {
+                            return Ok(Moved::Refused(Refusal::NotFound));
+                        };
+                        return self.nothing_changed(p, beside).await;
+                    }
+                    Outcome::Refuse(refusal) => return Ok(Moved::Refused(refusal)),
+                    Outcome::Need(_) => return Err(DriveError::Contended),
+                };
+            let write = self.write(before, &decision, &beside, &input, drop_references);
+            match self.commit(write).await? {
+                Committed::Done => {
+                    let before = turn.take();
+                    *turn = Some(decision.next.clone());
+                    self.durable(&slot, before.as_ref(), &decision, bench, now);
+                    return Ok(Moved::To(Box::new(decision.next)));
+                }
+                Committed::Conflict { .. } => *turn = None,
+                Committed::KeyTaken(row) => return Ok(Moved::KeyTaken(row)),
+                Committed::NoticeSeen => return Ok(Moved::NoticeSeen),
+                Committed::OrderTaken(payment) => {
+                    let refusal = Refusal::OrderHasLivePayment { payment };
+                    return Ok(Moved::Refused(refusal));
+                }
+                Committed::ReferenceTaken(other) => {
+                    // Two payments under one number of the provider: the row keeps the first,
+                    // the payment is written without it.
+                    tracing::error!(payment = id, other, "provider reference is taken");
+                    drop_references = true;
+                }
+            }
+        }
+        Err(DriveError::Contended)
+    }
+
+    /// Asks the engine until its decision is complete.
+    async fn decide(
+        &self,
+        before: Option<&Payment>,
+        input: &Input,
+        slot: &Slot,
+        (now, draw, order): (Stamp, f64, Option<OrderHolder>),
+        bench: &mut Bench,
+    ) -> Outcome {
+        let credential = match (before, input) {
+            (Some(p), _) => self.credentials.has(&p.id),
+            (None, Input::Submitted(_)) => true,
+            (None, _) => false,
+        };
+        let world = World {
+            now,
+            policy: &self.accounts.policy,
+            health: &self.accounts.gates,
+            mint: &*self.numbers,
+            draw,
+            sending: slot.is_sending(),
+            credential,
+            order,
+        };
+        for _ in 0..NEEDS_MAX {
+            match decide(before, input, &world, &bench.hand) {
+                Outcome::Need(call) => self.provide(before, input, *call, bench).await,
+                outcome => return outcome,
+            }
+        }
+        tracing::error!("a decision needed more requests than it may");
+        Outcome::Refuse(Refusal::InvalidState { why: "no decision was reached" })
+    }
+
+    /// Reserves a place and lets the plugin build the request, or says why not.
+    async fn provide(
+        &self,
+        before: Option<&Payment>,
+        input: &Input,
+        call: Call,
+        bench: &mut Bench,
+    ) {
+        match self.try_provide(before, input, &call).await {
+            Ok((prepared, ready, reservation)) => {
+                bench.hand.prepared.push(prepared);
+                bench.ready.push((call, ready, reservation));
+            }
+            Err(skip) if call.reserve => {
+                self.metrics.skipped(&call.account, skip.as_str());
+                bench.hand.refused.push((call.account, skip));
+            }
+            Err(_) => bench.hand.unbuildable.push(call.op_id),
+        }
+    }
+
+    async fn try_provide(
+        &self,
+        before: Option<&Payment>,
+        input: &Input,
+        call: &Call,
+    ) -> Result<(interlock_engine::Prepared, Ready, Option<Reservation>), Skip> {
+        let account = self.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
+        let policy = self.accounts.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
+        if account.instance.generation().quarantine().is_some() {
+            self.gates().quarantine(&call.account, true);
+            return Err(Skip::Quarantined);
+        }
+        let now = self.clock.now();
+        let reservation = if call.reserve {
+            let group = group(call.kind);
+            Some(self.gates().reserve(&call.account, &call.method, group, now)?)
+        } else {
+            self.gates().resolver_place(&call.account, &call.method, group(call.kind), now)
+        };
+        let order = match (before, input) {
+            (Some(p), _) => Order::from(p),
+            (None, Input::Submitted(s)) => Order::from(s),
+            (None, _) => return Err(Skip::NotPrepared),
+        };
+        let payment = before.map(|p| p.id.clone()).or_else(|| self.submitted_id(input));
+        let credential = payment.and_then(|id| self.credentials.get(&id, &call.account));
+        let built =
+            self.caller.prepare(account, policy, call, &order, before, credential).await;
+        match built {
+            Ok((prepared, ready)) => Ok((prepared, ready, reservation)),
+            Err(reason) => {
+                let kind = call.kind.as_str();
+                tracing::warn!(account = call.account, kind, reason, "request was not built");
+                if let Some(reservation) = reservation {
+                    reservation.cancel(now);
+                }
+                Err(Skip::NotPrepared)
+            }
+        }
+    }
+
+    fn submitted_id(&self, input: &Input) -> Option<String> {
+        use interlock_engine::Mint;
+        match input {
+            Input::Submitted(s) => {
+                Some(format!("pay_{}", self.numbers.mint(&["payment", &s.merchant, &s.key])))
+            }
+            _ => None,
+        }
+    }
+
+    /// The payment under which the merchant's order is live or paid.
+    async fn order_holder(&self, input: &Input) -> Result<Option<OrderHolder>, DriveError> {
+        let Input::Submitted(Submission { merchant, merchant_ref: Some(order), .. }) = input
+        else {
+            return Ok(None);
+        };
+        let Some(payment) = self.store.order(merchant, order).await? else { return Ok(None) };
+        let succeeded = self.payment(&payment).await?.is_some_and(|p| intake::holds_order(&p));
+        Ok(Some(OrderHolder { payment, succeeded }))
+    }
+
+    /// A decision without a change still remembers the notification that it came from.
+    async fn nothing_changed(&self, p: Payment, beside: Beside) -> Result<Moved, DriveError> {
+        if let Some(notice) = beside.notice
+            && !self.store.keep_notice(notice).await?
+        {
+            return Ok(Moved::NoticeSeen);
+        }
+        Ok(Moved::Unchanged(Box::new(p)))
+    }
+
+    fn write(
+        &self,
+        before: Option<&Payment>,
+        decision: &Decision,
+        beside: &Beside,
+        input: &Input,
+        drop_references: bool,
+    ) -> Write {
+        let p = &decision.next;
+        let order = match (&decision.order, &p.merchant_ref) {
+            (OrderStep::Claim, Some(order)) => OrderChange::Claim { merchant_ref: order.clone() },
+            (OrderStep::TakeOver { from }, Some(order)) => {
+                OrderChange::TakeOver { merchant_ref: order.clone(), from: from.clone() }
+            }
+            (OrderStep::Release, Some(order)) => {
+                OrderChange::Release { merchant_ref: order.clone() }
+            }
+            _ => OrderChange::None,
+        };
+        let references = decision.references.iter().filter(|_| !drop_references);
+        let keys = beside.key.iter().map(|key| KeyRow {
+            operation: key.operation.clone().or_else(|| decision.operations.first().cloned()),
+            ..key.clone()
+        });
+        Write {
+            payment: p.id.clone(),
+            merchant: p.merchant.clone(),
+            expect: before.map_or(0, |b| b.ver),
+            next: p.ver,
+            due_at_ms: decision.due.map(|(at, _)| at),
+            created_ms: p.created_ms,
+            status: status::status(p).0.as_str().to_owned(),
+            in_doubt: status::in_doubt(p),
+            account: p.attempts.last().map(|a| a.account.clone()),
+            amount: p.money.amount,
+            currency: p.currency().to_string(),
+            merchant_ref: p.merchant_ref.clone(),
+            body: serde_json::to_vec(p).expect("a payment has a JSON form"),
+            keys: keys.collect(),
+            answers: answer::final_answers(before, p, &self.accounts.policy),
+            references: references
+                .map(|(account, reference)| Reference {
+                    account: account.clone(),
+                    reference: reference.clone(),
+                    payment: p.id.clone(),
+                })
+                .collect(),
+            operations: decision.operations.clone(),
+            order,
+            notices: beside.notice.iter().cloned().collect(),
+            events: decision
+                .entries
+                .iter()
+                .map(|e| EventRow {
+                    payment: p.id.clone(),
+                    seq: e.seq,
+                    at_ms: e.at_ms,
+                    actor: e.actor.clone(),
+                    what: e.what.clone(),
+                    reason: e.reason.clone(),
+                    detail: None,
+                })
+                .collect(),
+            outbox: Vec::new(),
+            purpose: match input {
+                Input::Submitted(_) => Purpose::Intake,
+                _ => Purpose::Outcome,
+            },
+        }
+    }
+
+    async fn commit(&self, write: Write) -> Result<Committed, DriveError> {
+        let begun = std::time::Instant::now();
+        let committed = self.store.commit(write).await;
+        self.metrics.committed(begun.elapsed());
+        if let Err(e) = &committed {
+            tracing::error!(error = %e, "journal did not take a write");
+        }
+        Ok(committed?)
+    }
+
+    /// The version is durable: now, and only now, its effects.
+    fn durable(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        before: Option<&Payment>,
+        decision: &Decision,
+        mut bench: Bench,
+        now: Stamp,
+    ) {
+        let p = &decision.next;
+        self.account_for(before, decision, now);
+        for effect in &decision.effects {
+            match effect {
+                Effect::Send { exchange } => {
+                    let Some((call, ready, reservation)) = take(&mut bench, p, exchange) else {
+                        tracing::error!(payment = p.id, exchange, "send without a request");
+                        continue;
+                    };
+                    let driver = Arc::clone(self);
+                    let sending = slot.sending();
+                    let (id, exchange) = (p.id.clone(), exchange.clone());
+                    let by = last_send_by(p, &exchange).unwrap_or(now);
+                    let under_way = Under::way(&self.under_way);
+                    tokio::spawn(async move {
+                        driver.send(&id, &exchange, call, ready, reservation, by).await;
+                        drop((sending, under_way));
+                    });
+                }
+                Effect::Inquire { subject } => self.ask(slot, &p.id, *subject),
+            }
+        }
+        for (_, _, reservation) in bench.ready {
+            if let Some(reservation) = reservation {
+                reservation.cancel(now);
+            }
+        }
+        if !intake::wants_credential(p) {
+            self.credentials.forget(&p.id);
+        }
+        slot.ring(p.ver);
+    }
+
+    /// Counters and budgets of what became durable.
+    fn account_for(&self, before: Option<&Payment>, decision: &Decision, now: Stamp) {
+        let p = &decision.next;
+        let known = before.map_or(0, |b| b.attempts.len());
+        for (n, attempt) in p.attempts.iter().enumerate().skip(known) {
+            if attempt.second_charge_of.is_none() {
+                self.gates().count_try(&attempt.account, n > 0, now);
+            }
+        }
+        for operation in p.operations.iter().skip(before.map_or(0, |b| b.operations.len())) {
+            if operation.origin == Origin::Resolver && operation.kind == ExchangeKind::Refund {
+                let account = &p.attempts[operation.attempt].account;
+                self.gates().count_refund(account, operation.amount, now);
+            }
+        }
+        self.metrics.moved(before, p);
+        if p.settled.is_some() && before.is_none_or(|b| b.settled.is_none()) {
+            self.metrics.settled(p, now.wall_ms.saturating_sub(p.created_ms));
+        }
+    }
+
+    /// Sends a durable request and puts its answer through.
+    async fn send(
+        self: &Arc<Self>,
+        id: &str,
+        exchange: &str,
+        call: Call,
+        ready: Ready,
+        reservation: Option<Reservation>,
+        by: Stamp,
+    ) {
+        let Some(account) = self.accounts.get(&call.account).cloned() else { return };
+        let carried = self.caller.carry(&account, ready, by).await;
+        let now = self.clock.now();
+        let exchange = exchange.to_owned();
+        let (input, verdict, elapsed_ms, next) = match carried {
+            Carried::Heard { status, facts, elapsed_ms } => {
+                let (verdict, pause) = classify::answered(status, &facts);
+                if let Some(ms) = pause {
+                    self.gates().pause(&call.account, ms, now);
+                }
+                let state_version = account.manifest().state_version;
+                let input = Input::Heard { exchange, status, state_version, facts };
+                (input, verdict, elapsed_ms, None)
+            }
+            Carried::Lost { sent, reason, elapsed_ms } => {
+                self.metrics.lost(&call.account, reason);
+                let ours = sent == Sent::No
+                    && matches!(reason, "too_late" | "invalid_request");
+                let verdict = classify::lost(sent, ours);
+                let input = Input::Lost { exchange, sent, reason: reason.to_owned() };
+                (input, verdict, elapsed_ms, None)
+            }
+            Carried::GoesOn(draft, ready) => {
+                let verdict = interlock_circuit_breaker::Verdict::Success;
+                (Input::GoesOn { exchange, draft }, verdict, 0, Some(ready))
+            }
+        };
+        self.metrics.exchanged(&call.account, call.kind.as_str(), elapsed_ms);
+        if let Some(reservation) = reservation {
+            reservation.settle(now, verdict, elapsed_ms);
+        }
+        self.publish_health(now);
+        match next {
+            None => self.put_until_done(id, input).await,
+            Some(ready) => self.go_on(id, input, call, ready).await,
+        }
+    }
+
+    /// A further request of the same operation: durable first, then sent.
+    async fn go_on(self: &Arc<Self>, id: &str, input: Input, call: Call, ready: Ready) {
+        let moved = self.put(id, input, Beside::default()).await;
+        let Ok(Moved::To(p)) = moved else {
+            tracing::error!(payment = id, "a further request could not be made durable");
+            return;
+        };
+        let track = p.attempts.get(call.attempt).map(|a| &a.track);
+        let Some(x) = track.and_then(|t| t.exchanges.last()) else { return };
+        let (exchange, by) = (x.id.clone(), x.last_send_by);
+        Box::pin(self.send(id, &exchange, call, ready, None, by)).await;
+    }
+
+    /// Puts an outcome through; the journal may be busy, and an outcome must not be dropped while
+    /// this process lives. After a crash the payment is found open and asked about.
+    async fn put_until_done(self: &Arc<Self>, id: &str, input: Input) {
+        for tries in 0..10u32 {
+            match self.put(id, input.clone(), Beside::default()).await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::error!(payment = id, %error, "outcome is not durable yet");
+                    tokio::time::sleep(Duration::from_millis(50 << tries.min(6))).await;
+                }
+            }
+        }
+        tracing::error!(payment = id, "outcome was not made durable; it will be asked again");
+    }
+
+    /// Asks the provider in the background, once at a time for one subject.
+    pub fn ask(self: &Arc<Self>, slot: &Arc<Slot>, id: &str, subject: Subject) {
+        if !slot.begin_asking(subject) {
+            return;
+        }
+        let (driver, slot, id) = (Arc::clone(self), Arc::clone(slot), id.to_owned());
+        tokio::spawn(async move {
+            loop {
+                driver.inquire(&slot, &id, subject).await;
+                if !slot.end_asking(subject) || !slot.begin_asking(subject) {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn inquire(self: &Arc<Self>, slot: &Arc<Slot>, id: &str, subject: Subject) {
+        let Ok(_permit) = self.inquiries.acquire().await else { return };
+        let known = slot.turn.lock().await.clone();
+        let payment = match known {
+            Some(p) => p,
+            None => match self.payment(id).await {
+                Ok(Some(p)) => p,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(payment = id, %error, "inquiry was not asked");
+                    return;
+                }
+            },
+        };
+        let attempt = match subject {
+            Subject::Attempt(index) => payment.attempts.get(index),
+            Subject::Operation(index) => {
+                payment.operations.get(index).and_then(|o| payment.attempts.get(o.attempt))
+            }
+        };
+        let Some(attempt) = attempt else { return };
+        let name = attempt.account.clone();
+        let (Some(account), Some(policy)) =
+            (self.accounts.get(&name), self.accounts.policy.accounts.get(&name))
+        else {
+            return;
+        };
+        let at = self.clock.now();
+        let asked = Asked { ver: payment.ver, at };
+        let place = self.gates().resolver_place(&name, &attempt.method, Group::Inquiries, at);
+        let (facts, http, elapsed_ms) =
+            self.caller.inquire(account, policy, &payment, subject).await;
+        self.metrics.exchanged(&name, "inquire", elapsed_ms);
+        if let Some(place) = place {
+            let verdict = if http == 0 {
+                classify::lost(Sent::Maybe, false)
+            } else {
+                classify::answered(http, &facts).0
+            };
+            place.settle(self.clock.now(), verdict, elapsed_ms);
+        }
+        let state_version = account.manifest().state_version;
+        self.put_until_done(id, Input::Looked { subject, asked, state_version, facts }).await;
+    }
+
+    /// Breakers that opened or closed, for logs and metrics.
+    pub fn publish_health(&self, now: Stamp) {
+        for (account, method, group, t) in self.gates().transitions(now) {
+            let (from, to, reason) = (t.from.as_str(), t.to.as_str(), t.reason.as_str());
+            let group = group.as_str();
+            if to == "open" {
+                tracing::warn!(account, method, group, from, reason, "breaker opened");
+                self.metrics.tripped(&account, reason);
+            } else {
+                tracing::info!(account, method, group, from, to, reason, "breaker moved");
+            }
+        }
+    }
+}
+
+/// Counts one send under way, also when its task panics.
+struct Under(Arc<AtomicUsize>);
+
+impl Under {
+    fn way(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The stored form of a payment, read back.
+pub fn decode(id: &str, body: &[u8]) -> Result<Payment, DriveError> {
+    serde_json::from_slice(body).map_err(|_| DriveError::Unreadable(id.to_owned()))
+}
+
+fn group(kind: ExchangeKind) -> Group {
+    match kind {
+        ExchangeKind::Authorize | ExchangeKind::Continue => Group::Payments,
+        _ => Group::Operations,
+    }
+}
+
+fn take(
+    bench: &mut Bench,
+    p: &Payment,
+    exchange: &str,
+) -> Option<(Call, Ready, Option<Reservation>)> {
+    let x = exchanges(p).find(|x| x.id == exchange)?;
+    let position =
+        bench.ready.iter().position(|(call, ..)| call.op_id == x.op_id && call.kind == x.kind)?;
+    Some(bench.ready.swap_remove(position))
+}
+
+fn last_send_by(p: &Payment, exchange: &str) -> Option<Stamp> {
+    exchanges(p).find(|x| x.id == exchange).map(|x| x.last_send_by)
+}
+
+fn exchanges(p: &Payment) -> impl Iterator<Item = &interlock_engine::Exchange> {
+    let attempts = p.attempts.iter().flat_map(|a| &a.track.exchanges);
+    attempts.chain(p.operations.iter().flat_map(|o| &o.track.exchanges))
+}

@@ -1,0 +1,477 @@
+//! The payments API that merchants speak: reads a request, puts it through the driver, waits a
+//! bounded time for news, answers from the stored payment.
+//!
+//! Malformed requests end here and the engine never hears of them. A merchant who hangs up changes
+//! nothing: the request runs in a task of its own.
+
+pub mod answer;
+mod problem;
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{HeaderMap, Method as Verb, header};
+use interlock_engine::{Input, Mint, OperationState, Payment, Request as Wish, intake, status};
+use interlock_journal::{KeyRow, ListQuery};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::Merchant;
+use crate::driver::{Beside, Driver, Moved};
+use crate::front_door::{Handler, Request, Response};
+use crate::notifications;
+pub use problem::Problem;
+
+/// A page holds at most so many payments.
+const PAGE_MAX: usize = 100;
+/// A timeline is read in pieces of this many lines.
+const TIMELINE_MAX: usize = 1_000;
+/// How often one payment is asked about because somebody reads it, ms.
+const REFRESH_WAIT_MS: u64 = 3_000;
+
+/// The merchant's door.
+pub struct MerchantApi {
+    driver: Arc<Driver>,
+    merchants: Vec<Merchant>,
+}
+
+impl MerchantApi {
+    /// The door over a driver.
+    pub fn new(driver: Arc<Driver>, merchants: Vec<Merchant>) -> Self {
+        Self { driver, merchants }
+    }
+}
+
+#[async_trait]
+impl Handler for MerchantApi {
+    async fn handle(&self, request: Request) -> Response {
+        if let Some(account) = request.path.strip_prefix("/v1/notifications/") {
+            return notifications::handle(&self.driver, account, &request).await;
+        }
+        match self.route(&request).await {
+            Ok(response) => response,
+            Err(problem) => problem.response(&request.path, &request.request_id),
+        }
+    }
+}
+
+type Answered = Result<Response, Problem>;
+
+impl MerchantApi {
+    async fn route(&self, request: &Request) -> Answered {
+        let merchant = self.authenticate(&request.headers)?;
+        let now = self.driver.clock.now();
+        self.driver.gates().admit_merchant(&merchant.name, now).map_err(|wait_ms| {
+            self.driver.metrics.limited("merchant", &merchant.name);
+            Problem::rate_limited(wait_ms)
+        })?;
+        let merchant = merchant.name.as_str();
+        let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+        match (request.method.clone(), &parts[..]) {
+            (Verb::POST, ["v1", "payments"]) => self.create(merchant, request).await,
+            (Verb::GET, ["v1", "payments"]) => self.list(merchant, request).await,
+            (Verb::GET, ["v1", "payments", id]) => self.show(merchant, id, request).await,
+            (Verb::GET, ["v1", "payments", id, "timeline"]) => self.timeline(merchant, id).await,
+            (Verb::POST, ["v1", "payments", id, verb]) => {
+                self.wish(merchant, id, verb, request).await
+            }
+            (Verb::POST, ["v1", "refunds"]) => self.refund(merchant, request).await,
+            (Verb::GET, ["v1", "refunds"]) => self.refunds(merchant, request).await,
+            (Verb::GET, ["v1", "refunds", id]) => self.show_refund(merchant, id).await,
+            (_, ["v1", "payments" | "refunds"]) => Err(Problem::method_not_allowed("GET, POST")),
+            (_, ["v1", "payments" | "refunds", _]) => Err(Problem::method_not_allowed("GET")),
+            _ => Err(Problem::not_found("resource")),
+        }
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<&Merchant, Problem> {
+        let presented = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|h| h.to_str().ok())
+            .and_then(|h| h.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, key)| key.trim())
+            .ok_or_else(Problem::unauthorized)?;
+        // Every key is compared, so that the time tells nothing about their order.
+        let mut found = None;
+        for merchant in &self.merchants {
+            if merchant.api_key.matches(presented.as_bytes()) {
+                found = Some(merchant);
+            }
+        }
+        found.ok_or_else(Problem::unauthorized)
+    }
+
+    async fn create(&self, merchant: &str, request: &Request) -> Answered {
+        let until = wait_until(request);
+        json_body(request)?;
+        let key = key_of(request)?;
+        let new = request::new_payment(merchant, &key, &request.body)?;
+        if let Some(problem) = Problem::of_health(&self.driver.store.health()) {
+            return Err(problem);
+        }
+        let id = format!("pay_{}", self.driver.numbers.mint(&["payment", merchant, &key]));
+        let row = self.key_row(merchant, answer::PAYMENTS_PATH, &key, &request.body, &id);
+        if let Some(credential) = new.credential {
+            // A replay must not bring back the credential of a payment that is over.
+            let known = self.driver.payment(&id).await.map_err(|e| Problem::of_failure(&e))?;
+            if known.as_ref().is_none_or(intake::wants_credential) {
+                self.driver.credentials.keep(&id, credential, self.driver.clock.now());
+            }
+        }
+        let moved = self.driver.submit(new.submission, row.clone()).await;
+        match moved.map_err(|e| Problem::of_failure(&e)) {
+            Ok(Moved::To(_) | Moved::Unchanged(_)) => self.answer_payment(&row, until, false).await,
+            Ok(Moved::KeyTaken(first)) => self.replay(&first, &row, until).await,
+            Ok(Moved::Refused(refusal)) => {
+                self.driver.credentials.forget(&id);
+                Err(Problem::of_refusal(&refusal, None))
+            }
+            Ok(Moved::NoticeSeen) => Err(Problem::journal_failed()),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Waits until the payment can be answered, and answers from what is durable.
+    async fn answer_payment(&self, row: &KeyRow, until: Instant, replayed: bool) -> Answered {
+        let settled = |p: &Payment| status::status(p).0.answers();
+        let p = self.wait_for(&row.payment, until, settled).await?;
+        if p.settled.is_some()
+            && let Some(response) = self.kept_answer(row, replayed).await?
+        {
+            return Ok(located(response, &p));
+        }
+        let body = answer::payment(&p, &self.driver.accounts.policy).to_string();
+        let response = Response::json(answer::created_status(&p), body);
+        Ok(located(mark(response, replayed), &p))
+    }
+
+    async fn replay(&self, first: &KeyRow, row: &KeyRow, until: Instant) -> Answered {
+        if first.fingerprint != row.fingerprint {
+            return Err(Problem::key_reused());
+        }
+        self.answer_payment(first, until, true).await
+    }
+
+    /// The first final answer of a key, byte for byte.
+    async fn kept_answer(
+        &self,
+        row: &KeyRow,
+        replayed: bool,
+    ) -> Result<Option<Response>, Problem> {
+        let kept = self.driver.store.key(&row.merchant, &row.path, &row.key).await;
+        let kept = kept.map_err(|e| Problem::of_failure(&e.into()))?;
+        let answer = kept.and_then(|k| k.answer);
+        Ok(answer.map(|(status, body)| mark(Response::json(status, body), replayed)))
+    }
+
+    async fn show(&self, merchant: &str, id: &str, request: &Request) -> Answered {
+        let p = self.owned(merchant, id).await?;
+        let wants = query(request).any(|(name, value)| name == "refresh" && value == "true");
+        if wants && !status_is_final(&p) {
+            return self.refreshed(p).await;
+        }
+        Ok(self.payment_response(200, &p))
+    }
+
+    /// Inquires first, and answers with what is known then.
+    async fn refreshed(&self, p: Payment) -> Answered {
+        let moved = self.driver.put(&p.id, Input::Refresh, Beside::default()).await;
+        moved.map_err(|e| Problem::of_failure(&e))?;
+        let ver = p.ver;
+        let until = Instant::now() + Duration::from_millis(REFRESH_WAIT_MS);
+        let p = self.wait_for(&p.id, until, |p| p.ver > ver + 1 || status_is_final(p)).await?;
+        Ok(self.payment_response(200, &p))
+    }
+
+    async fn timeline(&self, merchant: &str, id: &str) -> Answered {
+        let p = self.owned(merchant, id).await?;
+        let rows = self.driver.store.timeline(&p.id, 0, TIMELINE_MAX).await;
+        let rows = rows.map_err(|e| Problem::of_failure(&e.into()))?;
+        let data: Vec<Value> = rows.iter().map(answer::event).collect();
+        let body = json!({ "object": "list", "payment": p.id, "data": data });
+        Ok(Response::json(200, body.to_string()))
+    }
+
+    async fn list(&self, merchant: &str, request: &Request) -> Answered {
+        let mut list = ListQuery { merchant: Some(merchant.to_owned()), ..ListQuery::default() };
+        list.limit = 20;
+        for (name, value) in query(request) {
+            match name.as_str() {
+                "merchant_ref" => list.merchant_ref = Some(value),
+                "status" => list.status = Some(value),
+                "account" => list.account = Some(value),
+                "created_after" => {
+                    let at: jiff::Timestamp = value
+                        .parse()
+                        .map_err(|_| Problem::invalid("created_after", "expected RFC 3339"))?;
+                    list.created_after_ms = Some(at.as_millisecond());
+                }
+                "limit" => {
+                    let limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n));
+                    let told = format!("expected a number from 1 to {PAGE_MAX}");
+                    list.limit = limit.ok_or(Problem::invalid("limit", told))?;
+                }
+                "cursor" => list.cursor = Some(cursor(&value)?),
+                _ => return Err(Problem::invalid("query", "unknown parameter")),
+            }
+        }
+        let page = self.driver.store.list(list).await;
+        let page = page.map_err(|e| Problem::of_failure(&e.into()))?;
+        let mut data = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            let p = crate::driver::decode(&row.id, &row.body);
+            let p = p.map_err(|e| Problem::of_failure(&e))?;
+            data.push(answer::payment(&p, &self.driver.accounts.policy));
+        }
+        let next = page.next.map(|c| format!("{}.{}", c.created_ms, c.id));
+        let body = json!({
+            "object": "list", "data": data, "has_more": next.is_some(), "next_cursor": next,
+        });
+        Ok(Response::json(200, body.to_string()))
+    }
+
+    /// Capture, cancel, switch, confirm: each with its own key.
+    async fn wish(&self, merchant: &str, id: &str, verb: &str, request: &Request) -> Answered {
+        let until = wait_until(request);
+        if !matches!(verb, "capture" | "cancel" | "switch" | "confirm") {
+            return Err(Problem::not_found("resource"));
+        }
+        json_body(request)?;
+        let key = key_of(request)?;
+        let mut credential = None;
+        let input = match verb {
+            "capture" => {
+                let body: request::CaptureBody = request::read(&request.body)?;
+                Input::Merchant(Wish::Capture { key: key.clone(), amount: body.amount })
+            }
+            "cancel" => {
+                let _: request::EmptyBody = request::read(&request.body)?;
+                Input::Merchant(Wish::Cancel { key: key.clone() })
+            }
+            "switch" => {
+                let body: request::SwitchBody = request::read(&request.body)?;
+                let (method, held) = request::method(&body.method)?;
+                credential = held;
+                Input::Merchant(Wish::Switch { key: key.clone(), method })
+            }
+            // No plugin of this version goes on by a call of ours: the provider decides by itself
+            // once the shopper came back, so its word is asked for.
+            _ => Input::Refresh,
+        };
+        let p = self.owned(merchant, id).await?;
+        let path = format!("{}/{id}/{verb}", answer::PAYMENTS_PATH);
+        let row = self.key_row(merchant, &path, &key, &request.body, id);
+        if let Some(first) = self.first_use(&row).await? {
+            if first.fingerprint != row.fingerprint {
+                return Err(Problem::key_reused());
+            }
+            let p = self.wait_for(id, until, status_is_final).await?;
+            return Ok(mark(self.payment_response(wish_status(&p), &p), true));
+        }
+        if let Some(credential) = credential {
+            self.driver.credentials.keep(id, credential, self.driver.clock.now());
+        }
+        let beside = Beside { key: Some(row), notice: None };
+        let moved = self.driver.put(id, input, beside).await;
+        match moved.map_err(|e| Problem::of_failure(&e))? {
+            Moved::Refused(refusal) => {
+                Err(Problem::of_refusal(&refusal, Some(status::status(&p).0.as_str())))
+            }
+            Moved::KeyTaken(first) if first.payment != id => Err(Problem::key_reused()),
+            _ => {
+                let ver = p.ver;
+                let done = |p: &Payment| p.ver > ver && status::status(p).0.answers();
+                let p = self.wait_for(id, until, done).await?;
+                Ok(self.payment_response(wish_status(&p), &p))
+            }
+        }
+    }
+
+    async fn refund(&self, merchant: &str, request: &Request) -> Answered {
+        let until = wait_until(request);
+        json_body(request)?;
+        let key = key_of(request)?;
+        let body: request::RefundBody = request::read(&request.body)?;
+        let p = self.owned(merchant, &body.payment).await?;
+        let row = self.key_row(merchant, answer::REFUNDS_PATH, &key, &request.body, &p.id);
+        if let Some(first) = self.first_use(&row).await? {
+            return self.replay_refund(&first, &row, until).await;
+        }
+        let wish = Wish::Refund { key, amount: body.amount, reason: body.reason };
+        let beside = Beside { key: Some(row.clone()), notice: None };
+        let moved = self.driver.put(&p.id, Input::Merchant(wish), beside).await;
+        match moved.map_err(|e| Problem::of_failure(&e))? {
+            Moved::Refused(refusal) => {
+                Err(Problem::of_refusal(&refusal, Some(status::status(&p).0.as_str())))
+            }
+            Moved::KeyTaken(first) => self.replay_refund(&first, &row, until).await,
+            _ => {
+                let first = self.first_use(&row).await?.ok_or_else(Problem::journal_failed)?;
+                self.answer_refund(&first, until, false).await
+            }
+        }
+    }
+
+    async fn replay_refund(&self, first: &KeyRow, row: &KeyRow, until: Instant) -> Answered {
+        if first.fingerprint != row.fingerprint {
+            return Err(Problem::key_reused());
+        }
+        self.answer_refund(first, until, true).await
+    }
+
+    async fn answer_refund(&self, row: &KeyRow, until: Instant, replayed: bool) -> Answered {
+        let id = row.operation.clone().unwrap_or_default();
+        let state = |p: &Payment| p.operations.iter().find(|o| o.id == id).map(|o| o.state);
+        let done = |p: &Payment| state(p).is_none_or(|s| !s.is_open());
+        let p = self.wait_for(&row.payment, until, done).await?;
+        if state(&p).is_some_and(|s| s != OperationState::Reversed)
+            && let Some(kept) = self.kept_answer(row, replayed).await?
+        {
+            return Ok(kept);
+        }
+        let o = p.operations.iter().find(|o| o.id == id);
+        let o = o.ok_or_else(|| Problem::not_found("refund"))?;
+        let body = answer::refund(&p, o).to_string();
+        Ok(mark(Response::json(answer::refund_created_status(o), body), replayed))
+    }
+
+    async fn show_refund(&self, merchant: &str, id: &str) -> Answered {
+        let missing = || Problem::not_found("refund");
+        let payment = self.driver.store.operation(id).await;
+        let payment = payment.map_err(|e| Problem::of_failure(&e.into()))?.ok_or_else(missing)?;
+        let p = self.owned(merchant, &payment).await.map_err(|_| missing())?;
+        let o = answer::refunds(&p).find(|o| o.id == id).ok_or_else(missing)?;
+        Ok(Response::json(200, answer::refund(&p, o).to_string()))
+    }
+
+    async fn refunds(&self, merchant: &str, request: &Request) -> Answered {
+        let id = query(request).find(|(name, _)| name == "payment").map(|(_, id)| id);
+        let id = id.ok_or(Problem::invalid("payment", "is missing"))?;
+        let p = self.owned(merchant, &id).await?;
+        let data: Vec<Value> = answer::refunds(&p).map(|o| answer::refund(&p, o)).collect();
+        let body = json!({ "object": "list", "data": data, "has_more": false });
+        Ok(Response::json(200, body.to_string()))
+    }
+
+    /// A merchant's own payment; another's is as if it did not exist.
+    async fn owned(&self, merchant: &str, id: &str) -> Result<Payment, Problem> {
+        let found = self.driver.payment(id).await.map_err(|e| Problem::of_failure(&e))?;
+        found.filter(|p| p.merchant == merchant).ok_or_else(|| Problem::not_found("payment"))
+    }
+
+    /// The payment once it is as wanted, or as it stands when the time is over.
+    async fn wait_for(
+        &self,
+        id: &str,
+        until: Instant,
+        wanted: impl Fn(&Payment) -> bool,
+    ) -> Result<Payment, Problem> {
+        let slot = self.driver.slot(id);
+        let mut bell = slot.listen();
+        loop {
+            bell.borrow_and_update();
+            let known = slot.turn.lock().await.clone();
+            let p = match known {
+                Some(p) => Some(p),
+                None => self.driver.payment(id).await.map_err(|e| Problem::of_failure(&e))?,
+            };
+            let p = p.ok_or_else(|| Problem::not_found("payment"))?;
+            if wanted(&p) || timeout_at(until, bell.changed()).await.is_err() {
+                return Ok(p);
+            }
+        }
+    }
+
+    async fn first_use(&self, row: &KeyRow) -> Result<Option<KeyRow>, Problem> {
+        let first = self.driver.store.key(&row.merchant, &row.path, &row.key).await;
+        first.map_err(|e| Problem::of_failure(&e.into()))
+    }
+
+    fn key_row(&self, merchant: &str, path: &str, key: &str, body: &[u8], id: &str) -> KeyRow {
+        KeyRow {
+            merchant: merchant.to_owned(),
+            path: path.to_owned(),
+            key: key.to_owned(),
+            fingerprint: self.driver.numbers.fingerprint(&canonical(body)),
+            fingerprint_key: "1".to_owned(),
+            payment: id.to_owned(),
+            operation: None,
+            answer: None,
+        }
+    }
+
+    fn payment_response(&self, status: u16, p: &Payment) -> Response {
+        Response::json(status, answer::payment(p, &self.driver.accounts.policy).to_string())
+    }
+}
+
+/// The same content gives the same bytes, whatever the order of members and the white space.
+fn canonical(body: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => value.to_string().into_bytes(),
+        Err(_) => body.to_vec(),
+    }
+}
+
+fn status_is_final(p: &Payment) -> bool {
+    p.settled.is_some()
+}
+
+fn wish_status(p: &Payment) -> u16 {
+    if status::status(p).0.answers() { 200 } else { 202 }
+}
+
+fn json_body(request: &Request) -> Result<(), Problem> {
+    if request.body.is_empty() {
+        return Ok(());
+    }
+    let kind = request.headers.get(header::CONTENT_TYPE).and_then(|h| h.to_str().ok());
+    let media = kind.and_then(|k| k.split(';').next()).unwrap_or("").trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Problem::unsupported_media_type())
+    }
+}
+
+fn key_of(request: &Request) -> Result<String, Problem> {
+    let header = request.headers.get("idempotency-key");
+    if request.headers.get_all("idempotency-key").iter().count() > 1 {
+        return Err(Problem::invalid("Idempotency-Key", "is given more than once"));
+    }
+    let text = header.map(|h| h.to_str().unwrap_or("\u{fffd}"));
+    request::idempotency_key(text)
+}
+
+fn wait_until(request: &Request) -> Instant {
+    let prefer = request.headers.get("prefer").and_then(|h| h.to_str().ok());
+    Instant::now() + Duration::from_secs(request::wait_s(prefer))
+}
+
+fn query(request: &Request) -> impl Iterator<Item = (String, String)> {
+    let query = request.query.as_deref().unwrap_or("");
+    form_urlencoded::parse(query.as_bytes()).into_owned()
+}
+
+fn cursor(text: &str) -> Result<interlock_journal::Cursor, Problem> {
+    let parsed = text.split_once('.').and_then(|(created_ms, id)| {
+        let created_ms = created_ms.parse().ok()?;
+        Some(interlock_journal::Cursor { created_ms, id: id.to_owned() })
+    });
+    parsed.ok_or(Problem::invalid("cursor", "is not a cursor of this API"))
+}
+
+fn mark(mut response: Response, replayed: bool) -> Response {
+    if replayed {
+        response.headers.push(("Idempotency-Replayed", "true".to_owned()));
+    }
+    response
+}
+
+fn located(mut response: Response, p: &Payment) -> Response {
+    response.headers.push(("Location", format!("{}/{}", answer::PAYMENTS_PATH, p.id)));
+    response
+}

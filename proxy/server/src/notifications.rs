@@ -1,0 +1,137 @@
+//! What providers tell us by themselves: verified by the plugin, applied once, acknowledged only
+//! when it is durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use interlock_engine::Input;
+use interlock_journal::NoticeRow;
+use interlock_plugin_api::{Ack, Fact};
+use ring::digest;
+
+use crate::calls::Notification;
+use crate::driver::{Beside, DriveError, Driver, Moved};
+use crate::front_door::{Request, Response};
+
+/// `POST /v1/notifications/{account}`.
+pub async fn handle(driver: &Arc<Driver>, account: &str, request: &Request) -> Response {
+    if request.method != http::Method::POST {
+        return Response::text(405, "use POST");
+    }
+    let Some(open) = driver.accounts.get(account).cloned() else {
+        let known = driver.accounts.disabled.contains_key(account);
+        // A known account whose plugin is disabled will be back; an unknown one will not.
+        return Response::text(if known { 503 } else { 404 }, "account does not serve");
+    };
+    let headers = request
+        .headers
+        .iter()
+        .filter_map(|(n, v)| Some((n.as_str().to_owned(), v.to_str().ok()?.to_owned())))
+        .collect();
+    let read = driver.caller().read_notification(&open, headers, request.body.clone()).await;
+    let notice = match read {
+        Ok(notice) => notice,
+        Err(reason) => {
+            tracing::warn!(account, reason, "notification could not be read");
+            driver.metrics.notified(account, "unreadable");
+            return Response::text(503, "notification could not be read");
+        }
+    };
+    if !notice.verified {
+        tracing::warn!(account, "notification with a bad signature");
+        driver.metrics.notified(account, "bad_signature");
+        return acknowledge(notice.ack, 401);
+    }
+    let digest = digest::digest(&digest::SHA256, &request.body).as_ref().to_vec();
+    match apply(driver, account, &notice, digest, open.manifest().state_version).await {
+        Ok(Applied::Now | Applied::Before) => {
+            driver.metrics.notified(account, "applied");
+            acknowledge(notice.ack, 200)
+        }
+        Ok(Applied::Unknown) => {
+            tracing::warn!(account, "notification about a payment that is not ours");
+            driver.metrics.notified(account, "unknown");
+            Response::text(404, "no such payment")
+        }
+        Err(error) => {
+            tracing::error!(account, %error, "notification was not applied");
+            driver.metrics.notified(account, "failed");
+            Response::text(503, "not applied yet")
+        }
+    }
+}
+
+enum Applied {
+    Now,
+    Before,
+    Unknown,
+}
+
+async fn apply(
+    driver: &Arc<Driver>,
+    account: &str,
+    notice: &Notification,
+    digest: Vec<u8>,
+    state_version: u32,
+) -> Result<Applied, DriveError> {
+    let event_id = notice.event_id.clone().unwrap_or_else(|| hex::encode(&digest));
+    let row = |payment: Option<String>, applied: bool| NoticeRow {
+        account: account.to_owned(),
+        event_id: event_id.clone(),
+        payment,
+        digest: digest.clone(),
+        at_ms: driver.clock.now().wall_ms,
+        applied,
+    };
+    if notice.facts.is_empty() {
+        // Verified, and nothing that concerns money.
+        driver.store.keep_notice(row(None, true)).await?;
+        return Ok(Applied::Now);
+    }
+    let mut by_payment: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
+    for fact in &notice.facts {
+        if let Some(payment) = payment_of(driver, account, fact).await? {
+            by_payment.entry(payment).or_default().push(fact.clone());
+        }
+    }
+    if by_payment.is_empty() {
+        driver.store.keep_notice(row(None, false)).await?;
+        return Ok(Applied::Unknown);
+    }
+    let mut applied = Applied::Before;
+    for (n, (payment, facts)) in by_payment.into_iter().enumerate() {
+        // The id is unique, so only the first payment of one notification carries it.
+        let kept = (n == 0).then(|| row(Some(payment.clone()), true));
+        let beside = Beside { key: None, notice: kept };
+        let input = Input::Noticed { account: account.to_owned(), state_version, facts };
+        match driver.put(&payment, input, beside).await? {
+            Moved::NoticeSeen => return Ok(Applied::Before),
+            _ => applied = Applied::Now,
+        }
+    }
+    Ok(applied)
+}
+
+/// The payment that a fact is about, by our number or the provider's.
+async fn payment_of(
+    driver: &Arc<Driver>,
+    account: &str,
+    fact: &Fact,
+) -> Result<Option<String>, DriveError> {
+    for reference in [&fact.op_id, &fact.operation_ref, &fact.provider_ref].into_iter().flatten() {
+        if let Some(payment) = driver.store.reference(account, reference).await? {
+            return Ok(Some(payment));
+        }
+    }
+    Ok(None)
+}
+
+fn acknowledge(ack: Option<Ack>, otherwise: u16) -> Response {
+    match ack {
+        Some(ack) => Response {
+            headers: vec![("Content-Type", ack.content_type)],
+            ..Response::text(ack.status, ack.body)
+        },
+        None => Response::text(otherwise, ""),
+    }
+}

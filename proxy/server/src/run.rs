@@ -1,0 +1,168 @@
+//! `interlock run`: puts the rooms together, recovers, opens the doors, and stops without losing
+//! a payment.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use interlock_journal::{Options as StoreOptions, SqliteStore, Store};
+
+use crate::accounts::Accounts;
+use crate::admin::Admin;
+use crate::calls::Caller;
+use crate::config::{Config, LogFormat, Telemetry};
+use crate::driver::Driver;
+use crate::front_door::{Door, FrontDoor, Limits, serve};
+use crate::merchant_api::MerchantApi;
+use crate::metrics::Metrics;
+use crate::node::{NodeClock, Numbers};
+use crate::plugin_host::{Options as HostOptions, PluginHost};
+use crate::resolver;
+use crate::upstream::{Upstream, UpstreamOptions};
+
+/// Why the proxy could not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(e: io::Error) -> Self {
+        Self(e.to_string())
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, and then until every request in flight is answered.
+///
+/// # Errors
+/// What can't be used, with its place.
+pub fn run(config: Config) -> Result<(), StartError> {
+    logging(&config.telemetry);
+    let drain = Duration::from_millis(config.server.drain_ms);
+    let threads = config.server.workers;
+    let stopped = serve(threads, drain, start(config))?;
+    if stopped.unfinished > 0 {
+        let unfinished = stopped.unfinished;
+        tracing::warn!(unfinished, "stopped before every request was answered; nothing is lost");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn start(
+    config: Config,
+) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
+    let config = Arc::new(config);
+    let loading = Arc::clone(&config);
+    let opened = tokio::task::spawn_blocking(move || open(&loading)).await;
+    let Opened { store, numbers, accounts, host } =
+        opened.map_err(|e| StartError(format!("start failed: {e}")))??;
+    let high_water_ms = high_water(&*store).await?;
+    let clock = Arc::new(NodeClock::new(high_water_ms));
+    let metrics = Metrics::new().map_err(|e| StartError(e.to_string()))?;
+    let upstream = Upstream::new(UpstreamOptions::default());
+    let caller = Caller::new(upstream, Arc::clone(&clock));
+    let driver = Driver::new(
+        store,
+        Arc::new(accounts),
+        clock,
+        Arc::new(numbers),
+        caller,
+        Arc::new(metrics),
+    );
+    let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
+    tracing::info!(recovered, "open payments are recovered");
+    tokio::spawn(resolver::run(Arc::clone(&driver)));
+    let merchants = config.merchants.values().cloned().collect();
+    let api = MerchantApi::new(Arc::clone(&driver), merchants);
+    let front = FrontDoor::new(Arc::new(api), limits(&config));
+    let admin = Admin::new(Arc::clone(&driver), host, front.clone());
+    let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
+    let bind = |address, front| {
+        Door::bind(address, front)
+            .map_err(|e| StartError(format!("address can't be used, {e}: {address}")))
+    };
+    let doors = vec![bind(config.server.listen, front)?, bind(config.server.admin, back)?];
+    // Outcomes of sends still under way are taken by the driver's own tasks.
+    let drained = async move {
+        while driver.sends_under_way() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    Ok((doors, drained))
+}
+
+struct Opened {
+    store: Arc<dyn Store>,
+    numbers: Numbers,
+    accounts: Accounts,
+    host: Arc<PluginHost>,
+}
+
+fn open(config: &Config) -> Result<Opened, StartError> {
+    let dir = &config.server.data_dir;
+    let at = |what: &str, e: &dyn fmt::Display, path: &Path| {
+        StartError(format!("{what}, {e}: {}", path.display()))
+    };
+    std::fs::create_dir_all(dir).map_err(|e| at("data directory can't be made", &e, dir))?;
+    let numbers = Numbers::open(dir).map_err(|e| at("key of ids can't be used", &e, dir))?;
+    let store = SqliteStore::open(dir, store_options())
+        .map_err(|e| at("journal can't be opened", &e, dir))?;
+    let workers = config.server.workers.clamp(2, 16);
+    let host = PluginHost::new(HostOptions { workers, queue: 4_096, ..HostOptions::default() });
+    let accounts = Accounts::load(config, &host).map_err(StartError)?;
+    if accounts.open.is_empty() {
+        tracing::error!("no account serves; every payment will be refused");
+    }
+    Ok(Opened { store: Arc::new(store), numbers, accounts, host })
+}
+
+/// The low-water mark can be raised above the disk's free space, to rehearse a full disk.
+fn store_options() -> StoreOptions {
+    let mut options = StoreOptions::default();
+    if let Some(bytes) =
+        std::env::var("INTERLOCK_LOW_WATER_BYTES").ok().and_then(|v| v.parse().ok())
+    {
+        options.low_water_bytes = bytes;
+    }
+    options
+}
+
+async fn high_water(store: &dyn Store) -> Result<i64, StartError> {
+    let mark = store.settings_get(resolver::HIGH_WATER).await;
+    let mark = mark.map_err(|e| StartError(e.to_string()))?;
+    let text = mark.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.and_then(|t| t.parse().ok()).unwrap_or(0))
+}
+
+fn limits(config: &Config) -> Limits {
+    let s = &config.server;
+    Limits {
+        body: usize::try_from(s.body_limit).unwrap_or(usize::MAX),
+        read_timeout: Duration::from_millis(s.request_timeout_ms),
+        inflight: s.in_flight as usize,
+        rate_per_address: s
+            .address_limit
+            .map_or(0, |r| r.per_second().ceil().clamp(1.0, f64::from(u32::MAX)) as u32),
+        ..Limits::default()
+    }
+}
+
+fn logging(telemetry: &Telemetry) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&telemetry.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A second call (tests in one process) finds a subscriber that is there already.
+    let _ = match telemetry.format {
+        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => lines.try_init(),
+    };
+}

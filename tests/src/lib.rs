@@ -1,1 +1,4 @@
-//! To be built.
+//! The house seen from the street: what every journey needs to stand before the real binary.
+
+pub mod house;
+pub mod ledger;

@@ -1,0 +1,606 @@
+//! One running house for one test: the real proxy, the real plugins and the sandbox, on ports of
+//! their own and in a folder of its own.
+//!
+//! The binaries are built by cargo before the tests run; a test ends what it started, by pid, even
+//! when it fails.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The four accounts of every house: name and provider.
+pub const ACCOUNTS: [(&str, &str); 4] = [
+    ("alipay-main", "alipay"),
+    ("alipay-backup", "alipay"),
+    ("checkout-eu", "checkout"),
+    ("checkout-us", "checkout"),
+];
+
+/// What differs from the usual house.
+pub struct Plan {
+    /// The late window of every account.
+    pub late_window: &'static str,
+    /// The timeout of every account.
+    pub timeout: &'static str,
+    /// Whether accounts declare that "not found" may be believed after the late window.
+    pub not_found: bool,
+    /// When an offer ends at the provider: `after` and `margin`; the sandbox enforces `after`.
+    pub offer_expiry: Option<(&'static str, &'static str)>,
+    /// More lines for every account, such as `in_flight = 5`.
+    pub account_lines: &'static str,
+    /// More lines for the merchant, such as `limit = "5/s"`.
+    pub merchant_lines: &'static str,
+    /// More lines for every route, such as `deadline = "5s"`.
+    pub route_lines: &'static str,
+    /// More lines for `[server]`.
+    pub server_lines: &'static str,
+    /// Breaker settings.
+    pub breaker: &'static str,
+    /// More lines for every account of the sandbox.
+    pub sandbox_lines: &'static str,
+    /// More tables at the end of the configuration.
+    pub tail: &'static str,
+    /// Where the data directory is, if not in the house's own folder.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            late_window: "1s",
+            timeout: "1500ms",
+            not_found: true,
+            offer_expiry: None,
+            account_lines: "",
+            merchant_lines: "",
+            route_lines: "",
+            server_lines: "",
+            breaker: "{ minimum_calls = 1000000, consecutive = 1000000 }",
+            sandbox_lines: "",
+            tail: "",
+            data_dir: None,
+        }
+    }
+}
+
+/// A running house.
+pub struct House {
+    /// Its folder: configuration, keys, plugins, journal, logs.
+    pub dir: TempDir,
+    /// `http://127.0.0.1:PORT` of the merchant API.
+    pub api: String,
+    /// Of the admin API.
+    pub admin: String,
+    /// Of the sandbox's control.
+    pub control: String,
+    sandbox: Option<Child>,
+    proxy: Option<Child>,
+    agent: ureq::Agent,
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body as JSON; null when it is none.
+    pub json: Value,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+impl std::ops::Index<&str> for Answer {
+    type Output = Value;
+
+    fn index(&self, key: &str) -> &Value {
+        &self.json[key]
+    }
+}
+
+impl House {
+    /// The usual house.
+    pub fn start() -> Self {
+        Self::with(Plan::default())
+    }
+
+    /// A house after a plan, with everything running.
+    pub fn with(plan: Plan) -> Self {
+        let mut house = Self::prepared(plan);
+        house.start_proxy();
+        house
+    }
+
+    /// A house with its sandbox running, its plugins pinned and its proxy not started yet.
+    pub fn prepared(plan: Plan) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let plugins = dir.path().join("plugins");
+        fs::create_dir(&plugins).expect("a folder for plugins");
+        for name in ["libalipay.so", "libcheckout.so"] {
+            fs::copy(built(name), plugins.join(name)).expect("the plugin is built");
+        }
+        let ports = free_ports(2 + 1 + ACCOUNTS.len());
+        let at = |n: usize| format!("127.0.0.1:{}", ports[n]);
+        let mut house = Self {
+            api: format!("http://{}", at(0)),
+            admin: format!("http://{}", at(1)),
+            control: format!("http://{}", at(2)),
+            dir,
+            sandbox: None,
+            proxy: None,
+            agent: agent(),
+        };
+        house.write_keys();
+        let accounts: Vec<String> = (0..ACCOUNTS.len()).map(|n| at(3 + n)).collect();
+        let root = house.dir.path();
+        fs::write(root.join("sandbox.toml"), sandbox_config(&plan, &at(2), &accounts, &at(0)))
+            .expect("sandbox.toml");
+        fs::write(root.join("interlock.toml"), config(&plan, &at(0), &at(1), &accounts))
+            .expect("interlock.toml");
+        house.sandbox = Some(house.spawn("interlock-sandbox", &["--config", "sandbox.toml"]));
+        house.wait_until("the sandbox answers", Duration::from_secs(20), |h| {
+            h.try_get(&format!("{}/healthz", h.control)).is_some()
+        });
+        let pinned = house.cli(&["plugin", "pin", "--config", "interlock.toml"]);
+        assert!(pinned.0, "plugins are pinned: {}", pinned.1);
+        house
+    }
+
+    /// Starts the proxy and waits until it is ready.
+    pub fn start_proxy(&mut self) {
+        self.proxy = Some(self.spawn("interlock", &["run", "--config", "interlock.toml"]));
+        self.wait_until("the proxy is ready", Duration::from_secs(20), |h| {
+            h.try_get(&format!("{}/readyz", h.admin)).is_some_and(|a| a.status == 200)
+        });
+    }
+
+    /// `kill -9`.
+    pub fn kill_proxy(&mut self) {
+        if let Some(mut proxy) = self.proxy.take() {
+            proxy.kill().expect("killed");
+            proxy.wait().expect("reaped");
+        }
+    }
+
+    /// SIGTERM; gives the exit code and how long it took.
+    pub fn stop_proxy(&mut self) -> (Option<i32>, Duration) {
+        let Some(mut proxy) = self.proxy.take() else { return (None, Duration::ZERO) };
+        let begun = Instant::now();
+        let pid = libc::pid_t::try_from(proxy.id()).expect("a pid");
+        // A signal to a child that this house started and has not reaped.
+        terminate(pid);
+        let status = proxy.wait().expect("reaped");
+        (status.code(), begun.elapsed())
+    }
+
+    /// Whether the proxy's process is alive.
+    pub fn proxy_is_alive(&mut self) -> bool {
+        self.proxy.as_mut().is_some_and(|p| p.try_wait().expect("a status").is_none())
+    }
+
+    /// The proxy's process id.
+    pub fn proxy_pid(&self) -> u32 {
+        self.proxy.as_ref().expect("the proxy runs").id()
+    }
+
+    /// Runs the command line in the house's folder; success, and both outputs.
+    pub fn cli(&self, arguments: &[&str]) -> (bool, String) {
+        let (code, out) = self.cli_code(arguments);
+        (code == Some(0), out)
+    }
+
+    /// Runs the command line; its exit code, and both outputs.
+    pub fn cli_code(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let out = Command::new(built("interlock"))
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("interlock runs");
+        let text = [out.stdout, out.stderr].concat();
+        (out.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// What the proxy wrote to its log.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        for name in ["interlock.log", "interlock-sandbox.log"] {
+            if let Ok(found) = fs::read_to_string(self.dir.path().join(name)) {
+                text.push_str(&found);
+            }
+        }
+        text
+    }
+
+    /// Makes a payment with a fresh key and waits up to 30 s for its end.
+    pub fn pay(&self, body: &Value) -> Answer {
+        self.pay_with_key(&fresh("key"), body)
+    }
+
+    /// Makes a payment with this key.
+    pub fn pay_with_key(&self, key: &str, body: &Value) -> Answer {
+        self.post("/v1/payments", key, body)
+    }
+
+    /// POST to the merchant API.
+    pub fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let headers = [("Idempotency-Key", key), ("Prefer", "wait=30")];
+        self.send("POST", &format!("{}{path}", self.api), &headers, Some(body.to_string().as_bytes()))
+    }
+
+    /// GET of the merchant API.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", &format!("{}{path}", self.api), &[], None)
+    }
+
+    /// The payment as it stands.
+    pub fn payment(&self, id: &str) -> Answer {
+        self.get(&format!("/v1/payments/{id}"))
+    }
+
+    /// Waits until a payment is as wanted.
+    pub fn wait_for(&self, id: &str, within: Duration, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        let end = Instant::now() + within;
+        loop {
+            let answer = self.payment(id);
+            if wanted(&answer) {
+                return answer;
+            }
+            if Instant::now() > end {
+                let timeline = self.get(&format!("/v1/payments/{id}/timeline"));
+                unreachable!("{id} did not become as wanted: {answer:?}\n{:#}", timeline.json);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Any request with the merchant's key; `Authorization` in `headers` replaces it.
+    pub fn send(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        self.try_send(method, url, headers, body).expect("an answer")
+    }
+
+    /// As [`House::send`]; `None` when no answer came.
+    pub fn try_send(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Option<Answer> {
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        let given = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        if !given("authorization") {
+            request = request.header("Authorization", "Bearer test_key_1");
+        }
+        if body.is_some() && !given("content-type") {
+            request = request.header("Content-Type", "application/json");
+        }
+        for (name, value) in headers.iter().filter(|(_, v)| !v.is_empty()) {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.unwrap_or_default().to_vec()).expect("a request");
+        let mut answer = self.agent.run(request).ok()?;
+        let headers = answer
+            .headers()
+            .iter()
+            .map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap_or("").to_owned()))
+            .collect();
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().read_to_vec().ok()?;
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Some(Answer { status, headers, json, body })
+    }
+
+    /// Turns the fault dial; the fault lasts until it is lifted.
+    pub fn fault(&self, account: &str, operation: &str, fault: &str) -> Value {
+        self.fault_with(json!({
+            "account": account, "operation": operation, "fault": fault, "for_ms": 600_000,
+        }))
+    }
+
+    /// Turns the fault dial with every member given.
+    pub fn fault_with(&self, fault: Value) -> Value {
+        let answer = self.control("POST", "/faults", Some(&fault));
+        assert!(answer.status < 300, "fault is taken: {answer:?}");
+        answer.json["id"].clone()
+    }
+
+    /// Lifts every fault.
+    pub fn lift_faults(&self) {
+        let answer = self.control("DELETE", "/faults", None);
+        assert!(answer.status < 300, "faults are lifted: {answer:?}");
+    }
+
+    /// The shopper acts: `pay`, `abandon` or `fail`, at the account and op_id of an attempt.
+    pub fn shopper(&self, account: &str, op_id: &str, act: &str) -> Answer {
+        let body = json!({ "account": account, "op_id": op_id, "act": act });
+        self.control("POST", "/customers/act", Some(&body))
+    }
+
+    /// The shopper scans a code and pays.
+    pub fn scan(&self, account: &str, qr_code: &str, act: &str) -> Answer {
+        let body = json!({ "account": account, "qr_code": qr_code, "act": act });
+        self.control("POST", "/customers/act", Some(&body))
+    }
+
+    /// Every movement of money, in order.
+    pub fn ledger(&self) -> Vec<Value> {
+        self.control("GET", "/ledger", None).json.as_array().cloned().unwrap_or_default()
+    }
+
+    /// Every request that an account received, in order.
+    pub fn requests(&self, account: &str) -> Vec<Value> {
+        let path = format!("/requests?account={account}");
+        self.control("GET", &path, None).json.as_array().cloned().unwrap_or_default()
+    }
+
+    /// A request to the sandbox's control.
+    pub fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let body = body.map(Value::to_string);
+        self.send(method, &format!("{}{path}", self.control), &[], body.as_deref().map(str::as_bytes))
+    }
+
+    /// Waits for something, or fails with its name and the log.
+    pub fn wait_until(&self, what: &str, within: Duration, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + within;
+        while !done(self) {
+            assert!(Instant::now() < end, "timed out: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn try_get(&self, url: &str) -> Option<Answer> {
+        self.try_send("GET", url, &[], None)
+    }
+
+    fn spawn(&self, binary: &str, arguments: &[&str]) -> Child {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(format!("{binary}.log")))
+            .expect("a log");
+        Command::new(built(binary))
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary is built")
+    }
+
+    /// RSA keys take seconds to make, so one set serves every house of a test run.
+    fn write_keys(&self) {
+        static KEYS: OnceLock<TempDir> = OnceLock::new();
+        let made = KEYS.get_or_init(|| {
+            let dir = tempfile::tempdir().expect("a folder");
+            let status = Command::new(built("interlock-sandbox"))
+                .arg("keys")
+                .arg(dir.path())
+                .args(["alipay-main", "alipay-backup"])
+                .stdout(Stdio::null())
+                .status()
+                .expect("the sandbox is built");
+            assert!(status.success(), "keys are made");
+            dir
+        });
+        copy_tree(made.path(), &self.dir.path().join("keys"));
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        for child in [&mut self.proxy, &mut self.sandbox].into_iter().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let lines = BufReader::new(self.log().as_bytes().take(1 << 20).chain(&b""[..]))
+                .lines()
+                .map_while(Result::ok)
+                .filter(|l| l.contains("ERROR") || l.contains("WARN") || l.contains("panicked"))
+                .take(60)
+                .collect::<Vec<_>>();
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("--- the house's log ---\n{}\n", lines.join("\n")).as_bytes(),
+            );
+        }
+    }
+}
+
+/// A name that no other call of this process gives.
+pub fn fresh(prefix: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}-{}-{n}", std::process::id())
+}
+
+/// A payment by QR code.
+pub fn qr(amount: i64) -> Value {
+    json!({ "amount": amount, "currency": "CNY", "method": { "type": "alipay", "flow": "qr" } })
+}
+
+/// A payment by the code on the shopper's screen; the last two digits choose what happens.
+pub fn barcode(amount: i64, ending: &str) -> Value {
+    let auth_code = format!("2812345678901234{ending}");
+    json!({
+        "amount": amount, "currency": "CNY",
+        "method": { "type": "alipay", "flow": "barcode", "auth_code": auth_code },
+    })
+}
+
+/// A payment by a decrypted network token with a cryptogram of its own.
+pub fn network_token(amount: i64, currency: &str) -> Value {
+    json!({
+        "amount": amount, "currency": currency,
+        "method": { "type": "card", "network_token": {
+            "number": "4111111111111111", "expiry_month": 12, "expiry_year": 2031,
+            "cryptogram": fresh("AgAAAcryptogram"), "eci": "05", "source": "apple_pay",
+        } },
+    })
+}
+
+/// A payment by stored tokens at both processors.
+pub fn tokens(amount: i64, currency: &str) -> Value {
+    json!({
+        "amount": amount, "currency": currency,
+        "method": { "type": "card", "tokens": {
+            "checkout-eu": "src_stored_eu", "checkout-us": "src_stored_us",
+        } },
+    })
+}
+
+/// The path of a binary or library that cargo built beside this test.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
+    let path = profile.join(name);
+    assert!(path.exists(), "not built, run `cargo xtask test`: {name}");
+    path
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    // All are held at once, so that they differ; another process could still take one.
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    held.iter().map(|l| l.local_addr().expect("bound").port()).collect()
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .max_idle_connections(256)
+        .max_idle_connections_per_host(128)
+        .build()
+        .into()
+}
+
+fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) -> String {
+    let mut text = format!("[control]\nlisten = \"{control}\"\n");
+    for (n, ((name, provider), listen)) in ACCOUNTS.iter().zip(accounts).enumerate() {
+        text += &format!("\n[accounts.{name}]\nprovider = \"{provider}\"\nlisten = \"{listen}\"\n");
+        text += plan.sandbox_lines;
+        text += "\n";
+        if *provider == "alipay" {
+            text += &format!(
+                "app_id = \"202100000000000{n}\"\nseller_id = \"208800000000000{n}\"\n\
+                 app_public_key = \"keys/{name}/app_public.pem\"\n\
+                 gateway_private_key = \"keys/{name}/gateway_private.pem\"\n\
+                 gateway_public_key = \"keys/{name}/gateway_public.pem\"\n"
+            );
+            if let Some((after, _)) = plan.offer_expiry {
+                let ms = after.trim_end_matches('s').parse::<u64>().expect("whole seconds") * 1_000;
+                text += &format!("qr_expiry_ms = {ms}\n");
+            }
+        } else {
+            text += &format!(
+                "secret_key = \"sk_test_secret_{n}\"\nwebhook_key = \"whk_test_secret_{n}\"\n\
+                 notify_url = \"http://{api}/v1/notifications/{name}\"\n"
+            );
+        }
+    }
+    text
+}
+
+fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
+    let data_dir = plan.data_dir.clone().unwrap_or_else(|| PathBuf::from("data"));
+    let mut text = format!(
+        "[server]\nlisten = \"{api}\"\nadmin = \"{admin}\"\npublic_url = \"http://{api}\"\n\
+         data_dir = \"{}\"\nplugins_dir = \"plugins\"\nplugins_lock = \"plugins.lock\"\n\
+         workers = 2\ndrain = \"20s\"\n{}\n\n[merchants.test]\napi_key = \"test_key_1\"\n{}\n\n\
+         [merchants.other]\napi_key = \"other_key_2\"\n",
+        data_dir.display(),
+        plan.server_lines,
+        plan.merchant_lines
+    );
+    for (n, ((name, provider), address)) in ACCOUNTS.iter().zip(accounts).enumerate() {
+        text += &format!(
+            "\n[accounts.{name}]\nplugin = \"{provider}\"\ntimeout = \"{}\"\n\
+             late_window = \"{}\"\nbreaker = {}\n{}\n",
+            plan.timeout, plan.late_window, plan.breaker, plan.account_lines
+        );
+        if *provider == "alipay" {
+            text += &format!(
+                "endpoints = {{ gateway = \"http://{address}\" }}\n\
+                 config = {{ app_id = \"202100000000000{n}\" }}\n\
+                 [accounts.{name}.secrets]\n\
+                 app_private_key = \"${{file:keys/{name}/app_private.pem}}\"\n\
+                 alipay_public_key = \"${{file:keys/{name}/gateway_public.pem}}\"\n"
+            );
+        } else {
+            text += &format!(
+                "endpoints = {{ api = \"http://{address}\" }}\n\
+                 [accounts.{name}.secrets]\n\
+                 secret_key = \"sk_test_secret_{n}\"\nwebhook_key = \"whk_test_secret_{n}\"\n"
+            );
+        }
+        let reason = "the sandbox executes at once or never";
+        let mut contract = String::new();
+        if plan.not_found {
+            contract += &format!("not_found = {{ value = \"after_fence\", reason = \"{reason}\" }}\n");
+        }
+        if *provider == "checkout" {
+            contract += "proof_codes = { value = [\"429\"], reason = \"copies get 409\" }\n";
+        } else if let Some((after, margin)) = plan.offer_expiry {
+            contract += &format!(
+                "offer_expiry = {{ value = {{ after = \"{after}\", margin = \"{margin}\" }}, \
+                 reason = \"the sandbox enforces it\" }}\n"
+            );
+        }
+        text += &format!("[accounts.{name}.contract]\n{contract}");
+    }
+    for (name, rule, candidates) in [
+        ("alipay", "method = \"alipay\", currency = \"CNY\"", "\"alipay-main\", \"alipay-backup\""),
+        ("cards-eu", "method = \"card\", currency = \"EUR\"", "\"checkout-eu\", \"checkout-us\""),
+        ("cards-us", "method = \"card\", currency = \"USD\"", "\"checkout-us\", \"checkout-eu\""),
+    ] {
+        text += &format!(
+            "\n[[routes]]\nname = \"{name}\"\nmatch = {{ {rule} }}\n\
+             candidates = [{candidates}]\n{}\n",
+            plan.route_lines
+        );
+    }
+    text + "\n[inquiry]\nrecheck = [\"200ms\", \"300ms\", \"500ms\", \"1s\"]\n" + plan.tail
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").map_while(Result::ok) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+fn terminate(pid: libc::pid_t) {
+    let status = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    assert!(status.is_ok_and(|s| s.success()), "SIGTERM is sent");
+}

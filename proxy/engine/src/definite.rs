@@ -12,7 +12,7 @@ use crate::payment::{Attempt, Exchange, ExchangeKind, Reply, Stamp, Track};
 use crate::policy::AccountPolicy;
 
 /// More than two clocks in one cluster may differ, ms.
-const SKEW_MS: u64 = 60_000;
+pub(crate) const SKEW_MS: u64 = 60_000;
 
 /// What a fact is worth when it came with this HTTP status: a "no" without a listed proof code,
 /// anything on a 5xx, is an unknown outcome (G8).
@@ -23,9 +23,12 @@ pub(crate) fn believe(fact: &Fact, status: u16, account: &AccountPolicy) -> Fact
     if honest { fact.clone() } else { Fact { what: What::Unknown, ..fact.clone() } }
 }
 
-/// Whether the plugin that read an answer knows what the plugin that sent it meant (G9).
+/// Whether the plugin that read an answer knows what the plugin that sent it meant (G9). Only the
+/// plugin in force is known to continue others.
 pub(crate) fn reads(reader: u32, exchange: &Exchange, account: &AccountPolicy) -> bool {
-    reader == exchange.state_version || account.continues.contains(&exchange.state_version)
+    let continues = reader == account.state_version
+        && account.continues.contains(&exchange.state_version);
+    reader == exchange.state_version || continues
 }
 
 /// Whether an amount that the provider echoed is ours; no echo is no contradiction.
@@ -36,19 +39,17 @@ pub(crate) fn same_amount(fact: &Fact, money: i64, a: &AccountPolicy, of: &crate
     })
 }
 
-/// Whether a decline ends an attempt or an operation (G2, G3): after exactly one send, or as the
-/// key's own result from a provider that remembers everything.
+/// Whether a decline ends an attempt or an operation (G2, G3): after one send at most, or as the
+/// key's own result from a provider that remembers everything. What was only offered and never
+/// shown can't be paid, so it does not count.
 pub(crate) fn declined(fact: &Fact, track: &Track, account: &AccountPolicy) -> bool {
-    let sends: u32 = track.takers().map(|x| x.sends).sum();
-    let strong = track.takers().all(|x| {
-        account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong
-    });
-    sends == 1 || (sends > 1 && strong && fact.scope == Scope::Key)
+    track.moved() <= 1 || (strong(track, account) && fact.scope == Scope::Key)
 }
 
 /// Whether nothing that could take money can still be on the wire, as this process saw it (G10).
 pub(crate) fn window_over(track: &Track, now: Stamp, account: &AccountPolicy) -> bool {
-    track.last_send_by().is_none_or(|at| now.saw_pass(at, account.contract.late_window_ms))
+    let window = account.contract.late_window_ms;
+    track.takers().filter(|x| x.sends > 0).all(|x| now.saw_pass(x.last_send_by, window))
 }
 
 /// Whether an inquiry was asked behind the fence and after the late window (G4).
@@ -66,33 +67,44 @@ pub(crate) fn not_found(
     belief == NotFound::AfterFence && asked_behind_fence(track, asked, account)
 }
 
-/// Whether "closed, nobody had paid" ends an attempt (T11).
-pub(crate) fn closed_unpaid(attempt: &Attempt, flow: &str, account: &AccountPolicy) -> bool {
-    let tombstone = account.contract.close_of(flow).is_some_and(|c| c.tombstone);
-    tombstone
-        || strong(attempt, account)
+/// Whether "closed, nobody had paid" ends an attempt (T11). `answered` is the close that says so;
+/// an inquiry that says so must have been asked when no copy could arrive any more.
+pub(crate) fn closed_unpaid(
+    attempt: &Attempt,
+    answered: Option<&Exchange>,
+    asked: Option<&Asked>,
+    account: &AccountPolicy,
+) -> bool {
+    let late = answered.is_some_and(|x| x.after_window)
+        || asked.is_some_and(|asked| asked_behind_fence(&attempt.track, asked, account));
+    tombstone(attempt, account)
+        || strong(&attempt.track, account)
         || attempt.sends() <= 1
-        || every_open_close(attempt, |x| x.after_window)
+        || (late && every_open_close(attempt, |x| x.after_window))
 }
 
 /// Whether "nothing to close" ends an attempt (T11).
 pub(crate) fn nothing_found(
     attempt: &Attempt,
     answered: Option<&Exchange>,
-    flow: &str,
     account: &AccountPolicy,
 ) -> bool {
-    let tombstone = account.contract.close_of(flow).is_some_and(|c| c.tombstone);
     let all = |rule: fn(&Exchange) -> bool| {
-        answered.is_none_or(rule) && every_open_close(attempt, rule)
+        answered.is_some_and(rule) && every_open_close(attempt, rule)
     };
-    tombstone
-        || (all(|x| x.order_seen) && (strong(attempt, account) || attempt.sends() <= 1))
-        || (answered.is_some() && all(|x| x.after_window))
+    let one = strong(&attempt.track, account) || attempt.sends() <= 1;
+    tombstone(attempt, account) || (all(|x| x.order_seen) && one) || all(|x| x.after_window)
+}
+
+/// Whether an early close could prove anything: across a re-send that is not remembered only one
+/// that is sent behind the fence and after the late window does.
+pub(crate) fn early_close_proves(attempt: &Attempt, account: &AccountPolicy) -> bool {
+    tombstone(attempt, account) || strong(&attempt.track, account) || attempt.sends() <= 1
 }
 
 /// Whether an inquiry may clear a success that a close may have given back: it was asked after
-/// every close was answered or too old to arrive, and no close was journalled since (learn 2).
+/// every close was answered or too old to arrive, and no close was journalled since (learn 2). An
+/// answer that does not say what the close did is none.
 pub(crate) fn confirms(attempt: &Attempt, asked: &Asked, account: &AccountPolicy) -> bool {
     let later_than_waiting = attempt.unconfirmed.as_ref().is_none_or(|u| asked.ver >= u.ver);
     later_than_waiting
@@ -121,7 +133,10 @@ pub(crate) struct ResendCase<'a> {
     pub now: Stamp,
     pub form: CredentialForm,
     pub credential: bool,
+    /// Its money would not be kept.
     pub loser: bool,
+    /// The provider was heard to accept it and to decide later.
+    pub accepted: bool,
 }
 
 /// T7 for one exchange.
@@ -130,7 +145,7 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let rule: MoveRule = contract.move_rule(&x.purpose);
     let admitted = match rule.class {
         IdempotencyClass::Strong => true,
-        IdempotencyClass::SuccessOnly => rule.never_asynchronous,
+        IdempotencyClass::SuccessOnly => rule.never_asynchronous && !case.accepted,
         IdempotencyClass::None => false,
     };
     let in_hand = case.form == CredentialForm::None || case.credential;
@@ -159,7 +174,7 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let side_by_side = rule.concurrency == Concurrency::Excluded;
     let window = if side_by_side { 0 } else { contract.late_window_ms };
     let wait = window.max(rule.resend_after_ms);
-    if case.now.saw_pass(x.last_send_by, wait) {
+    if wait == 0 || case.now.saw_pass(x.last_send_by, wait) {
         return Resend::Now;
     }
     let seen = if case.now.boot == x.last_send_by.boot {
@@ -170,12 +185,17 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     Resend::After(wait.saturating_sub(seen).max(1))
 }
 
-fn strong(attempt: &Attempt, account: &AccountPolicy) -> bool {
-    let mut takers = attempt.track.takers().peekable();
+/// Whether the provider remembers the true result of everything that was sent.
+pub(crate) fn strong(track: &Track, account: &AccountPolicy) -> bool {
+    let mut takers = track.takers().peekable();
     takers.peek().is_some()
         && takers.all(|x| {
             account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong
         })
+}
+
+fn tombstone(attempt: &Attempt, account: &AccountPolicy) -> bool {
+    account.contract.close_of(&attempt.flow).is_some_and(|c| c.tombstone)
 }
 
 fn every_open_close(attempt: &Attempt, rule: fn(&Exchange) -> bool) -> bool {

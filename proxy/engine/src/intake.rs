@@ -152,7 +152,7 @@ impl Turn<'_> {
 
     /// T12: when every attempt is over and nobody wants to stop, the next account.
     pub(crate) fn try_next_account(&mut self) -> Flow {
-        let over = self.p.attempts.iter().all(|a| a.state.is_over());
+        let over = !self.p.attempts.is_empty() && self.p.attempts.iter().all(Attempt::is_over);
         if !over || self.p.settled.is_some() || self.p.cancel_requested {
             if over {
                 self.p.switch = None;

@@ -7,13 +7,13 @@ use interlock_plugin_api::{CaptureMode, Fact};
 
 use crate::answers::Source;
 use crate::definite;
-use crate::input::Subject;
+use crate::input::{Asked, Subject};
 use crate::payment::{
     Attempt, AttemptState, CloseReason, ExchangeKind, Operation, OperationState, Origin, Settled,
     Track, Unconfirmed,
 };
 use crate::policy::AccountPolicy;
-use crate::turn::{Flow, Turn};
+use crate::turn::{Flow, Turn, at_rest};
 
 impl Turn<'_> {
     /// The provider holds (`captured: false`) or took the money of an attempt.
@@ -60,17 +60,17 @@ impl Turn<'_> {
             self.inquire(Subject::Attempt(i));
             return self.look_later(i);
         }
-        self.p.attempts[i].unconfirmed = None;
         self.won(i, captured)
     }
 
     /// 4 to 6: keep it, or give it back.
-    fn won(&mut self, i: usize, captured: bool) -> Flow {
+    pub(crate) fn won(&mut self, i: usize, captured: bool) -> Flow {
+        self.p.attempts[i].unconfirmed = None;
         let name = self.p.attempts[i].account.clone();
         let other = self.p.attempts.iter().enumerate().any(|(n, a)| n != i && a.state.is_success());
         let late = self.p.settled.is_some();
         if late && !other && self.may_keep_late(captured) {
-            self.p.attempts[i].state = AttemptState::Success { captured };
+            self.kept(i, captured);
             self.p.settled = Some(Settled::Succeeded);
             self.say(&name, "paid after all; kept by the merchant's rule", Some("recovered"));
             return Ok(());
@@ -86,21 +86,33 @@ impl Turn<'_> {
                 self.say(&name, "paid although canceled; it is given back", Some("canceled"));
                 self.must_give_back(i, captured);
             } else {
-                self.p.attempts[i].state = AttemptState::Success { captured };
+                self.kept(i, captured);
                 self.say(&name, "authorized although canceled; it is voided", Some("canceled"));
             }
-            return Ok(());
+            return self.others_lose(i);
         }
-        self.p.attempts[i].state = AttemptState::Success { captured };
+        self.kept(i, captured);
         self.say(&name, if captured { "paid" } else { "authorized" }, None);
         self.others_lose(i)
+    }
+
+    fn kept(&mut self, i: usize, captured: bool) {
+        let a = &mut self.p.attempts[i];
+        a.state = AttemptState::Success { captured };
+        a.loser = false;
+        a.track.tries = 0;
+        a.track.since_ms = None;
+        a.track.next_ms = None;
+        if !at_rest(&self.p, i) {
+            self.schedule(i);
+        }
     }
 
     /// Every other live attempt becomes a loser: offers are closed, doubts are never re-sent.
     fn others_lose(&mut self, winner: usize) -> Flow {
         for n in 0..self.p.attempts.len() {
             let a = &mut self.p.attempts[n];
-            if n == winner || a.state.is_over() {
+            if n == winner || a.is_over() {
                 continue;
             }
             a.loser = true;
@@ -118,7 +130,9 @@ impl Turn<'_> {
         let a = &mut self.p.attempts[i];
         a.state = AttemptState::RefundDue { authorized: !captured };
         a.refund_due_ver = Some(ver);
+        a.unconfirmed = None;
         a.track.tries = 0;
+        a.track.since_ms = None;
         a.track.next_ms = Some(self.world.now.wall_ms);
         self.inquire(Subject::Attempt(i));
     }
@@ -139,11 +153,27 @@ impl Turn<'_> {
         }
         let can_ask = self.can_inquire(i, account);
         let may_refund = account.contract.close_of(&a.flow).is_some_and(|c| c.may_refund);
+        // Another close that is still on its way may give back what this one found paid.
+        let last_word = !may_refund || a.track.open_closes().next().is_none();
         match source {
             Source::Inquiry(asked) => definite::confirms(a, asked, account),
-            Source::Answer(ExchangeKind::Close, _) => !can_ask,
-            Source::Notice => !can_ask && !may_refund,
-            Source::Answer(..) => false,
+            Source::Answer(ExchangeKind::Close, _) => !can_ask && last_word,
+            Source::Notice | Source::Answer(..) => !can_ask && !may_refund,
+        }
+    }
+
+    /// Whether a "nobody has paid" outweighs a success that waits for its confirmation.
+    pub(crate) fn refutes(
+        &self,
+        i: usize,
+        account: &AccountPolicy,
+        close_answered: bool,
+        asked: Option<&Asked>,
+    ) -> bool {
+        let a = &self.p.attempts[i];
+        match asked {
+            Some(asked) => definite::confirms(a, asked, account),
+            None => close_answered && !self.can_inquire(i, account),
         }
     }
 
@@ -172,17 +202,25 @@ impl Turn<'_> {
                 if !definite::same_amount(fact, self.p.money.amount, account, &self.p) {
                     return self.contradicted(i, "amount_mismatch");
                 }
-                self.p.attempts[i].state = AttemptState::Success { captured: true };
-                if self.p.capture == CaptureMode::Manual {
-                    self.adopt(i, ExchangeKind::Capture, self.p.money.amount, fact);
-                }
                 self.say(&name, "captured", None);
+                if self.p.cancel_requested && self.p.settled.is_none() {
+                    self.must_give_back(i, true);
+                    return Ok(());
+                }
+                self.p.attempts[i].state = AttemptState::Success { captured: true };
+                let counted = self.p.sum(ExchangeKind::Capture, i, OperationState::counts);
+                let left = self.p.money.amount - counted;
+                if self.p.capture == CaptureMode::Manual && left > 0 {
+                    self.adopt(i, ExchangeKind::Capture, left, fact);
+                }
             }
             // T18: an inquiry asked after it became due confirms it, so it may be given back.
             AttemptState::RefundDue { .. } => {
                 if let Source::Inquiry(asked) = source {
                     let due = a.refund_due_ver.is_some_and(|ver| asked.ver >= ver);
                     if due && definite::confirms(a, asked, account) {
+                        self.p.attempts[i].state =
+                            AttemptState::RefundDue { authorized: !captured };
                         return self.start_give_back(i);
                     }
                 }
@@ -224,16 +262,31 @@ impl Turn<'_> {
     }
 
     /// A close or an inquiry says that what was paid was given back.
-    pub(crate) fn given_back(&mut self, i: usize, fact: &Fact, source: &Source) -> Flow {
+    pub(crate) fn given_back(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
         let a = &self.p.attempts[i];
         let name = a.account.clone();
         let by_us = a.track.was_closed();
         match a.state {
-            AttemptState::Failed { .. } | AttemptState::Reversed | AttemptState::Refunded => Ok(()),
-            AttemptState::Success { .. } if !by_us => self.refunded_outside_all(i, fact),
+            _ if a.is_over() => Ok(()),
             AttemptState::Success { .. } => {
-                // The success was confirmed after every close, so this contradicts it.
-                self.alert(i, "close_contradicts_success");
+                // A success was confirmed after every close, so this contradicts it: the books
+                // follow only what is asked after them all.
+                let certain = match source {
+                    Source::Inquiry(asked) => definite::confirms(a, asked, account),
+                    _ => !by_us,
+                };
+                if by_us {
+                    self.alert(i, "close_contradicts_success");
+                }
+                if certain {
+                    return self.refunded_outside_all(i, fact);
+                }
                 self.inquire(Subject::Attempt(i));
                 Ok(())
             }
@@ -257,22 +310,61 @@ impl Turn<'_> {
         }
     }
 
-    /// T16b: an authorization was released.
-    pub(crate) fn released(&mut self, i: usize, fact: &Fact) -> Flow {
+    /// T16b: an authorization was released. No other account is tried after it: the shopper's
+    /// money was held once, and the merchant is told `canceled`.
+    pub(crate) fn released(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
         let a = &mut self.p.attempts[i];
         let name = a.account.clone();
+        let code = fact.provider_code.as_deref();
         match a.state {
             AttemptState::Success { captured: true } => {
                 self.alert(i, "void_contradicts_capture");
                 self.inquire(Subject::Attempt(i));
             }
-            AttemptState::RefundDue { .. } => a.state = AttemptState::Refunded,
-            _ => {
-                a.unconfirmed = None;
-                a.state = AttemptState::Reversed;
-                self.say(&name, "the authorization was released", fact.provider_code.as_deref());
+            AttemptState::RefundDue { authorized: true } => {
+                a.state = AttemptState::Refunded;
+                self.say(&name, "the authorization was released", code);
             }
+            AttemptState::Success { captured: false } => {
+                a.state = AttemptState::Reversed;
+                self.p.cancel_requested = true;
+                self.say(&name, "the authorization was released", code);
+            }
+            AttemptState::RefundDue { .. } => {}
+            _ if a.is_over() => {}
+            _ => return self.was_reversed(i, account, source),
         }
+        Ok(())
+    }
+
+    /// It was paid or held, and is no longer, though we never heard of it: that ends a doubt where
+    /// no other copy can be executed.
+    fn was_reversed(&mut self, i: usize, account: &AccountPolicy, source: &Source) -> Flow {
+        let a = &self.p.attempts[i];
+        let one = definite::early_close_proves(a, account);
+        let late = match source {
+            Source::Inquiry(asked) => {
+                let waits = a.unconfirmed.as_ref().is_none_or(|u| asked.ver >= u.ver);
+                waits && (one || definite::asked_behind_fence(&a.track, asked, account))
+            }
+            _ => one && a.unconfirmed.is_none(),
+        };
+        if !late {
+            self.inquire(Subject::Attempt(i));
+            return self.look_later(i);
+        }
+        let a = &mut self.p.attempts[i];
+        a.unconfirmed = None;
+        a.state = AttemptState::Reversed;
+        let name = a.account.clone();
+        self.say(&name, "it was given back at the provider", Some("external"));
+        self.p.cancel_requested |= self.p.settled.is_none();
         Ok(())
     }
 
@@ -282,18 +374,39 @@ impl Turn<'_> {
         i: usize,
         account: &AccountPolicy,
         fact: &Fact,
+        source: &Source,
     ) -> Flow {
+        let minor = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
+        let full = fact.amount.is_none() || minor == Some(self.p.money.amount);
+        let state = &self.p.attempts[i].state;
+        match state {
+            _ if self.p.attempts[i].is_over() => return Ok(()),
+            AttemptState::Success { .. } => {}
+            AttemptState::RefundDue { .. } if full => return self.already_given_back(i, source),
+            AttemptState::RefundDue { .. } => {
+                self.alert(i, "external_refund_unclear");
+                return self.hint_operations(i);
+            }
+            _ if full => return self.was_reversed(i, account, source),
+            _ => {
+                self.alert(i, "external_refund_unclear");
+                return self.look_later(i);
+            }
+        }
         let open = self.p.operations.iter().any(|o| {
             o.attempt == i && o.kind == ExchangeKind::Refund && o.state.is_open()
         });
         if open {
+            let counted = self.p.sum(ExchangeKind::Refund, i, OperationState::counts);
+            if full && counted == self.p.captured_by(i) {
+                self.refunds_were_made(i, source);
+            }
             return self.hint_operations(i);
         }
         let known = fact.operation_ref.as_deref().or(fact.op_id.as_deref());
         if known.is_some_and(|r| self.p.operation_of(r).is_some()) {
             return Ok(());
         }
-        let minor = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
         let taken = self.p.captured_by(i);
         let ours = self.p.sum(ExchangeKind::Refund, i, OperationState::counts);
         match minor {
@@ -305,6 +418,37 @@ impl Turn<'_> {
             _ => self.alert(i, "external_refund_unclear"),
         }
         Ok(())
+    }
+
+    /// What must be given back was given back: by a refund of ours whose answer is missing, or in
+    /// the provider's portal.
+    fn already_given_back(&mut self, i: usize, source: &Source) -> Flow {
+        let due = self.p.attempts[i].refund_due_ver;
+        let asked_late = match source {
+            Source::Inquiry(asked) => due.is_some_and(|ver| asked.ver >= ver),
+            _ => false,
+        };
+        if !asked_late {
+            self.inquire(Subject::Attempt(i));
+            return self.hint_operations(i);
+        }
+        self.refunds_were_made(i, source);
+        self.p.attempts[i].state = AttemptState::Refunded;
+        self.say("engine", "what must not be kept is given back", Some("duplicate_refunded"));
+        Ok(())
+    }
+
+    /// All of a charge was given back, so the refunds that were sent before that was asked are done.
+    fn refunds_were_made(&mut self, i: usize, source: &Source) {
+        let Source::Inquiry(asked) = source else { return };
+        for n in 0..self.p.operations.len() {
+            let o = &self.p.operations[n];
+            let sent = o.track.exchanges.iter().all(|x| x.made_ver <= asked.ver);
+            if o.attempt == i && o.kind == ExchangeKind::Refund && o.state.is_open() && sent {
+                self.say("engine", "all of it was given back, so the refund is done", None);
+                self.complete(n);
+            }
+        }
     }
 
     fn refunded_outside_all(&mut self, i: usize, fact: &Fact) -> Flow {
@@ -344,6 +488,7 @@ impl Turn<'_> {
             track: Track::default(),
             failed_ver: None,
             done_ver: Some(self.p.ver),
+            accepted: false,
             again: false,
             manual: false,
             provider_code: None,

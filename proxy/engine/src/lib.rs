@@ -12,13 +12,17 @@
 //! breakers, limiters and budgets, on the clock that it is given.
 
 mod answers;
+mod attempts;
 pub mod classify;
+mod closing;
 mod decision;
 mod definite;
 pub mod gates;
+mod give_back;
 mod input;
 pub mod intake;
 mod learn;
+mod operation_doubts;
 mod operations;
 mod payment;
 mod policy;

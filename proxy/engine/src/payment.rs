@@ -356,7 +356,7 @@ pub struct Exchange {
     pub last_send_by: Stamp,
     /// What became of the last send.
     pub reply: Reply,
-    /// The version that made the answer durable.
+    /// The version that made the answer durable; of a close, one that says what it did.
     pub answered_ver: Option<u64>,
     /// Of a close: sent while fenced and after the late window.
     pub after_window: bool,
@@ -444,6 +444,8 @@ pub struct Operation {
     pub failed_ver: Option<u64>,
     /// The version in which it was done.
     pub done_ver: Option<u64>,
+    /// The provider was heard to accept it and to decide later.
+    pub accepted: bool,
     /// The provider wants it asked again under the same number.
     pub again: bool,
     /// Tries are exhausted; an operator must look.
@@ -525,6 +527,11 @@ impl Track {
         self.exchanges.iter().filter(|x| x.kind != ExchangeKind::Close)
     }
 
+    /// How often a request that may take money by itself may have left.
+    pub fn moved(&self) -> u32 {
+        self.takers().filter(|x| x.effect == Effect::Move).map(|x| x.sends).sum()
+    }
+
     /// The latest moment at which something that takes money may have left.
     pub fn last_send_by(&self) -> Option<Stamp> {
         self.takers().filter(|x| x.sends > 0).map(|x| x.last_send_by).max_by_key(|s| s.wall_ms)
@@ -535,10 +542,9 @@ impl Track {
         self.exchanges.iter().find(|x| x.id == id)
     }
 
-    /// The closes that left and were never answered.
+    /// The closes that left and whose effect was never told: an unclear answer is none.
     pub fn open_closes(&self) -> impl Iterator<Item = &Exchange> {
-        self.of(ExchangeKind::Close)
-            .filter(|x| x.sends > 0 && matches!(x.reply, Reply::Open | Reply::Lost))
+        self.of(ExchangeKind::Close).filter(|x| x.sends > 0 && x.answered_ver.is_none())
     }
 
     /// Whether a close ever left.
@@ -551,6 +557,12 @@ impl Attempt {
     /// How often a request that takes money may have left.
     pub fn sends(&self) -> u32 {
         self.track.takers().map(|x| x.sends).sum()
+    }
+
+    /// Nothing more can come of it that the merchant was not told, and no success waits for its
+    /// confirmation: only then may another account be tried or a failure be told.
+    pub fn is_over(&self) -> bool {
+        self.state.is_over() && self.unconfirmed.is_none()
     }
 
     /// The exchange that began it.

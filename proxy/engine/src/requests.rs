@@ -24,6 +24,9 @@ impl Turn<'_> {
 
     /// Captures stay within what was authorized, and never cross a void (2.7).
     fn capture(&mut self, key: &str, amount: Option<i64>) -> Flow {
+        if self.asked_before(ExchangeKind::Capture, key) {
+            return Ok(());
+        }
         let Some(winner) = self.p.winner_index() else {
             return invalid("only an authorized payment can be captured");
         };
@@ -56,6 +59,9 @@ impl Turn<'_> {
 
     /// Refunds stay within what that attempt captured; refunds of duplicates do not count.
     fn refund(&mut self, key: &str, amount: Option<i64>, reason: Option<String>) -> Flow {
+        if self.asked_before(ExchangeKind::Refund, key) {
+            return Ok(());
+        }
         let winner = self.p.winner_index().filter(|i| {
             self.p.attempts[*i].state == AttemptState::Success { captured: true }
         });
@@ -171,31 +177,32 @@ impl Turn<'_> {
                 let Some(a) = self.p.attempts.get(i) else {
                     return Err(Stop::Refuse(Refusal::NotFound));
                 };
-                if a.state.is_over() || a.state.is_success() {
+                let doubtful = a.manual
+                    || a.unconfirmed.is_some()
+                    || a.state.in_doubt()
+                    || matches!(
+                        a.state,
+                        AttemptState::Closing { .. } | AttemptState::RefundDue { .. }
+                    );
+                if a.is_over() || a.state.is_success() || !doubtful {
                     return invalid("it is not in doubt");
                 }
                 if a.state == AttemptState::Started {
                     return invalid("its request is still under way");
                 }
                 self.say(&who, resolved(verdict.moved), Some(&verdict.evidence));
-                self.p.attempts[i].manual = false;
-                self.p.attempts[i].unconfirmed = None;
+                let a = &mut self.p.attempts[i];
+                a.manual = false;
                 if verdict.moved {
                     if let Some(reference) = &verdict.provider_ref {
                         self.keep_reference(i, reference);
                     }
-                    let other = self.p.winner().is_some();
-                    let stale = self.p.settled.is_some() || self.p.cancel_requested || other;
-                    if stale {
-                        self.must_give_back(i, true);
-                    } else {
-                        self.p.attempts[i].state = AttemptState::Success {
-                            captured: self.p.capture == CaptureMode::Automatic,
-                        };
-                    }
-                } else {
-                    self.p.attempts[i].state = failed(FailReason::Operator);
+                    return self.won(i, self.p.capture == CaptureMode::Automatic);
                 }
+                a.unconfirmed = None;
+                let due = matches!(a.state, AttemptState::RefundDue { .. });
+                a.state =
+                    if due { AttemptState::Refunded } else { failed(FailReason::Operator) };
                 Ok(())
             }
             Subject::Operation(n) => {
@@ -213,24 +220,13 @@ impl Turn<'_> {
     }
 
     fn operator_on_operation(&mut self, n: usize, moved: bool) {
-        let ver = self.p.ver;
-        let o = &mut self.p.operations[n];
-        o.manual = false;
-        o.state = if moved { OperationState::Done } else { OperationState::Rejected };
-        o.done_ver = moved.then_some(ver);
-        let (kind, attempt) = (o.kind, o.attempt);
-        let a = &mut self.p.attempts[attempt];
-        match (moved, kind, &a.state) {
-            (true, ExchangeKind::Capture, AttemptState::Success { captured: false }) => {
-                a.state = AttemptState::Success { captured: true };
-            }
-            (true, ExchangeKind::Void, AttemptState::Success { captured: false }) => {
-                a.state = AttemptState::Reversed;
-            }
-            (true, _, AttemptState::RefundDue { .. }) => a.state = AttemptState::Refunded,
-            (false, _, AttemptState::RefundDue { .. }) => self.schedule(attempt),
-            _ => {}
-        }
+        self.p.operations[n].manual = false;
+        if moved { self.complete(n) } else { self.reject(n) }
+    }
+
+    /// One key makes one operation, whichever node is asked and however often (I8).
+    fn asked_before(&self, kind: ExchangeKind, key: &str) -> bool {
+        self.p.operations.iter().any(|o| o.kind == kind && o.key.as_deref() == Some(key))
     }
 
     fn voiding(&self, attempt: usize) -> bool {

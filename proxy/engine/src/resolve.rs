@@ -1,20 +1,18 @@
-//! What to do about a doubt, and when: T7, T8, T13, T19, and what a restart means.
+//! What to do about a doubt, and when: T7, T8, T19, and what a restart means.
 //!
 //! The ladder of one doubt: send the same request again if that is declared safe; otherwise fence,
 //! ask, close, wait for the late window, ask or close again; at last an operator.
 
-use interlock_plugin_api::{Operation as PluginOperation, OfferExpiry};
+use interlock_plugin_api::{NotFound, OfferExpiry, Operation as PluginOperation};
 
-use crate::definite::{self, Resend, ResendCase};
-use crate::input::{Asked, Call, Subject};
-use crate::payment::{
-    Attempt, AttemptState, CloseReason, ExchangeKind, FailReason, OperationState, Reply, Stamp,
-    Track,
-};
+use crate::definite::{self, Resend, ResendCase, SKEW_MS};
+use crate::input::{Call, Subject};
 use crate::intake::failed;
+use crate::payment::{
+    Attempt, AttemptState, CloseReason, FailReason, OperationState, Reply, Stamp, Track,
+};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn, at_rest};
-use interlock_plugin_api::Fact;
 
 impl Turn<'_> {
     /// Something of the payment has come to its time.
@@ -22,7 +20,7 @@ impl Turn<'_> {
         let now = self.world.now.wall_ms;
         for i in 0..self.p.attempts.len() {
             let a = &self.p.attempts[i];
-            if !at_rest(a) && a.track.next_ms.is_none_or(|at| at <= now) {
+            if !at_rest(&self.p, i) && a.track.next_ms.is_none_or(|at| at <= now) {
                 self.attempt_due(i)?;
             }
         }
@@ -39,20 +37,31 @@ impl Turn<'_> {
     pub(crate) fn recovered(&mut self) -> Flow {
         let now = self.world.now;
         for i in 0..self.p.attempts.len() {
+            if at_rest(&self.p, i) {
+                continue;
+            }
             orphan(&mut self.p.attempts[i].track, now);
-            self.rebase_offer(i);
+            if let Some(offer) = &mut self.p.attempts[i].offer
+                && offer.made.boot != now.boot
+            {
+                offer.made = now;
+            }
             if self.p.attempts[i].state == AttemptState::Started {
                 self.orphaned(i)?;
-            } else if !at_rest(&self.p.attempts[i]) {
+            } else {
                 self.p.attempts[i].track.next_ms = Some(now.wall_ms);
             }
         }
         for n in 0..self.p.operations.len() {
+            if !self.p.operations[n].state.is_open() {
+                continue;
+            }
             orphan(&mut self.p.operations[n].track, now);
             if self.p.operations[n].state == OperationState::Started {
-                self.say("engine", "restarted while an operation was under way", Some("recovered"));
+                let what = "restarted while an operation was under way";
+                self.say("engine", what, Some("recovered"));
                 self.operation_doubt(n)?;
-            } else if self.p.operations[n].state.is_open() {
+            } else {
                 self.p.operations[n].track.next_ms = Some(now.wall_ms);
             }
         }
@@ -63,7 +72,7 @@ impl Turn<'_> {
     pub(crate) fn refresh(&mut self) -> Flow {
         for i in 0..self.p.attempts.len() {
             let a = &self.p.attempts[i];
-            let asks = !matches!(a.state, AttemptState::Started) && !at_rest(a);
+            let asks = !matches!(a.state, AttemptState::Started) && !at_rest(&self.p, i);
             if asks && self.account(i).is_some_and(|account| self.can_inquire(i, account)) {
                 self.inquire(Subject::Attempt(i));
             }
@@ -76,163 +85,21 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// An inquiry was answered, or came back empty.
-    pub(crate) fn looked(
-        &mut self,
-        subject: Subject,
-        asked: &Asked,
-        reader: u32,
-        facts: &[Fact],
-    ) -> Flow {
-        let exists = match subject {
-            Subject::Attempt(i) => i < self.p.attempts.len(),
-            Subject::Operation(n) => n < self.p.operations.len(),
-        };
-        if !exists {
-            return Ok(());
-        }
-        let account = self.subject_account(subject)?;
-        if facts.is_empty() {
-            return match subject {
-                Subject::Attempt(i) if !at_rest(&self.p.attempts[i]) => self.close_doubt(i),
-                Subject::Attempt(_) => Ok(()),
-                Subject::Operation(n) => self.operation_later(n),
-            };
-        }
-        let reads = self.track(subject).takers().all(|x| definite::reads(reader, x, account));
-        for fact in facts {
-            let mut fact = definite::believe(fact, 200, account);
-            use interlock_plugin_api::What::{Authorized, Captured, Refunded, Unknown};
-            if !reads && !matches!(fact.what, Authorized | Captured | Refunded) {
-                fact.what = Unknown;
-            }
-            let source = crate::answers::Source::Inquiry(*asked);
-            self.hear(subject, account, &fact, &source)?;
-        }
-        Ok(())
-    }
-
     /// T6 to T8: in doubt. What can't be sent again is fenced in the same version, because its
     /// socket is closed and this process was its only sender.
     pub(crate) fn into_doubt(&mut self, i: usize) -> Flow {
         let now = self.world.now.wall_ms;
         let a = &mut self.p.attempts[i];
         a.state = AttemptState::Ambiguous;
-        a.track.tries = 0;
-        a.track.since_ms = Some(now);
-        a.track.next_ms = Some(now);
-        match self.resend_of(i) {
-            Resend::Never => self.fence(i),
-            Resend::Now | Resend::After(_) => {}
+        // Waits grow from one re-send to the next, so that a sick provider is not hammered.
+        if a.sends() <= 1 {
+            a.track.tries = 0;
+        }
+        a.track.since_ms.get_or_insert(now);
+        if self.resend_of(i) == Resend::Never {
+            self.fence(i);
         }
         self.ask_or_wait(i)
-    }
-
-    /// After an inquiry that settled nothing: close what can be closed, then wait.
-    pub(crate) fn close_doubt(&mut self, i: usize) -> Flow {
-        let Some(account) = self.account(i) else { return self.look_later(i) };
-        let a = &self.p.attempts[i];
-        let behind_fence = a.track.fence.is_some() && a.unconfirmed.is_none();
-        let standing = matches!(a.state, AttemptState::Fenced | AttemptState::Closing { .. });
-        if a.state == AttemptState::Pending && self.patience_over(i) {
-            return self.close(i, CloseReason::Expiry);
-        }
-        if !standing {
-            return self.look_later(i);
-        }
-        let over = definite::window_over(&a.track, self.world.now, account);
-        let closed_late = a.track.of(ExchangeKind::Close).any(|x| x.after_window && x.sends > 0);
-        let tried = a.track.was_closed();
-        let repeatable = account.contract.close_of(&a.flow).is_some_and(|c| c.repeatable);
-        let again = over && (!closed_late || a.track.open_closes().next().is_some());
-        let shown = a.offer.is_some();
-        if (behind_fence && !tried) || (tried && again && repeatable && (behind_fence || shown)) {
-            let why = match a.state {
-                AttemptState::Closing { why } => why,
-                _ => CloseReason::Doubt,
-            };
-            return self.close(i, why);
-        }
-        self.look_later(i)
-    }
-
-    /// T13: asks the provider to end what is not paid. Nothing new is shown before it is confirmed.
-    pub(crate) fn close(&mut self, i: usize, why: CloseReason) -> Flow {
-        let Some(account) = self.account(i) else { return self.look_later(i) };
-        let now = self.world.now;
-        let a = &self.p.attempts[i];
-        let from = matches!(
-            a.state,
-            AttemptState::Fenced
-                | AttemptState::Action
-                | AttemptState::Pending
-                | AttemptState::Closing { .. }
-        );
-        let rule = account.contract.close_of(&a.flow);
-        let known = rule.is_some_and(|c| !c.needs_provider_reference || a.provider_ref.is_some());
-        if !from || !known || !account.offers(PluginOperation::Close) {
-            // No close is declared: what stands ends by its own expiry or by truth.
-            if !matches!(why, CloseReason::Doubt | CloseReason::Expiry) && from {
-                self.p.attempts[i].state = AttemptState::Closing { why };
-            }
-            return self.look_later(i);
-        }
-        let age = now.wall_ms.saturating_sub(a.started_ms);
-        let min_age_ms = rule.map_or(0, |c| c.min_age_ms);
-        if age < i64::try_from(min_age_ms).unwrap_or(i64::MAX) {
-            self.p.attempts[i].state = AttemptState::Closing { why };
-            let at = self.p.attempts[i].started_ms.saturating_add_unsigned(min_age_ms);
-            self.p.attempts[i].track.next_ms = Some(at);
-            return Ok(());
-        }
-        let in_flight = a.track.open_closes().any(|x| x.reply == Reply::Open);
-        if in_flight && self.world.sending {
-            return self.look_later(i);
-        }
-        self.send_close(i, account, why)
-    }
-
-    fn send_close(&mut self, i: usize, account: &AccountPolicy, why: CloseReason) -> Flow {
-        let a = &self.p.attempts[i];
-        let number = a.track.exchanges.len();
-        let tag = a.track.of(ExchangeKind::Close).count().to_string();
-        let op_id = self.world.mint.mint(&["close", &a.op_id, &tag]);
-        let name = a.account.clone();
-        if self.unbuildable(&op_id) {
-            self.say(&name, "the plugin could not build a close", Some("not_prepared"));
-            return self.look_later(i);
-        }
-        let draft = self.draft(Call {
-            account: account.name.clone(),
-            kind: ExchangeKind::Close,
-            op_id: op_id.clone(),
-            amount: self.p.money,
-            attempt: i,
-            method: self.p.attempts[i].method.clone(),
-            flow: self.p.attempts[i].flow.clone(),
-            reason: None,
-            reserve: false,
-            again: None,
-        })?;
-        let now = self.world.now;
-        let mut x = self.new_exchange(account, ExchangeKind::Close, &op_id, number, draft);
-        let a = &mut self.p.attempts[i];
-        x.after_window = a.track.fence.is_some_and(|ver| ver < self.p.ver)
-            && definite::window_over(&a.track, now, account);
-        x.order_seen = a.order_seen;
-        let due = x.last_send_by.wall_ms.saturating_add(1_000);
-        a.track.exchanges.push(x);
-        a.track.next_ms = Some(due);
-        a.state = AttemptState::Closing { why };
-        let reason = match why {
-            CloseReason::Reoffer => "reoffer",
-            CloseReason::Cancel => "cancel",
-            CloseReason::Loser => "loser",
-            CloseReason::Expiry => "expiry",
-            CloseReason::Doubt => "doubt",
-        };
-        self.say(&name, "asked to close", Some(reason));
-        Ok(())
     }
 
     /// Whether an attempt can be looked up.
@@ -243,13 +110,20 @@ impl Turn<'_> {
             && (inquiry.by_our_reference || (inquiry.by_provider_reference && known))
     }
 
-    /// Looks again at once, as soon as this version is durable.
-    pub(crate) fn look_soon(&mut self, i: usize) {
-        self.p.attempts[i].track.next_ms = Some(self.world.now.wall_ms);
-        if self.account(i).is_some_and(|account| self.can_inquire(i, account)) {
-            self.inquire(Subject::Attempt(i));
-            self.schedule(i);
+    /// Whether there is any way to ask about it.
+    pub(crate) fn can_ask(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Attempt(i) => {
+                self.account(i).is_some_and(|account| self.can_inquire(i, account))
+            }
+            Subject::Operation(n) => self.can_inquire_operation(n),
         }
+    }
+
+    /// Asks at once, as soon as this version is durable.
+    pub(crate) fn look_soon(&mut self, i: usize) {
+        self.inquire(Subject::Attempt(i));
+        self.schedule(i);
     }
 
     /// Looks again when the ladder says so.
@@ -267,8 +141,7 @@ impl Turn<'_> {
         let tries = a.track.tries;
         a.track.tries = tries.saturating_add(1);
         let since = *a.track.since_ms.get_or_insert(now.wall_ms);
-        let offer = a.state == AttemptState::Action;
-        let wait = if offer {
+        let wait = if a.state == AttemptState::Action {
             ladder.offer_wait_ms(tries)
         } else {
             ladder.wait_ms(tries, self.world.draw)
@@ -279,8 +152,8 @@ impl Turn<'_> {
         }
         a.track.next_ms = Some(at);
         let tired = now.wall_ms >= since.saturating_add_unsigned(ladder.give_up_ms);
-        if tired && !offer && !a.manual && !a.state.is_over() {
-            a.manual = true;
+        if tired && !a.manual && !at_rest(&self.p, i) {
+            self.p.attempts[i].manual = true;
             self.alert(i, "tries_exhausted");
         }
     }
@@ -295,27 +168,31 @@ impl Turn<'_> {
             orphan(&mut self.p.attempts[i].track, now);
             return self.orphaned(i);
         }
-        rebase(&mut self.p.attempts[i].track, now);
-        self.rebase_offer(i);
-        if matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. }) {
-            return self.give_back_due(i);
-        }
-        if self.p.attempts[i].state == AttemptState::Ambiguous {
-            match self.resend_of(i) {
+        self.take_over_waits(i);
+        match self.p.attempts[i].state {
+            AttemptState::RefundDue { .. } => return self.give_back_due(i),
+            AttemptState::Success { .. } => return self.hold_due(i),
+            AttemptState::Ambiguous => match self.resend_of(i) {
                 Resend::Now => return self.resend(i),
                 Resend::After(_) => {}
                 Resend::Never => self.fence(i),
+            },
+            AttemptState::Closing { why } if !self.p.attempts[i].track.was_closed() => {
+                return self.close(i, why);
             }
+            AttemptState::Action if self.abandoned(i) => return self.close(i, CloseReason::Expiry),
+            AttemptState::Pending if self.patience_over(i) => {
+                return self.close(i, CloseReason::Expiry);
+            }
+            _ => {}
         }
         self.ask_or_wait(i)
     }
 
     /// Asks if there is a way to; otherwise closes if there is a way to; otherwise waits.
-    fn ask_or_wait(&mut self, i: usize) -> Flow {
-        let asks = self.account(i).is_some_and(|account| self.can_inquire(i, account));
-        if asks {
-            self.inquire(Subject::Attempt(i));
-            self.schedule(i);
+    pub(crate) fn ask_or_wait(&mut self, i: usize) -> Flow {
+        if self.can_ask(Subject::Attempt(i)) {
+            self.look_soon(i);
             return Ok(());
         }
         self.close_doubt(i)
@@ -333,7 +210,7 @@ impl Turn<'_> {
     }
 
     /// T8: durable with this version; nothing will ever be sent for it again.
-    fn fence(&mut self, i: usize) {
+    pub(crate) fn fence(&mut self, i: usize) {
         let ver = self.p.ver;
         let a = &mut self.p.attempts[i];
         a.state = AttemptState::Fenced;
@@ -353,15 +230,20 @@ impl Turn<'_> {
             form: self.p.method.form,
             credential: self.world.credential,
             loser: a.loser || self.p.cancel_requested,
+            accepted: a.order_seen,
         };
         let answer = definite::resend(last, &case);
         // Waiting out the late window only to send again would be slower than asking or closing,
-        // and would charge a shopper who may have left.
-        let elsewhere = self.can_inquire(i, account)
+        // and would charge a shopper who may have left. Asking ends a doubt only where "not found"
+        // may be believed.
+        let inquiry = account.contract.inquiry.not_found == NotFound::AfterFence;
+        let elsewhere = (inquiry && self.can_inquire(i, account))
             || account.contract.close_of(&a.flow).is_some();
         let window = account.contract.late_window_ms;
         match answer {
-            Resend::After(ms) if elsewhere && ms + 1 >= window.min(60_000) => Resend::Never,
+            Resend::After(ms) if elsewhere && ms.saturating_add(1) >= window.min(60_000) => {
+                Resend::Never
+            }
             answer => answer,
         }
     }
@@ -403,53 +285,74 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// The provider's expiry is waited for anew by a process that did not see the offer made.
-    fn rebase_offer(&mut self, i: usize) {
+    /// Waits count only what one process saw. What another process waited for is taken over, and
+    /// waited for anew, once its own wait must be over: two live processes that took turns would
+    /// otherwise begin again for ever.
+    fn take_over_waits(&mut self, i: usize) {
         let now = self.world.now;
-        if let Some(offer) = &mut self.p.attempts[i].offer
-            && offer.made.boot != now.boot
-        {
-            offer.made = now;
+        let Some(account) = self.account(i) else { return };
+        let contract = &account.contract;
+        let a = &mut self.p.attempts[i];
+        take_over(&mut a.track, now, contract.late_window_ms, self.world.sending);
+        if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.offer_expiry) {
+            let wait = expiry.after_ms.saturating_add(expiry.margin_ms);
+            if abandoned_wait(offer.made, now, wait) {
+                offer.made = now;
+            }
         }
-    }
-
-    /// A shopper at a terminal does not wait for ever: close what stays pending.
-    fn patience_over(&self, i: usize) -> bool {
-        let a = &self.p.attempts[i];
-        let patience = self.world.policy.ladder.patience_ms;
-        a.offer.is_none()
-            && self.account(i).is_some_and(|c| c.contract.close_of(&a.flow).is_some())
-            && self.world.now.wall_ms >= a.started_ms.saturating_add_unsigned(patience)
     }
 }
 
 /// The end of the next wait that decides something, as ms from now.
 fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> {
     let left = |from: Stamp, ms: u64| {
-        let end = from.mono_ms.saturating_add(ms);
-        (from.boot == now.boot && end > now.mono_ms).then(|| end - now.mono_ms + 1)
+        if from.boot == now.boot {
+            let end = from.mono_ms.saturating_add(ms);
+            return (end > now.mono_ms).then(|| end - now.mono_ms + 1);
+        }
+        let end = from.wall_ms.saturating_add_unsigned(ms.saturating_add(SKEW_MS));
+        u64::try_from(end.saturating_sub(now.wall_ms)).ok().filter(|ms| *ms > 0)
     };
     let window = account.contract.late_window_ms;
     let fenced = a.track.fence.and(a.track.last_send_by()).and_then(|at| left(at, window));
+    let closes = a.track.open_closes().filter_map(|x| left(x.last_send_by, window)).min();
+    let closes = closes.filter(|_| a.unconfirmed.is_some());
     let offer = a.offer.as_ref().zip(account.contract.offer_expiry).and_then(
-        |(offer, OfferExpiry { after_ms, margin_ms })| left(offer.made, after_ms + margin_ms),
+        |(offer, OfferExpiry { after_ms, margin_ms })| {
+            left(offer.made, after_ms.saturating_add(margin_ms))
+        },
     );
-    fenced.into_iter().chain(offer).min()
+    fenced.into_iter().chain(closes).chain(offer).min()
 }
 
-/// Waits count only what one process saw, so after a restart they begin again (G10).
-fn rebase(track: &mut Track, now: Stamp) {
+/// Whether the process that waited should have been through with it, by the wall clock, long ago.
+fn abandoned_wait(from: Stamp, now: Stamp, wait_ms: u64) -> bool {
+    let end = from.wall_ms.saturating_add_unsigned(wait_ms.saturating_add(SKEW_MS));
+    from.boot != now.boot && now.wall_ms >= end
+}
+
+/// Takes over the waits of another process, and the sends that nobody here holds any more.
+pub(crate) fn take_over(track: &mut Track, now: Stamp, window_ms: u64, sending: bool) {
     for x in &mut track.exchanges {
-        if x.last_send_by.boot != now.boot {
-            x.last_send_by = Stamp { boot: now.boot, mono_ms: now.mono_ms, ..x.last_send_by };
+        let late = now.wall_ms > x.last_send_by.wall_ms.saturating_add(1_000);
+        if x.reply == Reply::Open && late && !sending {
+            x.reply = Reply::Lost;
+        }
+        if abandoned_wait(x.last_send_by, now, window_ms) {
+            x.last_send_by = now;
         }
     }
 }
 
-/// Nobody holds the sockets of a dead process: what was open is lost.
-fn orphan(track: &mut Track, now: Stamp) {
-    rebase(track, now);
-    for x in track.exchanges.iter_mut().filter(|x| x.reply == Reply::Open) {
-        x.reply = Reply::Lost;
+/// Nobody holds the sockets of a dead process: what was open is lost, and every wait for it
+/// begins again, because this process saw none of it (G10).
+pub(crate) fn orphan(track: &mut Track, now: Stamp) {
+    for x in &mut track.exchanges {
+        if x.reply == Reply::Open {
+            x.reply = Reply::Lost;
+        }
+        if x.last_send_by.boot != now.boot {
+            x.last_send_by = now;
+        }
     }
 }

@@ -193,7 +193,8 @@ pub fn may_fail_over(payment: &Payment, route: &RoutePolicy, now_ms: i64) -> boo
     let Some(last) = payment.attempts.iter().rfind(|a| a.second_charge_of.is_none()) else {
         return true;
     };
-    if now_ms > payment.failover_until_ms || payment.attempts.len() >= route.attempts_max {
+    let tried = || tried_so(&payment.attempts, &payment.method);
+    if now_ms > payment.failover_until_ms || tried().count() >= route.attempts_max {
         return false;
     }
     match route.failover {
@@ -203,7 +204,7 @@ pub fn may_fail_over(payment: &Payment, route: &RoutePolicy, now_ms: i64) -> boo
         }
         Failover::Proven => match &last.state {
             AttemptState::Failed { reason: FailReason::Declined, class, .. } => {
-                let soft = payment.attempts.iter().filter(|a| soft_declined(a)).count();
+                let soft = tried().filter(|a| soft_declined(a)).count();
                 match class {
                     Some(Class::DeclinedSoft) => soft <= 1,
                     Some(class) => at_the_gate(*class),
@@ -242,6 +243,14 @@ pub fn failover_of(payment: &Payment, policy: &Policy) -> Result<&'static str, &
     }
 }
 
+/// The accounts that were tried with this method: another method may go to the same account, and
+/// a second charge that was found is no try.
+fn tried_so<'a>(attempts: &'a [Attempt], method: &Method) -> impl Iterator<Item = &'a Attempt> {
+    attempts.iter().filter(move |a| {
+        a.second_charge_of.is_none() && a.method == method.kind && a.flow == method.flow
+    })
+}
+
 /// Refused before anything was tried, by the provider's own word.
 fn at_the_gate(class: Class) -> bool {
     matches!(
@@ -260,8 +269,8 @@ fn soft_declined(attempt: &Attempt) -> bool {
 }
 
 /// The cryptogram may have reached the network: anything but proven non-submission.
-fn cryptogram_spent(tried: &[Attempt]) -> bool {
-    tried.iter().any(|a| match &a.state {
+fn cryptogram_spent<'a>(mut tried: impl Iterator<Item = &'a Attempt>) -> bool {
+    tried.any(|a| match &a.state {
         AttemptState::Failed { reason: FailReason::NotSent | FailReason::NotOffered, .. } => false,
         AttemptState::Failed { reason: FailReason::Declined, class: Some(class), .. } => {
             !at_the_gate(*class)
@@ -279,20 +288,21 @@ fn admits(
 ) -> Result<(), Skip> {
     let account = world.policy.accounts.get(name).ok_or(Skip::NotLoaded)?;
     capable(account, shape)?;
-    if tried.iter().any(|a| a.account == name) {
+    let tried = || tried_so(tried, shape.method);
+    if tried().any(|a| a.account == name) {
         return Err(Skip::AlreadyTried);
     }
     if shape.method.form != CredentialForm::None && !world.credential {
         return Err(Skip::CredentialGone);
     }
-    if shape.method.form == CredentialForm::NetworkToken && cryptogram_spent(tried) {
+    if shape.method.form == CredentialForm::NetworkToken && cryptogram_spent(tried()) {
         return Err(Skip::CryptogramSpent);
     }
     let fell = |a: &Attempt| {
         let domain = world.policy.accounts.get(&a.account).and_then(|p| p.failure_domain.as_ref());
         domain.is_some() && domain == account.failure_domain.as_ref()
     };
-    if tried.iter().any(fell) {
+    if tried().any(fell) {
         return Err(Skip::FailureDomain);
     }
     let fails_over = route.failover == Failover::Proven && route.candidates.len() > 1;
@@ -303,7 +313,7 @@ fn admits(
     if account.maintenance.iter().any(|(from, until)| (*from..*until).contains(&now)) {
         return Err(Skip::Maintenance);
     }
-    if !tried.is_empty() && !world.health.failover_budget(name, world.now) {
+    if tried().next().is_some() && !world.health.failover_budget(name, world.now) {
         return Err(Skip::FailoverBudget);
     }
     world.health.admits(name, &shape.method.kind, world.now)

@@ -1,8 +1,10 @@
 //! What the merchant is told: six words that any client of a payments API knows, and why.
 
-use interlock_plugin_api::{Advice, Class};
+use interlock_plugin_api::{Advice, CaptureMode, Class};
 
-use crate::payment::{AttemptState, ExchangeKind, FailReason, OperationState, Payment, Settled};
+use crate::payment::{
+    Attempt, AttemptState, ExchangeKind, FailReason, OperationState, Payment, Settled,
+};
 
 /// A payment's status in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,12 +77,12 @@ pub fn status(p: &Payment) -> (Status, Option<Reason>) {
     }
     if let Some(winner) = p.winner_index() {
         let moving = p.operations.iter().any(|o| o.attempt == winner && o.state.is_open());
-        if moving || p.cancel_requested {
+        if moving || p.cancel_requested || p.capture == CaptureMode::Automatic {
             return (Status::Processing, Some(Reason::ProviderPending));
         }
         return (Status::RequiresCapture, None);
     }
-    let live = || p.attempts.iter().filter(|a| !a.state.is_over());
+    let live = || p.attempts.iter().filter(|a| !a.is_over());
     if live().any(|a| a.state == AttemptState::Action) && !p.cancel_requested {
         return (Status::RequiresAction, None);
     }
@@ -115,7 +117,7 @@ pub(crate) fn settled(p: &Payment) -> Option<Settled> {
         let captured = winner.state == AttemptState::Success { captured: true };
         return (captured && winner.unconfirmed.is_none()).then_some(Settled::Succeeded);
     }
-    let over = !p.attempts.is_empty() && p.attempts.iter().all(|a| a.state.is_over());
+    let over = !p.attempts.is_empty() && p.attempts.iter().all(Attempt::is_over);
     if !over || p.switch.is_some() {
         return None;
     }

@@ -4,13 +4,12 @@
 //! be tried (T12), must something be given back (T18), what is the merchant told for good, when
 //! must somebody look again.
 
-use interlock_plugin_api::Effect as SendEffect;
+use interlock_plugin_api::{CaptureMode, Effect as SendEffect};
 
 use crate::decision::{Decision, Effect, Entry, OrderStep, Outcome};
 use crate::input::{Again, Call, Draft, Hand, Input, Subject};
 use crate::payment::{
-    Attempt, AttemptState, Exchange, ExchangeKind, OperationState, Origin, Payment, Reply, Settled,
-    Track,
+    AttemptState, Exchange, ExchangeKind, OperationState, Origin, Payment, Reply, Settled, Track,
 };
 use crate::policy::AccountPolicy;
 use crate::route::Refusal;
@@ -35,6 +34,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) hand: &'a Hand,
     pub(crate) order: OrderStep,
     pub(crate) effects: Vec<Effect>,
+    /// What this turn heard of an inquiry: asking again at once would never end.
+    pub(crate) looking: Option<Subject>,
     /// Inquiries that are wanted, each once.
     wanted: Vec<Subject>,
     entries: Vec<Entry>,
@@ -53,6 +54,7 @@ impl<'a> Turn<'a> {
             hand,
             order: OrderStep::Keep,
             effects: Vec::new(),
+            looking: None,
             wanted: Vec::new(),
             entries: Vec::new(),
             references: Vec::new(),
@@ -91,12 +93,15 @@ impl<'a> Turn<'a> {
         }
         self.settle();
         let looks = std::mem::take(&mut self.wanted);
-        self.effects.extend(looks.into_iter().map(|subject| Effect::Inquire { subject }));
-        let unchanged = {
-            let mut same = self.p.clone();
-            same.ver = before.ver;
-            same == *before && self.entries.is_empty() && self.order == OrderStep::Keep
-        };
+        for subject in looks {
+            if self.can_ask(subject) {
+                self.effects.push(Effect::Inquire { subject });
+            }
+        }
+        let ver = std::mem::replace(&mut self.p.ver, before.ver);
+        let unchanged =
+            self.entries.is_empty() && self.order == OrderStep::Keep && self.p == *before;
+        self.p.ver = ver;
         if unchanged && self.effects.is_empty() {
             return Outcome::Nothing;
         }
@@ -138,9 +143,10 @@ impl<'a> Turn<'a> {
         self.operations.push(operation.to_owned());
     }
 
-    /// Wants to ask the provider once this version is durable.
+    /// Wants to ask the provider once this version is durable; what was just asked about waits for
+    /// its time.
     pub(crate) fn inquire(&mut self, subject: Subject) {
-        if !self.wanted.contains(&subject) {
+        if self.looking != Some(subject) && !self.wanted.contains(&subject) {
             self.wanted.push(subject);
         }
     }
@@ -214,18 +220,32 @@ impl<'a> Turn<'a> {
     pub(crate) fn send_again(&mut self, track: &mut Track, id: &str, draft: &Draft, ms: u64) -> bool {
         let now = self.world.now;
         let ver = self.p.ver;
+        let number = track.exchanges.len();
         let Some(x) = track.exchanges.iter_mut().find(|x| x.id == id) else { return false };
         if x.digest != draft.digest {
             return false;
+        }
+        if x.sends == 0 {
+            // Nothing of it left. It gets an id of its own, so that the old proof, heard twice,
+            // says nothing about this send.
+            let kind = x.kind.as_str();
+            let id = format!("{}-{kind}-{number}", x.op_id);
+            let again = Exchange {
+                id: id.clone(),
+                made_ver: ver,
+                sends: 1,
+                last_send_by: now.plus(ms),
+                reply: Reply::Open,
+                ..x.clone()
+            };
+            track.exchanges.push(again);
+            self.effects.push(Effect::Send { exchange: id });
+            return true;
         }
         x.sends += 1;
         x.reply = Reply::Open;
         x.answered_ver = None;
         x.last_send_by = now.plus(ms);
-        // A close is judged by when it was last sent; its answer is durable after this version.
-        if x.kind == ExchangeKind::Close {
-            x.made_ver = ver;
-        }
         self.effects.push(Effect::Send { exchange: id.to_owned() });
         true
     }
@@ -252,7 +272,8 @@ impl<'a> Turn<'a> {
 
     /// When somebody must look again: nothing that is open is without a time (I10).
     fn next_look(&self) -> Option<(i64, &'static str)> {
-        let attempts = self.p.attempts.iter().filter(|a| !at_rest(a)).map(|a| {
+        let open = self.p.attempts.iter().enumerate().filter(|(i, _)| !at_rest(&self.p, *i));
+        let attempts = open.map(|(_, a)| {
             (a.track.next_ms.unwrap_or(self.world.now.wall_ms), a.state.as_str())
         });
         let operations = self.p.operations.iter().filter(|o| o.state.is_open()).map(|o| {
@@ -262,10 +283,18 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// Nothing more is to be done for it, though late truth is still accepted.
-pub(crate) fn at_rest(attempt: &Attempt) -> bool {
-    let settled = attempt.state.is_over() || attempt.state.is_success();
-    settled && attempt.unconfirmed.is_none()
+/// Nothing more is to be done for an attempt, though late truth is still accepted. What is only
+/// held waits for its capture where that comes by itself, and for its void after a cancel.
+pub(crate) fn at_rest(p: &Payment, i: usize) -> bool {
+    let a = &p.attempts[i];
+    match a.state {
+        AttemptState::Success { captured: true } => true,
+        AttemptState::Success { captured: false } => {
+            p.settled.is_some()
+                || (p.capture == CaptureMode::Manual && !p.cancel_requested)
+        }
+        _ => a.is_over(),
+    }
 }
 
 /// The invariants that a next version must keep (SAFETY section 2.12).
@@ -278,7 +307,7 @@ fn check(before: &Payment, next: &Payment, due: bool) {
     }
     let successes = next.attempts.iter().filter(|a| a.state.is_success()).count();
     assert!(successes <= 1, "I7: at most one attempt holds the money");
-    let open = next.attempts.iter().any(|a| !at_rest(a))
+    let open = (0..next.attempts.len()).any(|i| !at_rest(next, i))
         || next.operations.iter().any(|o| o.state.is_open());
     assert!(!open || due, "I10: nothing open is without a time");
     for (index, _) in next.attempts.iter().enumerate() {
@@ -298,8 +327,12 @@ fn check(before: &Payment, next: &Payment, due: bool) {
         let others = &next.attempts[..next.attempts.len() - 1];
         let last = &next.attempts[next.attempts.len() - 1];
         let tried_next = last.second_charge_of.is_none() && last.state == AttemptState::Started;
-        let over = others.iter().all(|a| a.state.is_over() || a.loser);
+        let over = others.iter().all(|a| a.is_over() || a.loser);
         assert!(!tried_next || over, "I6: another account only when all before are over");
+    }
+    for (was, is) in before.attempts.iter().zip(&next.attempts) {
+        let shut = was.track.fence.is_some() || was.track.was_closed() || was.is_over();
+        assert!(!shut || is.sends() <= was.sends(), "G5: nothing is sent behind a fence or a close");
     }
     let mut sent = next.attempts.iter().flat_map(|a| a.track.exchanges.iter());
     let offers_are_shown_durably = sent.all(|x| x.effect != SendEffect::Read);

@@ -1,0 +1,365 @@
+//! What a fact means for an attempt: T4 to T6, T10, T11, T14 to T16.
+//!
+//! A "yes" goes to `learn`, whatever the state. A "no" ends an attempt only where `definite` proves
+//! it; everything else is a doubt and belongs to `resolve`.
+
+use interlock_plugin_api::{Class, Fact, What};
+
+use crate::answers::Source;
+use crate::definite;
+use crate::input::{Asked, Subject};
+use crate::intake::failed;
+use crate::payment::{AttemptState, CloseReason, ExchangeKind, FailReason, Offer};
+use crate::policy::AccountPolicy;
+use crate::turn::{Flow, Turn};
+
+impl Turn<'_> {
+    /// One fact about an attempt.
+    pub(crate) fn hear_attempt(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
+        let positive = matches!(fact.what, What::Authorized | What::Captured);
+        if let (false, Some(reference)) = (positive, &fact.provider_ref) {
+            self.keep_reference(i, reference);
+        }
+        match fact.what {
+            What::Authorized => return self.learn(i, account, false, fact, source),
+            What::Captured => return self.learn(i, account, true, fact, source),
+            What::Refunded => return self.refunded_outside(i, account, fact, source),
+            What::ClosedRefunded => return self.given_back(i, account, fact, source),
+            What::Voided => return self.released(i, account, fact, source),
+            _ => {}
+        }
+        let a = &self.p.attempts[i];
+        let stands = !a.is_over()
+            && !a.state.is_success()
+            && !matches!(a.state, AttemptState::RefundDue { .. });
+        if !stands {
+            return self.after_the_end(i, fact, source);
+        }
+        match fact.what {
+            What::Action => self.must_act(i, account, fact),
+            What::Pending => self.will_decide(i, fact),
+            What::Declined => self.declined(i, account, fact, source),
+            What::NotFound => self.not_found(i, account, source),
+            What::ClosedUnpaid => self.closed(i, account, source, true),
+            What::ClosedNothingFound => self.closed(i, account, source, false),
+            What::Expired => self.expired(i, account, source),
+            _ => self.unclear(i, fact, source),
+        }
+    }
+
+    /// T16: what is over stays over; the contradiction is written down.
+    fn after_the_end(&mut self, i: usize, fact: &Fact, source: &Source) -> Flow {
+        let due = matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. });
+        let routine = due || matches!(fact.what, What::Unknown | What::Pending | What::Action);
+        if !routine {
+            let said = format!("said {:?} after the end", fact.what).to_lowercase();
+            let name = self.p.attempts[i].account.clone();
+            self.say(&name, said, fact.provider_code.as_deref());
+        } else if matches!(source, Source::Notice) && fact.what == What::Unknown {
+            self.inquire(Subject::Attempt(i));
+        }
+        Ok(())
+    }
+
+    /// T4: what to show, durable before it is shown; or the order was seen, still payable.
+    fn must_act(&mut self, i: usize, account: &AccountPolicy, fact: &Fact) -> Flow {
+        let now = self.world.now;
+        let Some(action) = &fact.action else { return self.will_decide(i, fact) };
+        if !definite::same_amount(fact, self.p.money.amount, account, &self.p) {
+            return self.contradicted(i, "amount_mismatch");
+        }
+        let unwanted = self.p.cancel_requested || self.p.attempts[i].loser;
+        let never_shown = self.only_offers(i);
+        let a = &mut self.p.attempts[i];
+        let waiting = matches!(
+            a.state,
+            AttemptState::Started
+                | AttemptState::Ambiguous
+                | AttemptState::Pending
+                | AttemptState::Fenced
+        );
+        if !waiting {
+            return self.still_there(i);
+        }
+        if unwanted && never_shown {
+            let name = a.account.clone();
+            self.say(&name, "an offer that nobody wants any more; it is not shown", None);
+            self.p.attempts[i].state = failed(FailReason::NotOffered);
+            return Ok(());
+        }
+        let sent = a.track.takers().filter(|x| x.sends > 0);
+        let made = sent.map(|x| x.last_send_by).max_by_key(|at| at.wall_ms).unwrap_or(now);
+        let made_ms = a.first().map_or(now.wall_ms, |x| x.made_ms);
+        a.offer = Some(Offer { action: action.clone(), made_ms, made });
+        a.state = AttemptState::Action;
+        a.track.tries = 0;
+        let (name, kind) = (a.account.clone(), action.kind.clone());
+        self.say(&name, format!("the shopper must act: {kind}"), None);
+        if unwanted {
+            return self.close(i, CloseReason::Cancel);
+        }
+        self.schedule(i);
+        Ok(())
+    }
+
+    /// T5: the provider accepted and will decide later.
+    fn will_decide(&mut self, i: usize, fact: &Fact) -> Flow {
+        let a = &mut self.p.attempts[i];
+        a.order_seen = true;
+        let becomes = match a.state {
+            AttemptState::Started | AttemptState::Ambiguous => true,
+            AttemptState::Action => a.offer.is_none(),
+            _ => false,
+        };
+        if !becomes {
+            return self.still_there(i);
+        }
+        a.state = AttemptState::Pending;
+        let name = a.account.clone();
+        self.say(&name, "accepted; will decide later", fact.provider_code.as_deref());
+        if self.p.cancel_requested || self.p.attempts[i].loser {
+            return self.close(i, CloseReason::Cancel);
+        }
+        self.schedule(i);
+        Ok(())
+    }
+
+    /// It stands unpaid at the provider: what was asked to be closed is asked again.
+    fn still_there(&mut self, i: usize) -> Flow {
+        match self.p.attempts[i].state {
+            AttemptState::Closing { .. } => self.close_doubt(i),
+            AttemptState::Fenced if self.patience_over(i) => self.close(i, CloseReason::Doubt),
+            _ => self.look_later(i),
+        }
+    }
+
+    /// T15, T10: a decline, if it is definite.
+    fn declined(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
+        let a = &self.p.attempts[i];
+        let name = a.account.clone();
+        let code = fact.provider_code.as_deref();
+        // The refusal of a close says nothing about the charge.
+        if fact.class == Some(Class::Duplicate)
+            || matches!(source, Source::Answer(ExchangeKind::Close, _))
+        {
+            return self.unclear(i, fact, source);
+        }
+        // Once an offer was shown the same code can be paid again after a decline.
+        if a.offer.is_some() {
+            if matches!(source, Source::Inquiry(asked) if self.offer_over(i, account, asked)) {
+                return self.expired(i, account, source);
+            }
+            self.say(&name, "declined; the offer can still be paid", code);
+            return self.still_there(i);
+        }
+        let behind_fence = match source {
+            Source::Inquiry(asked) => definite::asked_behind_fence(&a.track, asked, account),
+            _ => false,
+        };
+        if a.unconfirmed.is_none()
+            && (behind_fence || definite::declined(fact, &a.track, account))
+        {
+            self.say(&name, "declined", code);
+            self.p.attempts[i].state = AttemptState::Failed {
+                reason: FailReason::Declined,
+                class: fact.class,
+                provider_code: fact.provider_code.clone(),
+                advice: fact.advice,
+            };
+            return Ok(());
+        }
+        self.say(&name, "declined, but not definitely", code);
+        match (&self.p.attempts[i].state, source) {
+            (AttemptState::Started, Source::Answer(..)) | (AttemptState::Pending, _) => {
+                self.into_doubt(i)
+            }
+            (AttemptState::Fenced | AttemptState::Closing { .. }, _) => self.close_doubt(i),
+            _ => self.look_later(i),
+        }
+    }
+
+    /// T10 and T14: nothing under our number.
+    fn not_found(&mut self, i: usize, account: &AccountPolicy, source: &Source) -> Flow {
+        let Source::Inquiry(asked) = source else { return self.look_later(i) };
+        let a = &self.p.attempts[i];
+        let name = a.account.clone();
+        if a.offer.is_some() {
+            return if self.offer_over(i, account, asked) {
+                self.expired(i, account, source)
+            } else {
+                self.still_there(i)
+            };
+        }
+        let waits = matches!(a.state, AttemptState::Fenced | AttemptState::Closing { .. });
+        let belief = account.contract.inquiry.not_found;
+        if waits && a.unconfirmed.is_none() && definite::not_found(belief, &a.track, asked, account)
+        {
+            self.say(&name, "not found, asked after the late window", Some("not_found"));
+            self.p.attempts[i].state = failed(FailReason::NotFound);
+            return Ok(());
+        }
+        self.say(&name, "not found yet; a provider may be late", Some("not_found"));
+        self.close_doubt(i)
+    }
+
+    /// T11: the provider closed it, or found nothing to close.
+    fn closed(&mut self, i: usize, account: &AccountPolicy, source: &Source, unpaid: bool) -> Flow {
+        let a = &self.p.attempts[i];
+        let name = a.account.clone();
+        let (answered, asked) = match source {
+            Source::Answer(ExchangeKind::Close, id) => (a.track.exchange(id), None),
+            Source::Inquiry(asked) => (None, Some(asked)),
+            _ => (None, None),
+        };
+        let proven = if unpaid {
+            definite::closed_unpaid(a, answered, asked, account)
+        } else {
+            definite::nothing_found(a, answered, account)
+        };
+        if a.unconfirmed.is_some() {
+            let decides = self.refutes(i, account, answered.is_some(), asked);
+            return self.success_refuted(i, proven && decides);
+        }
+        let standing = matches!(
+            a.state,
+            AttemptState::Fenced
+                | AttemptState::Action
+                | AttemptState::Pending
+                | AttemptState::Closing { .. }
+        );
+        if proven && standing {
+            self.say(&name, "closed; nobody had paid", Some("closed"));
+            self.p.attempts[i].state = failed(FailReason::Closed);
+            return Ok(());
+        }
+        let found =
+            if unpaid { "closed, but a copy may be late" } else { "found nothing to close" };
+        self.say(&name, found, Some("closing"));
+        self.look_later(i)
+    }
+
+    /// T14: the offer lapsed.
+    fn expired(&mut self, i: usize, account: &AccountPolicy, source: &Source) -> Flow {
+        let a = &self.p.attempts[i];
+        let name = a.account.clone();
+        if a.unconfirmed.is_some() {
+            let asked = match source {
+                Source::Inquiry(asked) => Some(asked),
+                _ => None,
+            };
+            let decides = self.refutes(i, account, false, asked);
+            return self.success_refuted(i, decides);
+        }
+        let standing = matches!(
+            a.state,
+            AttemptState::Action | AttemptState::Closing { .. } | AttemptState::Pending
+        );
+        if standing {
+            self.p.attempts[i].state = failed(FailReason::Expired);
+            self.say(&name, "expired unpaid", Some("expired"));
+            return Ok(());
+        }
+        self.close_doubt(i)
+    }
+
+    /// A success was heard, and now it is said that nobody has paid: what one of our closes gave
+    /// back looks like that. Only what was asked after it may say so.
+    fn success_refuted(&mut self, i: usize, decides: bool) -> Flow {
+        if decides {
+            let a = &mut self.p.attempts[i];
+            a.unconfirmed = None;
+            a.state = AttemptState::Reversed;
+            let name = a.account.clone();
+            self.say(&name, "what was paid is gone; our close gave it back", Some("closed"));
+            return Ok(());
+        }
+        self.alert(i, "close_contradicts_success");
+        self.look_later(i)
+    }
+
+    /// T6: what the answer means for the money can't be told.
+    fn unclear(&mut self, i: usize, fact: &Fact, source: &Source) -> Flow {
+        let a = &self.p.attempts[i];
+        let name = a.account.clone();
+        let code = fact.provider_code.as_deref();
+        match (&a.state, source) {
+            (_, Source::Answer(ExchangeKind::Close, _)) => {
+                self.say(&name, "unclear answer to the close", code);
+                self.look_soon(i);
+                Ok(())
+            }
+            (AttemptState::Started, Source::Answer(..)) if self.only_offers(i) => {
+                self.say(&name, "no usable offer", code);
+                self.p.attempts[i].state = failed(FailReason::NotOffered);
+                Ok(())
+            }
+            (AttemptState::Started, Source::Answer(..)) => {
+                self.say(&name, "unclear answer: in doubt, no other account is tried", code);
+                self.into_doubt(i)
+            }
+            (_, Source::Notice) => {
+                self.inquire(Subject::Attempt(i));
+                Ok(())
+            }
+            (_, Source::Inquiry(_)) => self.close_doubt(i),
+            _ => self.look_later(i),
+        }
+    }
+
+    /// What the provider says can't be true of our payment: never sent again, an operator looks.
+    pub(crate) fn contradicted(&mut self, i: usize, alert: &'static str) -> Flow {
+        self.alert(i, alert);
+        let state = &self.p.attempts[i].state;
+        if matches!(state, AttemptState::Started | AttemptState::Ambiguous) {
+            self.fence(i);
+        }
+        self.look_later(i)
+    }
+
+    /// Marks something that an operator should know.
+    pub(crate) fn alert(&mut self, i: usize, alert: &'static str) {
+        if self.p.attempts[i].alert.as_deref() != Some(alert) {
+            self.p.attempts[i].alert = Some(alert.to_owned());
+            let name = self.p.attempts[i].account.clone();
+            self.say(&name, "alert", Some(alert));
+        }
+    }
+
+    /// Keeps the provider's number of an attempt.
+    pub(crate) fn keep_reference(&mut self, i: usize, reference: &str) {
+        if self.p.attempts[i].provider_ref.is_none() {
+            self.p.attempts[i].provider_ref = Some(reference.to_owned());
+            let account = self.p.attempts[i].account.clone();
+            self.refer(&account, reference);
+        }
+    }
+
+    /// Whether everything sent for an attempt was an offer that has not been shown.
+    pub(crate) fn only_offers(&self, i: usize) -> bool {
+        let a = &self.p.attempts[i];
+        let offer = |x: &crate::Exchange| x.effect == interlock_plugin_api::Effect::Offer;
+        a.offer.is_none() && a.track.takers().all(offer)
+    }
+
+    /// Whether an inquiry was asked after the provider's own end of an offer.
+    fn offer_over(&self, i: usize, account: &AccountPolicy, asked: &Asked) -> bool {
+        let (Some(offer), Some(expiry)) =
+            (&self.p.attempts[i].offer, account.contract.offer_expiry)
+        else {
+            return false;
+        };
+        asked.at.saw_pass(offer.made, expiry.after_ms.saturating_add(expiry.margin_ms))
+    }
+}

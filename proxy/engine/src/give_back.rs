@@ -1,0 +1,117 @@
+//! What must not be kept is given back: T18, and the void after a cancel.
+//!
+//! A charge is given back only after an inquiry that was asked after it became due has confirmed
+//! it, under caps, and under a new number only when the old one is proven not to have happened.
+
+use crate::operations::NewOperation;
+use crate::payment::{AttemptState, ExchangeKind, Operation, Origin};
+use crate::turn::{Flow, Turn};
+
+/// How often a refund of ours is made anew after definite refusals.
+const GIVE_BACKS_MAX: usize = 3;
+
+impl Turn<'_> {
+    /// What every turn asks: is there an authorization to void because the merchant cancelled?
+    pub(crate) fn give_back(&mut self) -> Flow {
+        if !self.p.cancel_requested || self.p.settled.is_some() {
+            return Ok(());
+        }
+        let Some(winner) = self.p.winner_index() else { return Ok(()) };
+        let held = self.p.attempts[winner].state == AttemptState::Success { captured: false };
+        let moving = self.p.operations.iter().any(|o| o.attempt == winner && o.state.is_open());
+        let begun = self.made(winner, ExchangeKind::Void) > 0;
+        if !held || moving || begun {
+            return Ok(());
+        }
+        self.let_go(winner, &["cancel"])
+    }
+
+    /// Money is only held: it waits for the capture that comes by itself, or for its void.
+    pub(crate) fn hold_due(&mut self, i: usize) -> Flow {
+        let voids = self.made(i, ExchangeKind::Void);
+        let moving = self.p.operations.iter().any(|o| o.attempt == i && o.state.is_open());
+        if self.p.cancel_requested && voids > 0 && !moving {
+            if voids < GIVE_BACKS_MAX {
+                let number = voids.to_string();
+                self.let_go(i, &["cancel", &number])?;
+            } else {
+                self.p.attempts[i].manual = true;
+                self.alert(i, "void_refused");
+            }
+        }
+        self.look_soon(i);
+        Ok(())
+    }
+
+    fn let_go(&mut self, i: usize, key: &[&str]) -> Flow {
+        let amount = self.p.money.amount;
+        self.start_operation(NewOperation {
+            kind: ExchangeKind::Void,
+            attempt: i,
+            amount,
+            origin: Origin::Resolver,
+            reason: None,
+            key,
+        })
+    }
+
+    /// T18 is due: confirm by an inquiry. Without one it is given back at once, unless a close may
+    /// have given it back: then only that close's own answer decides.
+    pub(crate) fn give_back_due(&mut self, i: usize) -> Flow {
+        let Some(account) = self.account(i) else { return self.look_later(i) };
+        if self.can_inquire(i, account) {
+            self.look_soon(i);
+            return Ok(());
+        }
+        let a = &self.p.attempts[i];
+        let may_refund = account.contract.close_of(&a.flow).is_some_and(|c| c.may_refund);
+        if may_refund && a.track.open_closes().next().is_some() {
+            self.alert(i, "close_unanswered");
+            return self.look_later(i);
+        }
+        self.start_give_back(i)
+    }
+
+    /// T18: refunds or voids a charge that must not be kept, under the caps.
+    pub(crate) fn start_give_back(&mut self, i: usize) -> Flow {
+        let AttemptState::RefundDue { authorized } = self.p.attempts[i].state else {
+            return Ok(());
+        };
+        let kind = if authorized { ExchangeKind::Void } else { ExchangeKind::Refund };
+        let mine = |o: &Operation| o.attempt == i && o.origin == Origin::Resolver;
+        if self.p.operations.iter().any(|o| mine(o) && o.state.is_open()) {
+            return self.look_later(i);
+        }
+        let name = self.p.attempts[i].account.clone();
+        let amount = self.p.money.amount;
+        let made = self.made(i, kind);
+        if made >= GIVE_BACKS_MAX {
+            self.p.attempts[i].manual = true;
+            self.alert(i, "refund_refused");
+            return self.look_later(i);
+        }
+        if !self.world.health.refund_cap(&name, amount, self.world.now) {
+            self.alert(i, "refund_cap");
+            return self.look_later(i);
+        }
+        let number = made.to_string();
+        let attempt = self.p.attempts[i].id.clone();
+        self.start_operation(NewOperation {
+            kind,
+            attempt: i,
+            amount,
+            origin: Origin::Resolver,
+            reason: None,
+            key: &["give back", &attempt, &number],
+        })?;
+        self.look_later(i)
+    }
+
+    /// How often we made such an operation for an attempt, whatever became of it.
+    fn made(&self, attempt: usize, kind: ExchangeKind) -> usize {
+        let ours = |o: &&Operation| {
+            o.attempt == attempt && o.kind == kind && o.origin == Origin::Resolver
+        };
+        self.p.operations.iter().filter(ours).count()
+    }
+}

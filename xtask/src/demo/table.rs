@@ -75,7 +75,11 @@ impl Scene {
             scene.accounts.entry(word("account")).or_default().faults.push(text);
         }
         for (account, state) in breakers(metrics) {
-            scene.accounts.entry(account).or_default().breaker = Some(state);
+            let breaker = &mut scene.accounts.entry(account).or_default().breaker;
+            // An account has one for each method; the one that is not closed is worth seeing.
+            if breaker.as_deref().is_none_or(|held| held == "closed") {
+                *breaker = Some(state);
+            }
         }
         scene
     }
@@ -98,7 +102,7 @@ impl Scene {
     }
 }
 
-/// `interlock_breaker_state{account="a",state="open"} 1` of the Prometheus text format.
+/// `interlock_breaker_state{account="a",group="payments",state="open"} 1` of the metrics.
 fn breakers(metrics: &str) -> impl Iterator<Item = (String, String)> {
     metrics.lines().filter_map(|line| {
         let labels = line.strip_prefix("interlock_breaker_state{")?.strip_suffix("} 1")?;
@@ -106,7 +110,8 @@ fn breakers(metrics: &str) -> impl Iterator<Item = (String, String)> {
             let rest = labels.split(&format!("{name}=\"")).nth(1)?;
             rest.split('"').next().map(str::to_owned)
         };
-        Some((value("account")?, value("state")?))
+        let pays = value("group").is_none_or(|group| group == "payments");
+        pays.then_some((value("account")?, value("state")?))
     })
 }
 
@@ -145,7 +150,8 @@ impl Table {
 
     fn redraw(&mut self, scene: &Scene) {
         let lines = self.draw(scene);
-        let mut text = String::new();
+        // Long lines are cut, not wrapped: a wrapped line would spoil the way back up.
+        let mut text = String::from("\x1b[?7l");
         if self.drawn > 0 {
             // Back to the first line of the last drawing.
             let _ = write!(text, "\x1b[{}A", self.drawn);
@@ -153,6 +159,7 @@ impl Table {
         for line in &lines {
             let _ = writeln!(text, "\x1b[2K{line}");
         }
+        text += "\x1b[?7h";
         self.drawn = lines.len();
         let mut out = std::io::stdout();
         // A closed terminal ends the demo by its signal, not here.
@@ -214,7 +221,10 @@ mod tests {
                               "fault": "hang", "remaining_ms": 1_200 }]);
         let metrics = "# TYPE interlock_breaker_state gauge\n\
                        interlock_breaker_state{account=\"checkout-eu\",state=\"closed\"} 0\n\
-                       interlock_breaker_state{account=\"checkout-eu\",state=\"open\"} 1\n";
+                       interlock_breaker_state{account=\"checkout-eu\",group=\"inquiries\",\
+                       state=\"half_open\"} 1\n\
+                       interlock_breaker_state{account=\"checkout-eu\",group=\"payments\",\
+                       state=\"open\"} 1\n";
         let scene = Scene::of(&book, &faults, metrics);
         assert_eq!((scene.asked, scene.failovers, scene.in_doubt), (3, 1, 1));
         assert_eq!(scene.success, Some(0.5));

@@ -72,16 +72,18 @@ impl Ledgers {
         })
     }
 
-    /// Charges that are kept, for each payment that has one: 1.00 is the promise. `None` before
-    /// the first.
+    /// Charges and holds that stand, for each payment that has one: 1.00 is the promise. `None`
+    /// before the first.
     pub fn charges_per_payment(&self, book: &Book) -> Option<f64> {
-        let amounts = |told: &Told| {
-            let kept = self.of(told) as f64;
-            let own: i64 = told.refunds.iter().map(|refund| refund.amount).sum();
-            (kept > 0.0).then(|| ((kept + own as f64) / told.amount as f64).round().max(1.0))
+        let standing = |told: &Told| -> i64 {
+            let sums = self.keys(told).filter_map(|key| self.net.get(&key));
+            let times = |net: i64| (net + told.amount - 1).div_euclid(told.amount);
+            sums.map(|sum| times(sum.net)).filter(|times| *times > 0).sum()
         };
-        let kept: Vec<f64> = book.payments().iter().filter_map(amounts).collect();
-        (!kept.is_empty()).then(|| kept.iter().sum::<f64>() / kept.len() as f64)
+        let charged: Vec<i64> =
+            book.payments().iter().map(standing).filter(|times| *times > 0).collect();
+        let sum: i64 = charged.iter().sum();
+        (!charged.is_empty()).then(|| sum as f64 / charged.len() as f64)
     }
 }
 
@@ -352,6 +354,21 @@ mod tests {
         assert_eq!(ledgers.net.values().next().unwrap().net, 5);
         assert!(Ledgers::default().add(&movement("gift")).is_err());
         assert!(Ledgers::default().add(&json!({})).is_err());
+    }
+
+    #[test]
+    fn charges_that_stand_are_counted_once_or_more_for_each_payment() {
+        let standing = |moves: &[(&str, &str, &str, i64)]| {
+            let mut case = Case::new("succeeded");
+            case.moves(moves);
+            case.ledgers.charges_per_payment(&case.book)
+        };
+        let charge = ("a", "op1", "charge", 100);
+        assert_eq!(standing(&[]), None);
+        assert_eq!(standing(&[charge, ("a", "op1", "refund", 30)]), Some(1.0));
+        assert_eq!(standing(&[charge, ("a", "op1", "refund", 100)]), None);
+        assert_eq!(standing(&[charge, ("a", "op2", "authorize", 100)]), Some(2.0));
+        assert_eq!(standing(&[charge, charge]), Some(2.0), "one key, charged twice");
     }
 
     #[test]

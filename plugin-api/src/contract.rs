@@ -88,6 +88,12 @@ impl Contract {
         reason("offer_expiry", &by.offer_expiry)?;
         reason("never_asynchronous", &by.never_asynchronous)?;
         reason("proof_codes", &by.proof_codes)?;
+        let weaker = |key, weaker: bool| if weaker { Err(ContractError::Weaker(key)) } else { Ok(()) };
+        let said = |s: &Option<Stronger<bool>>| s.as_ref().is_some_and(|s| !s.value);
+        let unsaid = by.not_found.as_ref().is_some_and(|s| s.value == NotFound::Undeclared);
+        weaker("not_found", unsaid)?;
+        weaker("tombstone", said(&by.tombstone))?;
+        weaker("never_asynchronous", said(&by.never_asynchronous))?;
         if let Some(s) = &by.not_found {
             self.inquiry.not_found = s.value;
             self.operation_inquiry.not_found = s.value;
@@ -292,6 +298,8 @@ pub struct Stronger<T> {
 pub enum ContractError {
     /// The declaration of this name has no reason.
     NoReason(&'static str),
+    /// The declaration of this name says less than nothing.
+    Weaker(&'static str),
     /// A tombstone was declared for a provider without a close.
     NoClose,
 }
@@ -300,6 +308,7 @@ impl std::fmt::Display for ContractError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoReason(key) => write!(f, "a stronger declaration needs a `reason`: {key}"),
+            Self::Weaker(key) => write!(f, "a declaration can only be strengthened: {key}"),
             Self::NoClose => write!(f, "the plugin declares no close, so none leaves a tombstone"),
         }
     }
@@ -357,6 +366,9 @@ mod tests {
         let by = Strengthen { not_found: Some(said), ..Strengthen::default() };
         assert_eq!(contract.strengthen(&by), Ok(()));
         assert_eq!(contract.inquiry.not_found, NotFound::AfterFence);
+        let less = Stronger { value: false, reason: "agreement 8".into() };
+        let by = Strengthen { tombstone: Some(less), ..Strengthen::default() };
+        assert_eq!(contract.strengthen(&by), Err(ContractError::Weaker("tombstone")));
     }
 
     fn gateway() -> Contract {

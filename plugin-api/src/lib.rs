@@ -22,8 +22,8 @@ mod step;
 pub mod testkit;
 
 pub use contract::{
-    Close, Concurrency, Contract, ContractError, Effect, IdempotencyClass, Inquiry, MoveRule,
-    NotFound, OfferExpiry, SendRule, Strengthen, Stronger,
+    Close, Concurrency, Contract, ContractError, Effect, IdempotencyClass, Inquiry, LATE_WINDOW_MS,
+    MoveRule, NotFound, OfferExpiry, SendRule, Strengthen, Stronger,
 };
 pub use fact::{Action, Advice, Class, Fact, Scope, What};
 pub use manifest::{

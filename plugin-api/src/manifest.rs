@@ -102,11 +102,22 @@ impl Manifest {
             return fail("hosts", "names no endpoint".into());
         }
         let purposes: Vec<&str> = self.contract.sends.iter().map(|s| s.purpose.as_str()).collect();
+        if let Some(code) = self.contract.proof_codes.iter().find(|c| proves_a_status(c)) {
+            let problem = format!("would prove a bare HTTP status, which proves nothing: {code}");
+            return fail("contract.proof_codes", problem);
+        }
         if let Some(purpose) = self.contract.moves.keys().find(|m| !purposes.contains(&m.as_str())) {
             return fail("contract.moves", format!("no send has this purpose: {purpose}"));
         }
         Ok(())
     }
+}
+
+/// A code that ends in `*` must not swallow the 5xx of an HTTP answer.
+fn proves_a_status(code: &str) -> bool {
+    code.strip_suffix('*').is_some_and(|prefix| {
+        (500..600).any(|status: u16| status.to_string().starts_with(prefix))
+    })
 }
 
 /// What is wrong with a manifest.

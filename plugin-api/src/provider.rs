@@ -119,7 +119,6 @@ fn unsupported<P: Provider>(
 pub type StepResult<P> = Result<Step<<P as Provider>::State>, Fault>;
 
 /// What a step wants next, the state to keep, and the raw body of the request.
-#[derive(Debug)]
 pub struct Step<S> {
     /// A request, or the end.
     pub next: Next,
@@ -127,6 +126,17 @@ pub struct Step<S> {
     pub state: Option<S>,
     /// The request's body, byte for byte.
     pub body: Vec<u8>,
+}
+
+/// The body may hold a card number, so only its length is shown.
+impl<S> std::fmt::Debug for Step<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.next {
+            Next::Send(_) => "send",
+            Next::Done(_) => "done",
+        };
+        write!(f, "Step({kind}, {} bytes)", self.body.len())
+    }
 }
 
 impl<S> Step<S> {

@@ -87,7 +87,7 @@ fn start(file: &ConfigFile) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    output::findings(&loaded.warnings);
+    output::warnings(&loaded.warnings);
     match run::run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

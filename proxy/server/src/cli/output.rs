@@ -24,6 +24,16 @@ pub fn error(what: &dyn Display) {
     let _ = writeln!(out, "error: {what}");
 }
 
+/// One line for the warnings of a configuration that is about to run; `check` shows them whole.
+pub fn warnings(findings: &[Diagnostic]) {
+    if findings.is_empty() {
+        return;
+    }
+    let count = findings.len();
+    let mut out = io::stderr().lock();
+    let _ = writeln!(out, "{count} warnings in the configuration; `interlock check` shows them");
+}
+
 /// Findings in a configuration, on standard error, with carets.
 pub fn findings(findings: &[Diagnostic]) {
     if findings.is_empty() {

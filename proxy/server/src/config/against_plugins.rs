@@ -41,6 +41,7 @@ pub fn check_account(account: &Account, manifest: &Manifest) -> Vec<Diagnostic> 
         Err(why) => {
             let (key, text) = match why {
                 ContractError::NoReason(key) => (key, format!("`{key}` has no reason")),
+                ContractError::Weaker(key) => (key, why.to_string()),
                 ContractError::NoClose => ("tombstone", why.to_string()),
             };
             let text = format!("account `{}` cannot strengthen its contract: {text}", account.name);

@@ -88,6 +88,8 @@ pub struct Server {
     pub public_url: Option<String>,
     /// The largest request body, bytes.
     pub body_limit: u64,
+    /// With less free than this in `data_dir`, new payments are refused, bytes.
+    pub disk_low_water: u64,
     /// How long a request may take to arrive whole, ms.
     pub request_timeout_ms: u64,
     /// How many requests are worked on at once; more are refused.

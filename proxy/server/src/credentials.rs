@@ -28,15 +28,19 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Keeps a payment's credential until it is forgotten.
-    pub fn keep(&self, payment: &str, held: Held, now: Stamp) {
+    /// Keeps a payment's credential until it is forgotten; gives the one that was kept before.
+    pub fn replace(&self, payment: &str, held: Option<Held>, now: Stamp) -> Option<Held> {
         let mut all = self.lock();
         if all.len() >= HELD_MAX {
             all.retain(|_, (_, since)| now.mono_ms.saturating_sub(*since) < KEPT_MS);
         }
-        if all.len() < HELD_MAX {
-            all.insert(payment.to_owned(), (held, now.mono_ms));
-        }
+        let earlier = match held {
+            Some(held) if all.len() < HELD_MAX => {
+                all.insert(payment.to_owned(), (held, now.mono_ms))
+            }
+            _ => all.remove(payment),
+        };
+        earlier.map(|(held, _)| held)
     }
 
     /// The credential of a payment for one account.

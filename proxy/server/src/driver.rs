@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
 use crate::calls::{Caller, Carried, Order, Ready};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Held};
 use crate::live::{Live, Slot};
 use crate::merchant_api::answer;
 use crate::metrics::Metrics;
@@ -63,6 +63,8 @@ pub struct Beside {
     pub key: Option<KeyRow>,
     /// The notification that caused it.
     pub notice: Option<NoticeRow>,
+    /// The shopper's credential that it brought; kept in memory if it is accepted.
+    pub credential: Option<Held>,
 }
 
 /// What became of an input.
@@ -176,14 +178,11 @@ impl Driver {
     pub async fn submit(
         self: &Arc<Self>,
         submission: Submission,
+        credential: Option<Held>,
         key: KeyRow,
     ) -> Result<Moved, DriveError> {
         let id = key.payment.clone();
-        let known = self.store.key(&key.merchant, &key.path, &key.key).await?;
-        if let Some(row) = known {
-            return Ok(Moved::KeyTaken(row));
-        }
-        let beside = Beside { key: Some(key), notice: None };
+        let beside = Beside { key: Some(key), notice: None, credential };
         self.put(&id, Input::Submitted(submission), beside).await
     }
 
@@ -195,10 +194,39 @@ impl Driver {
         self: &Arc<Self>,
         id: &str,
         input: Input,
-        beside: Beside,
+        mut beside: Beside,
     ) -> Result<Moved, DriveError> {
         let slot = self.live.slot(id);
         let mut turn = slot.turn.lock().await;
+        if let Some(row) = self.first_use(&beside).await? {
+            return Ok(Moved::KeyTaken(row));
+        }
+        // Only the request that has the turn and an unused key may bring a credential: another
+        // content under the same key must not change what a payment in progress is paid with.
+        let Some(brought) = beside.credential.take() else {
+            return self.take_turn(id, input, &beside, &slot, &mut turn).await;
+        };
+        let earlier = self.credentials.replace(id, Some(brought), self.clock.now());
+        let moved = self.take_turn(id, input, &beside, &slot, &mut turn).await;
+        if !matches!(moved, Ok(Moved::To(_) | Moved::Unchanged(_))) {
+            self.credentials.replace(id, earlier, self.clock.now());
+        }
+        moved
+    }
+
+    async fn first_use(&self, beside: &Beside) -> Result<Option<KeyRow>, DriveError> {
+        let Some(key) = &beside.key else { return Ok(None) };
+        Ok(self.store.key(&key.merchant, &key.path, &key.key).await?)
+    }
+
+    async fn take_turn(
+        self: &Arc<Self>,
+        id: &str,
+        input: Input,
+        beside: &Beside,
+        slot: &Arc<Slot>,
+        turn: &mut Option<Payment>,
+    ) -> Result<Moved, DriveError> {
         let mut drop_references = false;
         for _ in 0..RACES_MAX {
             if turn.is_none() {
@@ -210,7 +238,7 @@ impl Driver {
             let order = self.order_holder(&input).await?;
             let mut bench = Bench::default();
             let decision =
-                match self.decide(before, &input, &slot, (now, draw, order), &mut bench).await {
+                match self.decide(before, &input, slot, (now, draw, order), &mut bench).await {
                     Outcome::Commit(decision) => decision,
                     Outcome::Nothing => {
                         let Some(p) = before.cloned() else {
@@ -221,12 +249,12 @@ impl Driver {
                     Outcome::Refuse(refusal) => return Ok(Moved::Refused(refusal)),
                     Outcome::Need(_) => return Err(DriveError::Contended),
                 };
-            let write = self.write(before, &decision, &beside, &input, drop_references);
+            let write = self.write(before, &decision, beside, &input, drop_references);
             match self.commit(write).await? {
                 Committed::Done => {
                     let before = turn.take();
                     *turn = Some(decision.next.clone());
-                    self.durable(&slot, before.as_ref(), &decision, bench, now);
+                    self.durable(slot, before.as_ref(), &decision, bench, now);
                     return Ok(Moved::To(Box::new(decision.next)));
                 }
                 Committed::Conflict { .. } => *turn = None,
@@ -365,9 +393,9 @@ impl Driver {
     }
 
     /// A decision without a change still remembers the notification that it came from.
-    async fn nothing_changed(&self, p: Payment, beside: Beside) -> Result<Moved, DriveError> {
-        if let Some(notice) = beside.notice
-            && !self.store.keep_notice(notice).await?
+    async fn nothing_changed(&self, p: Payment, beside: &Beside) -> Result<Moved, DriveError> {
+        if let Some(notice) = &beside.notice
+            && !self.store.keep_notice(notice.clone()).await?
         {
             return Ok(Moved::NoticeSeen);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, Method as Verb, header};
-use interlock_engine::{Input, Mint, OperationState, Payment, Request as Wish, intake, status};
+use interlock_engine::{Input, Mint, OperationState, Payment, Request as Wish, status};
 use interlock_journal::{KeyRow, ListQuery};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
@@ -114,23 +114,12 @@ impl MerchantApi {
         }
         let id = format!("pay_{}", self.driver.numbers.mint(&["payment", merchant, &key]));
         let row = self.key_row(merchant, answer::PAYMENTS_PATH, &key, &request.body, &id);
-        if let Some(credential) = new.credential {
-            // A replay must not bring back the credential of a payment that is over.
-            let known = self.driver.payment(&id).await.map_err(|e| Problem::of_failure(&e))?;
-            if known.as_ref().is_none_or(intake::wants_credential) {
-                self.driver.credentials.keep(&id, credential, self.driver.clock.now());
-            }
-        }
-        let moved = self.driver.submit(new.submission, row.clone()).await;
-        match moved.map_err(|e| Problem::of_failure(&e)) {
-            Ok(Moved::To(_) | Moved::Unchanged(_)) => self.answer_payment(&row, until, false).await,
-            Ok(Moved::KeyTaken(first)) => self.replay(&first, &row, until).await,
-            Ok(Moved::Refused(refusal)) => {
-                self.driver.credentials.forget(&id);
-                Err(Problem::of_refusal(&refusal, None))
-            }
-            Ok(Moved::NoticeSeen) => Err(Problem::journal_failed()),
-            Err(problem) => Err(problem),
+        let moved = self.driver.submit(new.submission, new.credential, row.clone()).await;
+        match moved.map_err(|e| Problem::of_failure(&e))? {
+            Moved::To(_) | Moved::Unchanged(_) => self.answer_payment(&row, until, false).await,
+            Moved::KeyTaken(first) => self.replay(&first, &row, until).await,
+            Moved::Refused(refusal) => Err(Problem::of_refusal(&refusal, None)),
+            Moved::NoticeSeen => Err(Problem::journal_failed()),
         }
     }
 
@@ -271,10 +260,7 @@ impl MerchantApi {
             let p = self.wait_for(id, until, status_is_final).await?;
             return Ok(mark(self.payment_response(wish_status(&p), &p), true));
         }
-        if let Some(credential) = credential {
-            self.driver.credentials.keep(id, credential, self.driver.clock.now());
-        }
-        let beside = Beside { key: Some(row), notice: None };
+        let beside = Beside { key: Some(row), notice: None, credential };
         let moved = self.driver.put(id, input, beside).await;
         match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::Refused(refusal) => {
@@ -301,7 +287,7 @@ impl MerchantApi {
             return self.replay_refund(&first, &row, until).await;
         }
         let wish = Wish::Refund { key, amount: body.amount, reason: body.reason };
-        let beside = Beside { key: Some(row.clone()), notice: None };
+        let beside = Beside { key: Some(row.clone()), ..Beside::default() };
         let moved = self.driver.put(&p.id, Input::Merchant(wish), beside).await;
         match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::Refused(refusal) => {

@@ -102,10 +102,12 @@ async fn apply(
     for (n, (payment, facts)) in by_payment.into_iter().enumerate() {
         // The id is unique, so only the first payment of one notification carries it.
         let kept = (n == 0).then(|| row(Some(payment.clone()), true));
-        let beside = Beside { key: None, notice: kept };
+        let beside = Beside { notice: kept, ..Beside::default() };
         let input = Input::Noticed { account: account.to_owned(), state_version, facts };
         match driver.put(&payment, input, beside).await? {
             Moved::NoticeSeen => return Ok(Applied::Before),
+            // Its account may be configured again when the provider repeats it.
+            Moved::Refused(_) => return Ok(Applied::Unknown),
             _ => applied = Applied::Now,
         }
     }

@@ -114,7 +114,11 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     };
     std::fs::create_dir_all(dir).map_err(|e| at("data directory can't be made", &e, dir))?;
     let numbers = Numbers::open(dir).map_err(|e| at("key of ids can't be used", &e, dir))?;
-    let store = SqliteStore::open(dir, store_options())
+    let options = StoreOptions {
+        low_water_bytes: config.server.disk_low_water,
+        ..StoreOptions::default()
+    };
+    let store = SqliteStore::open(dir, options)
         .map_err(|e| at("journal can't be opened", &e, dir))?;
     let workers = config.server.workers.clamp(2, 16);
     let host = PluginHost::new(HostOptions { workers, queue: 4_096, ..HostOptions::default() });
@@ -123,17 +127,6 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         tracing::error!("no account serves; every payment will be refused");
     }
     Ok(Opened { store: Arc::new(store), numbers, accounts, host })
-}
-
-/// The low-water mark can be raised above the disk's free space, to rehearse a full disk.
-fn store_options() -> StoreOptions {
-    let mut options = StoreOptions::default();
-    if let Some(bytes) =
-        std::env::var("INTERLOCK_LOW_WATER_BYTES").ok().and_then(|v| v.parse().ok())
-    {
-        options.low_water_bytes = bytes;
-    }
-    options
 }
 
 async fn high_water(store: &dyn Store) -> Result<i64, StartError> {

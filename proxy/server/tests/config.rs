@@ -62,7 +62,7 @@ fn defaults_are_filled_in() {
     assert_eq!(config.server.data_dir, Path::new("tests/config/data"));
     assert_eq!(config.server.plugins_lock, Path::new("tests/config/plugins.lock"));
     assert_eq!((config.server.workers, config.server.drain_ms), (2, 45_000));
-    assert_eq!(config.server.body_limit, 65_536);
+    assert_eq!((config.server.body_limit, config.server.disk_low_water), (65_536, 256 << 20));
     assert_eq!(config.server.notify_url("one"), None);
     let account = &config.accounts["one"];
     assert_eq!((account.timeout_ms, account.connect_timeout_ms), (10_000, 3_000));

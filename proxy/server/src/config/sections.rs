@@ -131,6 +131,10 @@ fn server_of(table: Table<'_>) -> Option<Server> {
             .get("body_limit")
             .and_then(|v| v.size(1 << 10..=1 << 20))
             .unwrap_or(64 << 10),
+        disk_low_water: table
+            .get("disk_low_water")
+            .and_then(|v| v.size(16 << 20..=1 << 50))
+            .unwrap_or(256 << 20),
         request_timeout_ms: table.duration("request_timeout", SECOND..=2 * MINUTE, 15 * SECOND),
         in_flight: table.number("in_flight", 1..=1_000_000, 4_096),
         address_limit: table.rate("address_limit"),

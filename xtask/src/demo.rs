@@ -12,7 +12,6 @@ mod stories;
 mod table;
 mod verdict;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -154,7 +153,7 @@ impl Demo {
     /// Sends payments at the rate while the script breaks one account after another.
     fn traffic(&mut self, stage: &mut Stage) -> Result<(), String> {
         let mut chance = Chance::new(self.seed);
-        let mut script: VecDeque<Break> = script::script(self.seconds).into();
+        let mut script = script::script(self.seconds).into_iter().peekable();
         let whole = Duration::from_secs(self.seconds);
         let began = Instant::now();
         let (mut sent, mut drawn, mut asked) = (0, began, began);
@@ -163,7 +162,7 @@ impl Demo {
                 return Err("stopped".into());
             }
             let at_ms = began.elapsed().as_millis() as u64;
-            while let Some(fault) = script.pop_front_if(|fault| fault.at_ms <= at_ms) {
+            while let Some(fault) = script.next_if(|fault| fault.at_ms <= at_ms) {
                 self.break_account(&fault)?;
             }
             let due = at_ms * self.rate / 1000;

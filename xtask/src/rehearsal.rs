@@ -115,9 +115,9 @@ fn need_peers(ground: &Ground, progress: &Progress, npm: &str) -> Result<(), Str
     }
     let mut install = Command::new(npm);
     install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&to);
-    progress.run("npm ci of the providers' SDKs", &mut install).map_err(|why| {
-        format!("{why} (is there a network, or a registry in ~/.npmrc?)")
-    })?;
+    progress
+        .run("npm ci of the providers' SDKs", &mut install)
+        .map_err(|why| format!("{why} (is there a network, or a registry in ~/.npmrc?)"))?;
     copy(&lock, &installed)
 }
 

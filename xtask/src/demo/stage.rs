@@ -72,7 +72,7 @@ impl Stage {
         run.args(["run", "--config"]).arg(&config).current_dir(&ground.root);
         let mut proxy = Program::start("the proxy", &mut run, &home)?;
         proxy.wait_until(&Client::new(ADMIN, None), "/readyz")?;
-        progress.say(&format!("the sandbox and the proxy are ready; their logs: {}", home.display()));
+        progress.say(&format!("the sandbox and the proxy are ready; logs: {}", home.display()));
         Ok(Self { proxy, sandbox })
     }
 
@@ -135,7 +135,11 @@ impl Program {
         while client.text(path).is_none() {
             self.check()?;
             if began.elapsed() > Duration::from_secs(30) {
-                return Err(format!("{} is not ready after 30 s\n{}", self.name, self.last_words()));
+                return Err(format!(
+                    "{} is not ready after 30 s\n{}",
+                    self.name,
+                    self.last_words()
+                ));
             }
             std::thread::sleep(Duration::from_millis(50));
         }

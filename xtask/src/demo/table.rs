@@ -94,9 +94,10 @@ impl Scene {
     }
 
     fn broken(&self) -> String {
-        let faults = self.accounts.iter().flat_map(|(name, row)| {
-            row.faults.iter().map(move |fault| format!("{name}: {fault}"))
-        });
+        let faults = self
+            .accounts
+            .iter()
+            .flat_map(|(name, row)| row.faults.iter().map(move |fault| format!("{name}: {fault}")));
         let faults: Vec<String> = faults.collect();
         if faults.is_empty() { "nothing is broken".into() } else { faults.join("; ") }
     }

@@ -67,9 +67,9 @@ impl Ledgers {
 
     fn keys(&self, told: &Told) -> impl Iterator<Item = (String, String, String)> {
         let currency = told.currency.clone();
-        told.attempts.iter().map(move |(account, op)| {
-            (account.clone(), op.clone(), currency.clone())
-        })
+        told.attempts
+            .iter()
+            .map(move |(account, op)| (account.clone(), op.clone(), currency.clone()))
     }
 
     /// Charges and holds that stand, for each payment that has one: 1.00 is the promise. `None`
@@ -218,9 +218,21 @@ impl Verdict {
              \x20 in doubt       {:>6}\n\
              \x20 charged twice  {:>6}\n\
              \x20 lost           {:>6}   of these, charges that no payment knows: {}\n",
-            v.payments, v.succeeded, v.failed, v.canceled, v.requires_capture,
-            v.requires_action, v.refunds, v.refused, v.failovers, v.p50_ms, v.p99_ms,
-            v.in_doubt, v.charged_twice, v.lost, v.unclaimed,
+            v.payments,
+            v.succeeded,
+            v.failed,
+            v.canceled,
+            v.requires_capture,
+            v.requires_action,
+            v.refunds,
+            v.refused,
+            v.failovers,
+            v.p50_ms,
+            v.p99_ms,
+            v.in_doubt,
+            v.charged_twice,
+            v.lost,
+            v.unclaimed,
         );
         for (complaint, times) in complaints {
             text += &format!("  unexpected     {times:>6}   {complaint}\n");

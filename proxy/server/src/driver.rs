@@ -5,27 +5,24 @@
 //! compare-and-swap, carry out the effects. The loser of a race reloads and decides again. The
 //! driver obeys and never decides: it does not know what a decline is.
 
+mod effects;
+mod written;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use interlock_engine::gates::{Gates, Group, Reservation};
 use interlock_engine::{
-    Asked, Call, Decision, Effect, ExchangeKind, Hand, Input, OrderHolder, OrderStep, Origin,
-    Outcome, Payment, Refusal, Sent, Skip, Stamp, Subject, Submission, World, classify, decide,
-    intake, status,
+    Call, ExchangeKind, Hand, Input, OrderHolder, Outcome, Payment, Refusal, Skip, Stamp,
+    Submission, World, decide, intake,
 };
-use interlock_journal::{
-    Committed, EventRow, KeyRow, NoticeRow, OrderChange, Purpose, Reference, Store, StoreError,
-    Write,
-};
+use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
 use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
-use crate::calls::{Caller, Carried, Order, Ready};
+use crate::calls::{Caller, Order, Ready};
 use crate::credentials::{Credentials, Held};
 use crate::live::{Live, Slot};
-use crate::merchant_api::answer;
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
 
@@ -402,77 +399,6 @@ impl Driver {
         Ok(Moved::Unchanged(Box::new(p)))
     }
 
-    fn write(
-        &self,
-        before: Option<&Payment>,
-        decision: &Decision,
-        beside: &Beside,
-        input: &Input,
-        drop_references: bool,
-    ) -> Write {
-        let p = &decision.next;
-        let order = match (&decision.order, &p.merchant_ref) {
-            (OrderStep::Claim, Some(order)) => OrderChange::Claim { merchant_ref: order.clone() },
-            (OrderStep::TakeOver { from }, Some(order)) => {
-                OrderChange::TakeOver { merchant_ref: order.clone(), from: from.clone() }
-            }
-            (OrderStep::Release, Some(order)) => {
-                OrderChange::Release { merchant_ref: order.clone() }
-            }
-            _ => OrderChange::None,
-        };
-        let references = decision.references.iter().filter(|_| !drop_references);
-        let keys = beside.key.iter().map(|key| KeyRow {
-            operation: key.operation.clone().or_else(|| decision.operations.first().cloned()),
-            ..key.clone()
-        });
-        Write {
-            payment: p.id.clone(),
-            merchant: p.merchant.clone(),
-            expect: before.map_or(0, |b| b.ver),
-            next: p.ver,
-            due_at_ms: decision.due.map(|(at, _)| at),
-            created_ms: p.created_ms,
-            status: status::status(p).0.as_str().to_owned(),
-            in_doubt: status::in_doubt(p),
-            account: p.attempts.last().map(|a| a.account.clone()),
-            amount: p.money.amount,
-            currency: p.currency().to_string(),
-            merchant_ref: p.merchant_ref.clone(),
-            body: serde_json::to_vec(p).expect("a payment has a JSON form"),
-            keys: keys.collect(),
-            answers: answer::final_answers(before, p, &self.accounts.policy),
-            references: references
-                .map(|(account, reference)| Reference {
-                    account: account.clone(),
-                    reference: reference.clone(),
-                    payment: p.id.clone(),
-                })
-                .collect(),
-            operations: decision.operations.clone(),
-            order,
-            notices: beside.notice.iter().cloned().collect(),
-            events: decision
-                .entries
-                .iter()
-                .map(|e| EventRow {
-                    payment: p.id.clone(),
-                    seq: e.seq,
-                    at_ms: e.at_ms,
-                    actor: e.actor.clone(),
-                    what: e.what.clone(),
-                    reason: e.reason.clone(),
-                    detail: None,
-                })
-                .collect(),
-            outbox: Vec::new(),
-            purpose: match input {
-                Input::Submitted(_) => Purpose::Intake,
-                _ => Purpose::Outcome,
-            },
-        }
-    }
-
     async fn commit(&self, write: Write) -> Result<Committed, DriveError> {
         let begun = std::time::Instant::now();
         let committed = self.store.commit(write).await;
@@ -481,236 +407,6 @@ impl Driver {
             tracing::error!(error = %e, "journal did not take a write");
         }
         Ok(committed?)
-    }
-
-    /// The version is durable: now, and only now, its effects.
-    fn durable(
-        self: &Arc<Self>,
-        slot: &Arc<Slot>,
-        before: Option<&Payment>,
-        decision: &Decision,
-        mut bench: Bench,
-        now: Stamp,
-    ) {
-        let p = &decision.next;
-        self.account_for(before, decision, now);
-        for effect in &decision.effects {
-            match effect {
-                Effect::Send { exchange } => {
-                    let Some((call, ready, reservation)) = take(&mut bench, p, exchange) else {
-                        tracing::error!(payment = p.id, exchange, "send without a request");
-                        continue;
-                    };
-                    let driver = Arc::clone(self);
-                    let sending = slot.sending();
-                    let (id, exchange) = (p.id.clone(), exchange.clone());
-                    let by = last_send_by(p, &exchange).unwrap_or(now);
-                    let under_way = Under::way(&self.under_way);
-                    tokio::spawn(async move {
-                        driver.send(&id, &exchange, call, ready, reservation, by).await;
-                        drop((sending, under_way));
-                    });
-                }
-                Effect::Inquire { subject } => self.ask(slot, &p.id, *subject),
-            }
-        }
-        for (_, _, reservation) in bench.ready {
-            if let Some(reservation) = reservation {
-                reservation.cancel(now);
-            }
-        }
-        if !intake::wants_credential(p) {
-            self.credentials.forget(&p.id);
-        }
-        slot.ring(p.ver);
-    }
-
-    /// Counters and budgets of what became durable.
-    fn account_for(&self, before: Option<&Payment>, decision: &Decision, now: Stamp) {
-        let p = &decision.next;
-        let known = before.map_or(0, |b| b.attempts.len());
-        for (n, attempt) in p.attempts.iter().enumerate().skip(known) {
-            if attempt.second_charge_of.is_none() {
-                self.gates().count_try(&attempt.account, n > 0, now);
-            }
-        }
-        for operation in p.operations.iter().skip(before.map_or(0, |b| b.operations.len())) {
-            if operation.origin == Origin::Resolver && operation.kind == ExchangeKind::Refund {
-                let account = &p.attempts[operation.attempt].account;
-                self.gates().count_refund(account, operation.amount, now);
-            }
-        }
-        self.metrics.moved(before, p);
-        if p.settled.is_some() && before.is_none_or(|b| b.settled.is_none()) {
-            self.metrics.settled(p, now.wall_ms.saturating_sub(p.created_ms));
-        }
-    }
-
-    /// Sends a durable request and puts its answer through.
-    async fn send(
-        self: &Arc<Self>,
-        id: &str,
-        exchange: &str,
-        call: Call,
-        ready: Ready,
-        reservation: Option<Reservation>,
-        by: Stamp,
-    ) {
-        let Some(account) = self.accounts.get(&call.account).cloned() else { return };
-        let carried = self.caller.carry(&account, ready, by).await;
-        let now = self.clock.now();
-        let exchange = exchange.to_owned();
-        let (input, verdict, elapsed_ms, next) = match carried {
-            Carried::Heard { status, facts, elapsed_ms } => {
-                let (verdict, pause) = classify::answered(status, &facts);
-                if let Some(ms) = pause {
-                    self.gates().pause(&call.account, ms, now);
-                }
-                let state_version = account.manifest().state_version;
-                let input = Input::Heard { exchange, status, state_version, facts };
-                (input, verdict, elapsed_ms, None)
-            }
-            Carried::Lost { sent, reason, elapsed_ms } => {
-                self.metrics.lost(&call.account, reason);
-                let ours = sent == Sent::No
-                    && matches!(reason, "too_late" | "invalid_request");
-                let verdict = classify::lost(sent, ours);
-                let input = Input::Lost { exchange, sent, reason: reason.to_owned() };
-                (input, verdict, elapsed_ms, None)
-            }
-            Carried::GoesOn(draft, ready) => {
-                let verdict = interlock_circuit_breaker::Verdict::Success;
-                (Input::GoesOn { exchange, draft }, verdict, 0, Some(ready))
-            }
-        };
-        self.metrics.exchanged(&call.account, call.kind.as_str(), elapsed_ms);
-        if let Some(reservation) = reservation {
-            reservation.settle(now, verdict, elapsed_ms);
-        }
-        self.publish_health(now);
-        match next {
-            None => self.put_until_done(id, input).await,
-            Some(ready) => self.go_on(id, input, call, ready).await,
-        }
-    }
-
-    /// A further request of the same operation: durable first, then sent.
-    async fn go_on(self: &Arc<Self>, id: &str, input: Input, call: Call, ready: Ready) {
-        let moved = self.put(id, input, Beside::default()).await;
-        let Ok(Moved::To(p)) = moved else {
-            tracing::error!(payment = id, "a further request could not be made durable");
-            return;
-        };
-        let track = p.attempts.get(call.attempt).map(|a| &a.track);
-        let Some(x) = track.and_then(|t| t.exchanges.last()) else { return };
-        let (exchange, by) = (x.id.clone(), x.last_send_by);
-        Box::pin(self.send(id, &exchange, call, ready, None, by)).await;
-    }
-
-    /// Puts an outcome through; the journal may be busy, and an outcome must not be dropped while
-    /// this process lives. After a crash the payment is found open and asked about.
-    async fn put_until_done(self: &Arc<Self>, id: &str, input: Input) {
-        for tries in 0..10u32 {
-            match self.put(id, input.clone(), Beside::default()).await {
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::error!(payment = id, %error, "outcome is not durable yet");
-                    tokio::time::sleep(Duration::from_millis(50 << tries.min(6))).await;
-                }
-            }
-        }
-        tracing::error!(payment = id, "outcome was not made durable; it will be asked again");
-    }
-
-    /// Asks the provider in the background, once at a time for one subject.
-    pub fn ask(self: &Arc<Self>, slot: &Arc<Slot>, id: &str, subject: Subject) {
-        if !slot.begin_asking(subject) {
-            return;
-        }
-        let (driver, slot, id) = (Arc::clone(self), Arc::clone(slot), id.to_owned());
-        tokio::spawn(async move {
-            loop {
-                driver.inquire(&slot, &id, subject).await;
-                if !slot.end_asking(subject) || !slot.begin_asking(subject) {
-                    return;
-                }
-            }
-        });
-    }
-
-    async fn inquire(self: &Arc<Self>, slot: &Arc<Slot>, id: &str, subject: Subject) {
-        let Ok(_permit) = self.inquiries.acquire().await else { return };
-        let known = slot.turn.lock().await.clone();
-        let payment = match known {
-            Some(p) => p,
-            None => match self.payment(id).await {
-                Ok(Some(p)) => p,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(payment = id, %error, "inquiry was not asked");
-                    return;
-                }
-            },
-        };
-        let attempt = match subject {
-            Subject::Attempt(index) => payment.attempts.get(index),
-            Subject::Operation(index) => {
-                payment.operations.get(index).and_then(|o| payment.attempts.get(o.attempt))
-            }
-        };
-        let Some(attempt) = attempt else { return };
-        let name = attempt.account.clone();
-        let (Some(account), Some(policy)) =
-            (self.accounts.get(&name), self.accounts.policy.accounts.get(&name))
-        else {
-            return;
-        };
-        let at = self.clock.now();
-        let asked = Asked { ver: payment.ver, at };
-        let place = self.gates().resolver_place(&name, &attempt.method, Group::Inquiries, at);
-        let (facts, http, elapsed_ms) =
-            self.caller.inquire(account, policy, &payment, subject).await;
-        self.metrics.exchanged(&name, "inquire", elapsed_ms);
-        if let Some(place) = place {
-            let verdict = if http == 0 {
-                classify::lost(Sent::Maybe, false)
-            } else {
-                classify::answered(http, &facts).0
-            };
-            place.settle(self.clock.now(), verdict, elapsed_ms);
-        }
-        let state_version = account.manifest().state_version;
-        self.put_until_done(id, Input::Looked { subject, asked, state_version, facts }).await;
-    }
-
-    /// Breakers that opened or closed, for logs and metrics.
-    pub fn publish_health(&self, now: Stamp) {
-        for (account, method, group, t) in self.gates().transitions(now) {
-            let (from, to, reason) = (t.from.as_str(), t.to.as_str(), t.reason.as_str());
-            let group = group.as_str();
-            if to == "open" {
-                tracing::warn!(account, method, group, from, reason, "breaker opened");
-                self.metrics.tripped(&account, reason);
-            } else {
-                tracing::info!(account, method, group, from, to, reason, "breaker moved");
-            }
-        }
-    }
-}
-
-/// Counts one send under way, also when its task panics.
-struct Under(Arc<AtomicUsize>);
-
-impl Under {
-    fn way(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Under {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -724,24 +420,4 @@ fn group(kind: ExchangeKind) -> Group {
         ExchangeKind::Authorize | ExchangeKind::Continue => Group::Payments,
         _ => Group::Operations,
     }
-}
-
-fn take(
-    bench: &mut Bench,
-    p: &Payment,
-    exchange: &str,
-) -> Option<(Call, Ready, Option<Reservation>)> {
-    let x = exchanges(p).find(|x| x.id == exchange)?;
-    let position =
-        bench.ready.iter().position(|(call, ..)| call.op_id == x.op_id && call.kind == x.kind)?;
-    Some(bench.ready.swap_remove(position))
-}
-
-fn last_send_by(p: &Payment, exchange: &str) -> Option<Stamp> {
-    exchanges(p).find(|x| x.id == exchange).map(|x| x.last_send_by)
-}
-
-fn exchanges(p: &Payment) -> impl Iterator<Item = &interlock_engine::Exchange> {
-    let attempts = p.attempts.iter().flat_map(|a| &a.track.exchanges);
-    attempts.chain(p.operations.iter().flat_map(|o| &o.track.exchanges))
 }

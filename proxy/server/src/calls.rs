@@ -52,7 +52,7 @@ pub enum Carried {
         elapsed_ms: u64,
     },
     /// The plugin goes on with another request that may have an effect.
-    GoesOn(Draft, Ready),
+    GoesOn(Draft, Box<Ready>),
     /// No answer will come.
     Lost {
         /// The socket's proof.
@@ -336,7 +336,7 @@ impl Caller {
         envelope: Envelope,
     ) -> Result<(Draft, Ready), String> {
         match self.steps(account, envelope, Vec::new(), Bytes::new()).await? {
-            Ended::Effect(draft, ready) => Ok((draft, ready)),
+            Ended::Effect(draft, ready) => Ok((draft, *ready)),
             Ended::Done(_) => Err("the plugin ended before it sent anything".into()),
         }
     }
@@ -371,7 +371,7 @@ impl Caller {
             if effect != Effect::Read {
                 let draft = draft(&envelope, purpose, effect, &kept, &out_body)?;
                 let ready = Ready { envelope, send, body: out_body, state: kept };
-                return Ok((Ended::Effect(draft, ready), last_status));
+                return Ok((Ended::Effect(draft, Box::new(ready)), last_status));
             }
             let by = Instant::now() + account.timeout;
             let answer = self.exchange(account, &send, out_body, by, true).await;
@@ -441,7 +441,7 @@ impl Caller {
 /// How a run of steps ended.
 enum Ended {
     Done(Done),
-    Effect(Draft, Ready),
+    Effect(Draft, Box<Ready>),
 }
 
 fn draft(

@@ -123,7 +123,7 @@ impl Driver {
         self.publish_health(now);
         match next {
             None => self.put_until_done(id, input).await,
-            Some(ready) => self.go_on(id, input, call, ready).await,
+            Some(ready) => self.go_on(id, input, call, *ready).await,
         }
     }
 

@@ -86,7 +86,7 @@ impl Problem {
     pub fn of_health(health: &Health) -> Option<Self> {
         match health {
             Health::Writable => None,
-            Health::LowDisk { .. } => Some(Self::storage_full()),
+            Health::LowDisk => Some(Self::storage_full()),
             Health::Failed(_) => Some(Self::journal_failed()),
         }
     }

@@ -50,6 +50,8 @@ pub struct Plan {
     pub tail: &'static str,
     /// Where the data directory is, if not in the house's own folder.
     pub data_dir: Option<PathBuf>,
+    /// Where the providers send notifications, if not to the proxy: `http://HOST:PORT`.
+    pub notify: Option<String>,
 }
 
 impl Default for Plan {
@@ -67,6 +69,7 @@ impl Default for Plan {
             sandbox_lines: "",
             tail: "",
             data_dir: None,
+            notify: None,
         }
     }
 }
@@ -164,10 +167,35 @@ impl House {
 
     /// Starts the proxy and waits until it is ready.
     pub fn start_proxy(&mut self) {
-        self.proxy = Some(self.spawn("interlock", &["run", "--config", "interlock.toml"]));
+        self.spawn_proxy();
         self.wait_until("the proxy is ready", Duration::from_secs(20), |h| {
             h.try_get(&format!("{}/readyz", h.admin)).is_some_and(|a| a.status == 200)
         });
+    }
+
+    /// Starts the proxy and waits for nothing.
+    pub fn spawn_proxy(&mut self) {
+        self.proxy = Some(self.spawn("interlock", &["run", "--config", "interlock.toml"]));
+    }
+
+    /// Sends a signal to the proxy while others use the house: `KILL`, `TERM`.
+    pub fn signal_proxy(&self, name: &str) {
+        let pid = self.proxy_pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "{name} is sent");
+    }
+
+    /// Waits for the proxy to end by itself; the exit code, or `None` when it still runs.
+    pub fn wait_exit(&mut self, within: Duration) -> Option<Option<i32>> {
+        let end = Instant::now() + within;
+        while self.proxy_is_alive() {
+            if Instant::now() > end {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = self.proxy.take().expect("the proxy ran").wait().expect("reaped");
+        Some(status.code())
     }
 
     /// `kill -9`.
@@ -362,6 +390,42 @@ impl House {
         self.send(method, &format!("{}{path}", self.control), &[], body.as_deref().map(str::as_bytes))
     }
 
+    /// A request to the operators' door.
+    pub fn operate(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let body = body.map(Value::to_string);
+        self.send(method, &format!("{}{path}", self.admin), &[], body.as_deref().map(str::as_bytes))
+    }
+
+    /// How many payments the journal holds.
+    pub fn journalled(&self) -> u64 {
+        let status = self.operate("GET", "/admin/v1/status", None);
+        status["journal"]["payments"].as_u64().expect("the journal counts payments")
+    }
+
+    /// How many requests all providers received.
+    pub fn sent(&self) -> usize {
+        self.control("GET", "/requests", None).json.as_array().map_or(0, Vec::len)
+    }
+
+    /// What Prometheus reads.
+    pub fn metrics(&self) -> String {
+        let answer = self.operate("GET", "/metrics", None);
+        String::from_utf8(answer.body).expect("metrics are text")
+    }
+
+    /// The sum of a metric's lines that carry all these labels.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let carries = |line: &str| {
+            labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+        };
+        let text = self.metrics();
+        let ours = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok());
+        ours.filter(|line| carries(line)).filter_map(value).sum()
+    }
+
     /// Waits for something, or fails with its name and the log.
     pub fn wait_until(&self, what: &str, within: Duration, done: impl Fn(&Self) -> bool) {
         let end = Instant::now() + within;
@@ -430,6 +494,23 @@ impl Drop for House {
             );
         }
     }
+}
+
+/// Sends the same kind of request from so many threads at once; answers in their order.
+pub fn at_once(count: usize, ask: impl Fn(usize) -> Answer + Sync) -> Vec<Answer> {
+    let start = std::sync::Barrier::new(count);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|n| {
+                let (start, ask) = (&start, &ask);
+                scope.spawn(move || {
+                    start.wait();
+                    ask(n)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().expect("a thread answers")).collect()
+    })
 }
 
 /// A name that no other call of this process gives.
@@ -502,6 +583,7 @@ fn agent() -> ureq::Agent {
 
 fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) -> String {
     let mut text = format!("[control]\nlisten = \"{control}\"\n");
+    let notify = plan.notify.clone().unwrap_or_else(|| format!("http://{api}"));
     for (n, ((name, provider), listen)) in ACCOUNTS.iter().zip(accounts).enumerate() {
         text += &format!("\n[accounts.{name}]\nprovider = \"{provider}\"\nlisten = \"{listen}\"\n");
         text += plan.sandbox_lines;
@@ -520,7 +602,7 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
         } else {
             text += &format!(
                 "secret_key = \"sk_test_secret_{n}\"\nwebhook_key = \"whk_test_secret_{n}\"\n\
-                 notify_url = \"http://{api}/v1/notifications/{name}\"\n"
+                 notify_url = \"{notify}/v1/notifications/{name}\"\n"
             );
         }
     }
@@ -529,8 +611,9 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
 
 fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
     let data_dir = plan.data_dir.clone().unwrap_or_else(|| PathBuf::from("data"));
+    let public = plan.notify.clone().unwrap_or_else(|| format!("http://{api}"));
     let mut text = format!(
-        "[server]\nlisten = \"{api}\"\nadmin = \"{admin}\"\npublic_url = \"http://{api}\"\n\
+        "[server]\nlisten = \"{api}\"\nadmin = \"{admin}\"\npublic_url = \"{public}\"\n\
          data_dir = \"{}\"\nplugins_dir = \"plugins\"\nplugins_lock = \"plugins.lock\"\n\
          workers = 2\ndrain = \"20s\"\n{}\n\n[merchants.test]\napi_key = \"test_key_1\"\n{}\n\n\
          [merchants.other]\napi_key = \"other_key_2\"\n",

@@ -254,26 +254,43 @@ impl MerchantApi {
         let path = format!("{}/{id}/{verb}", answer::PAYMENTS_PATH);
         let row = self.key_row(merchant, &path, &key, &request.body, id);
         if let Some(first) = self.first_use(&row).await? {
-            if first.fingerprint != row.fingerprint {
-                return Err(Problem::key_reused());
-            }
-            let p = self.wait_for(id, until, status_is_final).await?;
-            return Ok(mark(self.payment_response(wish_status(&p), &p), true));
+            return self.replay_wish(&first, &row, until).await;
         }
-        let beside = Beside { key: Some(row), notice: None, credential };
+        let beside = Beside { key: Some(row.clone()), notice: None, credential };
         let moved = self.driver.put(id, input, beside).await;
         match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::Refused(refusal) => {
                 Err(Problem::of_refusal(&refusal, Some(status::status(&p).0.as_str())))
             }
-            Moved::KeyTaken(first) if first.payment != id => Err(Problem::key_reused()),
+            Moved::KeyTaken(first) => self.replay_wish(&first, &row, until).await,
             _ => {
                 let ver = p.ver;
                 let done = |p: &Payment| p.ver > ver && status::status(p).0.answers();
-                let p = self.wait_for(id, until, done).await?;
-                Ok(self.payment_response(wish_status(&p), &p))
+                self.answer_wish(&row, until, done, false).await
             }
         }
+    }
+
+    async fn replay_wish(&self, first: &KeyRow, row: &KeyRow, until: Instant) -> Answered {
+        if first.fingerprint != row.fingerprint {
+            return Err(Problem::key_reused());
+        }
+        let done = |p: &Payment| status::status(p).0.answers();
+        self.answer_wish(first, until, done, true).await
+    }
+
+    async fn answer_wish(
+        &self,
+        row: &KeyRow,
+        until: Instant,
+        done: impl Fn(&Payment) -> bool,
+        replayed: bool,
+    ) -> Answered {
+        let p = self.wait_for(&row.payment, until, done).await?;
+        if let Some(kept) = self.kept_answer(row, replayed).await? {
+            return Ok(kept);
+        }
+        Ok(mark(self.payment_response(wish_status(&p), &p), replayed))
     }
 
     async fn refund(&self, merchant: &str, request: &Request) -> Answered {

@@ -13,6 +13,11 @@ pub const PAYMENTS_PATH: &str = "/v1/payments";
 /// The path under which refunds are made.
 pub const REFUNDS_PATH: &str = "/v1/refunds";
 
+/// The path under which a payment is captured.
+pub fn capture_path(payment: &str) -> String {
+    format!("{PAYMENTS_PATH}/{payment}/capture")
+}
+
 /// A payment as its merchant sees it.
 pub fn payment(p: &Payment, policy: &Policy) -> Value {
     let (word, reason) = status::status(p);
@@ -113,18 +118,16 @@ pub fn final_answers(before: Option<&Payment>, p: &Payment, policy: &Policy) -> 
     for (n, o) in p.operations.iter().enumerate() {
         let was_open =
             before.and_then(|b| b.operations.get(n)).is_none_or(|o| o.state.is_open());
-        let Some(key) = o.key.as_ref().filter(|_| o.kind == ExchangeKind::Refund) else {
+        let Some(key) = o.key.clone().filter(|_| was_open && !o.state.is_open()) else {
             continue;
         };
-        if was_open && !o.state.is_open() {
-            answers.push(Answer {
-                merchant: p.merchant.clone(),
-                path: REFUNDS_PATH.to_owned(),
-                key: key.clone(),
-                status: 201,
-                body: refund(p, o).to_string().into_bytes(),
-            });
-        }
+        let (path, status, body) = match o.kind {
+            ExchangeKind::Refund => (REFUNDS_PATH.to_owned(), 201, refund(p, o)),
+            ExchangeKind::Capture => (capture_path(&p.id), 200, payment(p, policy)),
+            _ => continue,
+        };
+        let (merchant, body) = (p.merchant.clone(), body.to_string().into_bytes());
+        answers.push(Answer { merchant, path, key, status, body });
     }
     answers
 }

@@ -67,6 +67,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
     // Nothing is ended here: the main thread sees the flag and drops the stage.
     ctrlc::set_handler(move || hand.store(true, Ordering::SeqCst))
         .map_err(|why| format!("could not watch for Ctrl-C: {why}"))?;
+    stage::free_ports()?;
     need_c_tools(progress)?;
     let mut build = ground.cargo();
     build.args(["build", "-p", "interlock", "-p", "interlock-sandbox"]);

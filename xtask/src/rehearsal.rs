@@ -85,7 +85,7 @@ fn need_node(ground: &Ground, progress: &Progress) -> Result<Node, String> {
         install.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
         install.arg(&home).arg(format!("node@{NODE_MAJOR}")).current_dir(&home);
         let what = format!("npm install node@{NODE_MAJOR}, as Debian's is older");
-        progress.run(&what, &mut install)?;
+        progress.run(&what, &mut install).map_err(no_registry)?;
     }
     match major(version_of(folder.join("node"))) {
         found if found >= NODE_MAJOR => Ok(Node { folder: Some(folder), npm: npm() }),
@@ -115,10 +115,15 @@ fn need_peers(ground: &Ground, progress: &Progress, npm: &str) -> Result<(), Str
     }
     let mut install = Command::new(npm);
     install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&to);
-    progress
-        .run("npm ci of the providers' SDKs", &mut install)
-        .map_err(|why| format!("{why} (is there a network, or a registry in ~/.npmrc?)"))?;
+    progress.run("npm ci of the providers' SDKs", &mut install).map_err(no_registry)?;
     copy(&lock, &installed)
+}
+
+fn no_registry(why: String) -> String {
+    format!(
+        "{why} (is there a network, and a registry in ~/.npmrc? \
+         `cargo xtask test --quick` needs neither, and leaves the peers out)"
+    )
 }
 
 fn in_front(folder: &Path, path: &std::ffi::OsStr) -> Result<std::ffi::OsString, String> {

@@ -45,9 +45,8 @@ impl Stage {
     /// Prepares the folder of the demo and starts both programs; they answer when this returns.
     ///
     /// # Errors
-    /// A port that is taken, or what a program said last.
+    /// What a program said last.
     pub fn start(ground: &Ground, progress: &Progress, seed: u64) -> Result<Self, String> {
-        free_ports()?;
         let home = fresh_home(ground)?;
         let sandbox = ground.built("interlock-sandbox");
         let proxy = ground.built("interlock");
@@ -86,7 +85,11 @@ impl Stage {
     }
 }
 
-fn free_ports() -> Result<(), String> {
+/// Whether the ports of the demo are free.
+///
+/// # Errors
+/// Which one is taken.
+pub fn free_ports() -> Result<(), String> {
     for port in PORTS {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         TcpListener::bind(address).map_err(|why| {

@@ -156,7 +156,7 @@ impl Turn<'_> {
         }
         let what = "no answer after sending: in doubt, no other account is tried";
         self.say(&account, what, Some(reason));
-        self.into_doubt(i)
+        self.doubt(i)
     }
 
     /// An inquiry was answered, or came back empty.

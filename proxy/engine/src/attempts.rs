@@ -183,7 +183,7 @@ impl Turn<'_> {
         self.say(&name, "declined, but not definitely", code);
         match (&self.p.attempts[i].state, source) {
             (AttemptState::Started, Source::Answer(..)) | (AttemptState::Pending, _) => {
-                self.into_doubt(i)
+                self.doubt(i)
             }
             (AttemptState::Fenced | AttemptState::Closing { .. }, _) => self.close_doubt(i),
             _ => self.look_later(i),
@@ -307,7 +307,7 @@ impl Turn<'_> {
             }
             (AttemptState::Started, Source::Answer(..)) => {
                 self.say(&name, "unclear answer: in doubt, no other account is tried", code);
-                self.into_doubt(i)
+                self.doubt(i)
             }
             (_, Source::Notice) => {
                 self.inquire(Subject::Attempt(i));

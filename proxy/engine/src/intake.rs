@@ -95,14 +95,11 @@ impl Turn<'_> {
         };
         // What is reserved already was admitted; asking its health again would count it twice.
         let ready = self.hand.prepared.iter().find(|r| r.call.op_id == op_id && r.call.reserve);
-        let (account, skips) = match ready {
-            Some(ready) => (Some(ready.call.account.clone()), Vec::new()),
-            None => {
-                let shape = Shape::of(&self.p);
-                let refused = &self.hand.refused;
-                route::choose(route, &shape, &self.p.attempts, refused, self.world)
-            }
-        };
+        let ready = ready.map(|ready| ready.call.account.as_str());
+        let shape = Shape::of(&self.p);
+        let refused = &self.hand.refused;
+        let (account, skips) =
+            route::choose_for(route, &shape, &self.p.attempts, refused, ready, self.world);
         let Some(account) = account.and_then(|name| self.world.policy.accounts.get(&name)) else {
             return Ok(Some(skips));
         };
@@ -118,8 +115,10 @@ impl Turn<'_> {
             reserve: true,
             again: None,
         })?;
-        for (name, skip) in self.hand.refused.iter().chain(&skips) {
-            self.say("engine", format!("{name} skipped"), Some(skip.as_str()));
+        for (name, skip) in &skips {
+            if *skip != route::Skip::AlreadyTried {
+                self.say("engine", format!("{name} skipped"), Some(skip.as_str()));
+            }
         }
         let first =
             self.new_exchange(account, ExchangeKind::Authorize, &op_id, 0, draft);

@@ -196,7 +196,7 @@ impl Turn<'_> {
         let name = account.name.clone();
         match o.state {
             OperationState::Done => return Ok(()),
-            OperationState::Reversed => return self.operation_contradicted(n, &name),
+            OperationState::Reversed => return self.undone_is_done(n, account, source),
             _ => {}
         }
         // A failure may have overtaken this answer: only an inquiry asked after it counts.
@@ -244,13 +244,36 @@ impl Turn<'_> {
         self.operation_later(n)
     }
 
-    fn operation_contradicted(&mut self, n: usize, name: &str) -> Flow {
+    /// What was undone is said to be done: an older word, unless it was sent more than once under a
+    /// key that remembers only success. Then another copy may have been executed, and it is a doubt
+    /// again.
+    fn undone_is_done(&mut self, n: usize, account: &AccountPolicy, source: &Source) -> Flow {
         let o = &self.p.operations[n];
-        let (kind, attempt) = (o.kind, o.attempt);
-        let what = format!("{} was undone and is said to be done", kind.as_str());
-        self.say(name, what, Some("contradiction"));
-        self.alert(attempt, "operation_contradiction");
-        Ok(())
+        let (kind, attempt) = (o.kind.as_str(), o.attempt);
+        if definite::strong(&o.track, account) || o.track.moved() <= 1 {
+            return Ok(());
+        }
+        let what = format!("{kind} was undone and is said to be done");
+        self.say(&account.name, what, Some("contradiction"));
+        if !self.fits(n) {
+            self.alert(attempt, "operation_contradiction");
+            return Ok(());
+        }
+        let undone = self.p.operations[n].failed_ver;
+        if matches!(source, Source::Inquiry(asked) if undone.is_some_and(|ver| asked.ver >= ver)) {
+            self.complete(n);
+            return Ok(());
+        }
+        self.fence_operation(n);
+        let track = &mut self.p.operations[n].track;
+        (track.tries, track.since_ms) = (0, None);
+        if self.can_inquire_operation(n) {
+            self.inquire(Subject::Operation(n));
+        } else {
+            self.p.operations[n].manual = true;
+            self.alert(attempt, "operation_unclear");
+        }
+        self.operation_later(n)
     }
 
     /// Whether the sums admit an operation that was left out of them.

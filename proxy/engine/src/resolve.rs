@@ -87,7 +87,7 @@ impl Turn<'_> {
 
     /// T6 to T8: in doubt. What can't be sent again is fenced in the same version, because its
     /// socket is closed and this process was its only sender.
-    pub(crate) fn into_doubt(&mut self, i: usize) -> Flow {
+    pub(crate) fn doubt(&mut self, i: usize) -> Flow {
         let now = self.world.now.wall_ms;
         let a = &mut self.p.attempts[i];
         a.state = AttemptState::Ambiguous;
@@ -206,7 +206,7 @@ impl Turn<'_> {
             return Ok(());
         }
         self.say("engine", "restarted while a request was under way: in doubt", Some("recovered"));
-        self.into_doubt(i)
+        self.doubt(i)
     }
 
     /// T8: durable with this version; nothing will ever be sent for it again.

@@ -177,8 +177,24 @@ pub fn choose(
     refused: &[(String, Skip)],
     world: &World<'_>,
 ) -> (Option<String>, Skips) {
+    choose_for(route, shape, tried, refused, None, world)
+}
+
+/// As [`choose`], where a place at one account is reserved already: it was admitted, and its health
+/// is not asked again.
+pub(crate) fn choose_for(
+    route: &RoutePolicy,
+    shape: &Shape<'_>,
+    tried: &[Attempt],
+    refused: &[(String, Skip)],
+    reserved: Option<&str>,
+    world: &World<'_>,
+) -> (Option<String>, Skips) {
     let mut skips = Skips::new();
     for name in order(route, world.draw) {
+        if reserved == Some(name) {
+            return (Some(name.to_owned()), skips);
+        }
         let refused = refused.iter().find(|(account, _)| account == name).map(|(_, skip)| *skip);
         match refused.map_or_else(|| admits(name, route, shape, tried, world), Err) {
             Ok(()) => return (Some(name.to_owned()), skips),

@@ -5,9 +5,12 @@ use interlock_engine::{
     OrderHolder, OrderStep, Outcome, Payment, Policy, Prepared, Refusal, Request, Sent, Settled,
     Skip, Stamp, Subject, Submission, Verdict, World, decide, status,
 };
-use interlock_plugin_api::{Action, Class, Fact, What};
+use interlock_plugin_api::{Action, CaptureMode, Class, Contract, Fact, What};
 
-use crate::table::{AMOUNT, Board, Numbers, draft, money};
+use crate::table::{
+    AMOUNT, Board, Numbers, account, barcode, barcode_method, code, draft, money, policy,
+    qr_method, submission, token_method,
+};
 
 /// One payment and the world around it.
 pub struct Desk {
@@ -164,8 +167,8 @@ impl Desk {
     pub fn last(&self, kind: ExchangeKind) -> String {
         let p = self.p();
         let tracks = p.attempts.iter().map(|a| &a.track).chain(p.operations.iter().map(|o| &o.track));
-        let all = tracks.flat_map(|t| &t.exchanges).filter(|x| x.kind == kind);
-        all.last().unwrap().id.clone()
+        let mut all = tracks.flat_map(|t| &t.exchanges).filter(|x| x.kind == kind);
+        all.next_back().unwrap().id.clone()
     }
 
     pub fn hear_on(&mut self, exchange: &str, status: u16, facts: Vec<Fact>) -> Vec<Effect> {
@@ -305,4 +308,34 @@ pub fn sends(effects: &[Effect]) -> Vec<&str> {
 
 pub fn asks(effects: &[Effect], subject: Subject) -> bool {
     effects.contains(&Effect::Inquire { subject })
+}
+
+/// A barcode payment under way at `a`, with `b` next.
+pub fn at_the_till() -> Desk {
+    let accounts = vec![account("a", barcode()), account("b", barcode())];
+    Desk::with(policy(accounts), submission(barcode_method()))
+}
+
+/// A code that was shown, at `a`, with `b` next.
+pub fn on_the_screen() -> Desk {
+    let accounts = vec![account("a", code()), account("b", code())];
+    let mut desk = Desk::with(policy(accounts), submission(qr_method()));
+    desk.hear(shown());
+    desk
+}
+
+/// A stored card under way at `a`, with `b` next.
+pub fn by_card(contract: Contract) -> Desk {
+    let accounts = vec![account("a", contract.clone()), account("b", contract)];
+    Desk::with(policy(accounts), submission(token_method(&["a", "b"])))
+}
+
+/// A payment that was only authorized.
+pub fn authorized(contract: Contract) -> Desk {
+    let accounts = vec![account("a", contract.clone()), account("b", contract)];
+    let mut asked = submission(token_method(&["a", "b"]));
+    asked.capture = CaptureMode::Manual;
+    let mut desk = Desk::with(policy(accounts), asked);
+    desk.hear(held());
+    desk
 }

@@ -329,14 +329,14 @@ impl<'w> Street<'w> {
 
     fn durable(&mut self, node: usize, decision: Decision, crash: bool) {
         let next = decision.next;
-        if let (Some(before), Some(after)) = (self.told, next.settled) {
-            if before != after && !(before == Settled::Failed && after == Settled::Succeeded) {
-                self.broken.push(format!("told {before:?}, then {after:?}"));
-            }
+        let recovered = (Some(Settled::Failed), Some(Settled::Succeeded));
+        let told = (self.told, next.settled);
+        if self.told.is_some() && told.0 != told.1 && told != recovered {
+            self.broken.push(format!("told {:?}, then {:?}", told.0, told.1));
         }
         let first = self.told.is_none() && next.settled.is_some();
         self.told = next.settled;
-        if next.ver % 16 == 0 {
+        if next.ver.is_multiple_of(16) {
             let json = serde_json::to_vec(&next).unwrap();
             assert!(serde_json::from_slice::<Payment>(&json).unwrap() == next);
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use interlock_plugin_api::Manifest;
+use interlock_plugin_api::{Effect, IdempotencyClass, Manifest, NotFound};
 use serde_json::{Value, json};
 
 use super::{ConfigFile, output};
@@ -166,14 +166,17 @@ fn show(found: &Inspection, as_json: bool) {
 fn contract(m: &Manifest) {
     let c = &m.contract;
     for send in &c.sends {
-        let effect = serde_json::to_value(send.effect).unwrap_or_default();
-        let effect = effect.as_str().unwrap_or("move").to_owned();
-        let rule = c.moves.get(&send.purpose).map(|r| {
-            let class = serde_json::to_value(r.class).unwrap_or_default();
-            format!(", key remembers: {}", class.as_str().unwrap_or("none").replace('_', " "))
+        let what = match send.effect {
+            Effect::Read => "reads only",
+            Effect::Offer => "makes an offer that can be paid once it is shown",
+            Effect::Move => "may move money",
+        };
+        let rule = c.moves.get(&send.purpose).map(|r| match r.class {
+            IdempotencyClass::Strong => "; its key remembers every outcome",
+            IdempotencyClass::SuccessOnly => "; its key remembers only a success",
+            IdempotencyClass::None => "; its key remembers nothing",
         });
-        let rule = rule.unwrap_or_default();
-        output::line(format_args!("send      {} is a {effect}{rule}", send.purpose));
+        output::line(format_args!("send      {} {what}{}", send.purpose, rule.unwrap_or("")));
     }
     let asked = match (c.inquiry.by_our_reference, c.inquiry.by_provider_reference) {
         (true, true) => "by our number or the provider's",
@@ -182,8 +185,8 @@ fn contract(m: &Manifest) {
         (false, false) => "not possible",
     };
     output::line(format_args!("inquiry   {asked}; \"not found\" is {}", match c.inquiry.not_found {
-        interlock_plugin_api::NotFound::AfterFence => "believed after the late window",
-        interlock_plugin_api::NotFound::Undeclared => "never believed",
+        NotFound::AfterFence => "believed after the late window",
+        NotFound::Undeclared => "never believed",
     }));
     for (flow, close) in &c.close {
         let refund = if close.may_refund { "may give back what was paid" } else { "never refunds" };

@@ -74,6 +74,8 @@ impl Scene {
             let text = format!("{} on {} ({left_s} s)", word("fault"), word("operation"));
             scene.accounts.entry(word("account")).or_default().faults.push(text);
         }
+        // The proxy knows of doubts before a merchant who still waits for the answer does.
+        scene.in_doubt = scene.in_doubt.max(doubts(metrics));
         for (account, state) in breakers(metrics) {
             let breaker = &mut scene.accounts.entry(account).or_default().breaker;
             // An account has one for each method; the one that is not closed is worth seeing.
@@ -101,6 +103,12 @@ impl Scene {
         let faults: Vec<String> = faults.collect();
         if faults.is_empty() { "nothing is broken".into() } else { faults.join("; ") }
     }
+}
+
+/// The sum of `interlock_in_doubt{account="a"} 3` of the metrics.
+fn doubts(metrics: &str) -> usize {
+    let lines = metrics.lines().filter(|line| line.starts_with("interlock_in_doubt{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
 }
 
 /// `interlock_breaker_state{account="a",group="payments",state="open"} 1` of the metrics.
@@ -225,9 +233,10 @@ mod tests {
                        interlock_breaker_state{account=\"checkout-eu\",group=\"inquiries\",\
                        state=\"half_open\"} 1\n\
                        interlock_breaker_state{account=\"checkout-eu\",group=\"payments\",\
-                       state=\"open\"} 1\n";
+                       state=\"open\"} 1\n\
+                       interlock_in_doubt{account=\"checkout-eu\"} 4\n";
         let scene = Scene::of(&book, &faults, metrics);
-        assert_eq!((scene.asked, scene.failovers, scene.in_doubt), (3, 1, 1));
+        assert_eq!((scene.asked, scene.failovers, scene.in_doubt), (3, 1, 4));
         assert_eq!(scene.success, Some(0.5));
         let eu = &scene.accounts["checkout-eu"];
         assert_eq!((eu.attempts, eu.breaker.as_deref()), (2, Some("open")));

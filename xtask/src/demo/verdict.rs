@@ -116,6 +116,8 @@ pub struct Verdict {
     pub refused: u64,
     /// Refunds told `succeeded`.
     pub refunds: u64,
+    /// Refunds told `failed` or refused.
+    pub refunds_failed: u64,
     /// Half of the creating requests were answered within.
     pub p50_ms: u64,
     /// 99 of 100 were answered within.
@@ -162,6 +164,7 @@ impl Verdict {
         };
         let (refunds, given_back) = by_status("succeeded");
         self.refunds += refunds;
+        self.refunds_failed += by_status("failed").0;
         self.in_doubt += by_status("processing").0;
         self.charged_twice += u64::from(net > told.amount);
         let owed = match told.status {
@@ -198,7 +201,8 @@ impl Verdict {
             "requires_capture": self.requires_capture, "in_doubt": self.in_doubt,
             "failovers": self.failovers, "charged_twice": self.charged_twice,
             "lost": self.lost, "unclaimed": self.unclaimed, "refused": self.refused,
-            "refunds": self.refunds, "p50_ms": self.p50_ms, "p99_ms": self.p99_ms,
+            "refunds": self.refunds, "refunds_failed": self.refunds_failed,
+            "p50_ms": self.p50_ms, "p99_ms": self.p99_ms,
             "ok": self.ok(),
         })
         .to_string()
@@ -211,7 +215,7 @@ impl Verdict {
             "\nVerdict, from the sandbox's ledgers against what the merchant was told\n\
              \x20 payments       {:>6}   succeeded {}, failed {}, canceled {}, held {}, \
              waiting for the shopper {}\n\
-             \x20 refunds        {:>6}\n\
+             \x20 refunds        {:>6}   and {} that failed\n\
              \x20 refused        {:>6}   nothing journalled, nothing sent\n\
              \x20 failovers      {:>6}\n\
              \x20 answered in    {:>6}   ms by half, {} ms by 99 of 100\n\
@@ -225,6 +229,7 @@ impl Verdict {
             v.requires_capture,
             v.requires_action,
             v.refunds,
+            v.refunds_failed,
             v.refused,
             v.failovers,
             v.p50_ms,

@@ -12,6 +12,8 @@ use super::book::{Book, Status};
 use super::chance::Chance;
 use super::client::{Answer, Client};
 
+const REFUND_AFTER: Duration = Duration::from_millis(500);
+
 /// How a payment is meant to go, drawn from the seed before it begins.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -241,6 +243,9 @@ impl Shop {
         if self.status(number) != Status::Succeeded {
             return;
         }
+        // Nobody returns goods at once, and a card's automatic capture takes its moment: a refund
+        // before it is refused.
+        std::thread::sleep(REFUND_AFTER);
         let amount = plan.amount / parts;
         let which = self.with_book(|book| book.refund(number, amount));
         let body = json!({ "payment": id, "amount": amount, "reason": "returned goods" });

@@ -69,12 +69,23 @@ impl Accounts {
         };
         let mut open = BTreeMap::new();
         let mut disabled = BTreeMap::new();
+        // A plugin that hung or panicked for one account would do so for the next, and each hang
+        // costs a thread.
+        let mut condemned: BTreeMap<&str, String> = BTreeMap::new();
         for account in config.accounts.values() {
+            let known = condemned.get(account.plugin.as_str()).cloned();
             let loaded = lock
                 .as_ref()
                 .map_err(Clone::clone)
+                .and_then(|lock| known.map_or(Ok(lock), Err))
                 .and_then(|lock| load(config, account, lock, host))
-                .and_then(|generation| open_account(config, account, &generation));
+                .and_then(|generation| {
+                    open_account(config, account, &generation).inspect_err(|reason| {
+                        if generation.quarantine().is_some() {
+                            condemned.insert(&account.plugin, reason.clone());
+                        }
+                    })
+                });
             match loaded {
                 Ok(account) => {
                     open.insert(account.name.clone(), Arc::new(account));
@@ -145,8 +156,9 @@ fn open_account(
         endpoints.insert(name.clone(), endpoint.map_err(|e| e.to_string())?);
     }
     let settings = serde_json::Value::Object(account.config.clone());
-    let instance =
-        generation.open(&account.name, &settings, secrets).map_err(|e| e.to_string())?;
+    let instance = generation
+        .open(&account.name, &settings, secrets)
+        .map_err(|e| format!("{e}: {}", generation.file()))?;
     Ok(OpenAccount {
         name: account.name.clone(),
         instance,

@@ -205,6 +205,7 @@ impl Admin {
                 "serves": serves,
                 "reason": quarantine.or(state.drained.then_some("drained")),
                 "plugin": generation.manifest().id, "plugin_version": generation.version(),
+                "plugin_file": generation.file(),
                 "in_flight": state.in_flight, "in_flight_max": state.in_flight_max,
                 "breakers": breakers,
             }))

@@ -146,8 +146,8 @@ impl Generation {
     pub fn put_in_quarantine(&self, reason: QuarantineReason) {
         if self.quarantine.set(Quarantine { reason, at: SystemTime::now() }).is_ok() {
             let (plugin, version) = (self.manifest.id.as_str(), self.version());
-            let reason = reason.as_str();
-            tracing::warn!(plugin, version, self.number, reason, "plugin is in quarantine");
+            let (file, reason) = (self.file.as_str(), reason.as_str());
+            tracing::warn!(file, plugin, version, self.number, reason, "plugin is in quarantine");
         }
     }
 

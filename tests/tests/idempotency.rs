@@ -221,7 +221,23 @@ fn refunds_captures_and_cancellations_have_keys_of_their_own() {
     assert_eq!(refund["status"], "succeeded", "{refund:?}");
     let replay = house.post(&path, &key, &json!({ "amount": 900 }));
     assert_eq!(replay.body, answers[0].body, "what came later does not change the answer");
-    problem(&house.post(&path, &fresh("capture"), &json!({})), 409, "invalid_state");
+    // With nothing left, no amount of a capture can be accepted.
+    problem(&house.post(&path, &fresh("capture"), &json!({ "amount": 1 })), 422, "unprocessable");
+
+    // Two bodies race for one key of a capture.
+    for _ in 0..5 {
+        let held = house.pay(&manual(1_000));
+        let path = format!("/v1/payments/{}/capture", held["id"].as_str().unwrap());
+        let key = fresh("capture");
+        let ask = |n: usize| house.post(&path, &key, &json!({ "amount": 100 * (1 + n % 2) }));
+        let answers = at_once(8, ask);
+        let won: Vec<&Answer> = answers.iter().filter(|a| a.status == 200).collect();
+        assert_eq!(won.len(), 4, "{answers:?}");
+        assert!(won.iter().all(|a| a.body == won[0].body), "{answers:?}");
+        for lost in answers.iter().filter(|a| a.status != 200) {
+            problem(lost, 422, "idempotency_key_reused");
+        }
+    }
 
     // A cancellation, fifty times.
     let held = house.pay(&manual(800));

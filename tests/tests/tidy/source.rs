@@ -188,7 +188,8 @@ fn wipe(text: &mut String, from: usize, to: usize) {
 
 #[test]
 fn comments_and_literals_are_no_code() {
-    let text = "let a = \"x.unwrap()\"; // b.unwrap()\nlet c = r#\"d\"unwrap()\"#; /* e /* f */ g */\n\
+    let text = "let a = \"x.unwrap()\"; // b.unwrap()\n\
+                let c = r#\"d\"unwrap()\"#; /* e /* f */ g */\n\
                 let h = 'i'; let j: &'static str = b\"k\"; let l = '\\''; m.unwrap();";
     let source = Source::read(text);
     assert_eq!(source.code.len(), text.len());

@@ -269,7 +269,8 @@ impl House {
     /// POST to the merchant API.
     pub fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
         let headers = [("Idempotency-Key", key), ("Prefer", "wait=30")];
-        self.send("POST", &format!("{}{path}", self.api), &headers, Some(body.to_string().as_bytes()))
+        let url = format!("{}{path}", self.api);
+        self.send("POST", &url, &headers, Some(body.to_string().as_bytes()))
     }
 
     /// GET of the merchant API.
@@ -387,7 +388,8 @@ impl House {
     /// A request to the sandbox's control.
     pub fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let body = body.map(Value::to_string);
-        self.send(method, &format!("{}{path}", self.control), &[], body.as_deref().map(str::as_bytes))
+        let url = format!("{}{path}", self.control);
+        self.send(method, &url, &[], body.as_deref().map(str::as_bytes))
     }
 
     /// A request to the operators' door.
@@ -564,11 +566,26 @@ pub fn built(name: &str) -> PathBuf {
     path
 }
 
+/// Below the range from which outgoing connections get their ports: what another house connects
+/// from can't take a port between this look and its use. No port is given twice by one process,
+/// and two processes begin at different places.
 fn free_ports(count: usize) -> Vec<u16> {
-    // All are held at once, so that they differ; another process could still take one.
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    held.iter().map(|l| l.local_addr().expect("bound").port()).collect()
+    const FIRST: u32 = 10_240;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let begin = std::process::id().wrapping_mul(7_919) % COUNT;
+    let mut ports = Vec::with_capacity(count);
+    while ports.len() < count {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(n < u64::from(COUNT), "no port is free");
+        let offset = (u64::from(begin) + n) % u64::from(COUNT);
+        let port = FIRST + u32::try_from(offset).expect("below COUNT");
+        let port = u16::try_from(port).expect("below 32768");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    ports
 }
 
 fn agent() -> ureq::Agent {
@@ -645,7 +662,8 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         let reason = "the sandbox executes at once or never";
         let mut contract = String::new();
         if plan.not_found {
-            contract += &format!("not_found = {{ value = \"after_fence\", reason = \"{reason}\" }}\n");
+            contract +=
+                &format!("not_found = {{ value = \"after_fence\", reason = \"{reason}\" }}\n");
         }
         if *provider == "checkout" {
             contract += "proof_codes = { value = [\"429\"], reason = \"copies get 409\" }\n";

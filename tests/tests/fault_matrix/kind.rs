@@ -1,0 +1,127 @@
+//! The kinds of payments that a matrix crosses with faults: how each is made, and at which of its
+//! accounts the faults stand.
+//!
+//! The fault stands at the first account of a kind's route alone, so the second one shows whether,
+//! and when, a payment may go on.
+
+use interlock_tests::house::{barcode, network_token, qr, tokens};
+use serde_json::{Value, json};
+
+/// Every cell pays this, minor units.
+pub const AMOUNT: i64 = 1_000;
+/// Every cell that refunds gives this back, minor units.
+pub const REFUND: i64 = 400;
+
+/// A payment by one method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The code on the shopper's screen.
+    Barcode,
+    /// As `Barcode`, but a switch to a code that we show ends it, not a cancel.
+    BarcodeSwitch,
+    /// A code that we show.
+    Qr,
+    /// As `Qr`, but a switch to the shopper's own code ends it, not a cancel.
+    QrSwitch,
+    /// A decrypted network token, captured at once or by us.
+    Token(Capture),
+    /// A stored token at each account.
+    Stored(Capture),
+}
+
+/// When a card is captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capture {
+    /// By the provider, at once.
+    Automatic,
+    /// By us, later.
+    Manual,
+}
+
+use Capture::{Automatic, Manual};
+
+/// All kinds that can be made.
+pub const ALL: [Kind; 6] = [
+    Kind::Barcode,
+    Kind::Qr,
+    Kind::Token(Automatic),
+    Kind::Token(Manual),
+    Kind::Stored(Automatic),
+    Kind::Stored(Manual),
+];
+/// Those that are held first.
+pub const MANUAL: [Kind; 2] = [Kind::Token(Manual), Kind::Stored(Manual)];
+/// Those that are open and can be closed.
+pub const CLOSABLE: [Kind; 4] = [Kind::Barcode, Kind::BarcodeSwitch, Kind::Qr, Kind::QrSwitch];
+/// One for each way in which only a notification brings news at once.
+pub const NOTIFIED: [Kind; 4] =
+    [Kind::Barcode, Kind::Qr, Kind::Token(Manual), Kind::Stored(Automatic)];
+
+impl Kind {
+    /// The word in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Barcode => "barcode",
+            Self::BarcodeSwitch => "barcode-switch",
+            Self::Qr => "qr",
+            Self::QrSwitch => "qr-switch",
+            Self::Token(Automatic) => "token",
+            Self::Token(Manual) => "token-manual",
+            Self::Stored(Automatic) => "stored",
+            Self::Stored(Manual) => "stored-manual",
+        }
+    }
+
+    /// Whether it is a card.
+    pub fn is_card(self) -> bool {
+        matches!(self, Self::Token(_) | Self::Stored(_))
+    }
+
+    /// Whether it shows a code.
+    pub fn is_qr(self) -> bool {
+        matches!(self, Self::Qr | Self::QrSwitch)
+    }
+
+    /// Whether the shopper shows the code.
+    pub fn is_barcode(self) -> bool {
+        matches!(self, Self::Barcode | Self::BarcodeSwitch)
+    }
+
+    /// The method that it is switched to, if it is.
+    pub fn switches_to(self) -> Option<Value> {
+        match self {
+            Self::BarcodeSwitch => Some(Self::Qr.body("01")["method"].clone()),
+            Self::QrSwitch => Some(Self::Barcode.body("01")["method"].clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether we capture it.
+    pub fn is_manual(self) -> bool {
+        matches!(self, Self::Token(Manual) | Self::Stored(Manual))
+    }
+
+    /// The account where faults stand.
+    pub fn first(self) -> &'static str {
+        if self.is_card() { "checkout-eu" } else { "alipay-main" }
+    }
+
+    /// The account that comes next.
+    pub fn second(self) -> &'static str {
+        if self.is_card() { "checkout-us" } else { "alipay-backup" }
+    }
+
+    /// The request that makes it. A barcode's `ending` chooses what the shopper does.
+    pub fn body(self, ending: &str) -> Value {
+        let mut body = match self {
+            Self::Barcode | Self::BarcodeSwitch => barcode(AMOUNT, ending),
+            Self::Qr | Self::QrSwitch => qr(AMOUNT),
+            Self::Token(_) => network_token(AMOUNT, "EUR"),
+            Self::Stored(_) => tokens(AMOUNT, "EUR"),
+        };
+        if self.is_manual() {
+            body["capture"] = json!("manual");
+        }
+        body
+    }
+}

@@ -82,7 +82,7 @@ pub(super) fn address(value: &Value<'_>) -> Option<String> {
 
 fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<Account> {
     let mut origin = Origin::new(table.sink.source.clone(), table.place.clone());
-    let plugin = table.need("plugin", "name the library: `plugin = \"alipay\"` is libalipay.so");
+    let plugin = table.need("plugin", "name the library: `plugin = \"acme\"` is libacme.so");
     if let Some(plugin) = &plugin {
         origin.note("plugin", plugin.place.clone());
     }

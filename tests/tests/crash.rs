@@ -99,9 +99,19 @@ fn kill_and_restart(house: &mut House, kills: u32, seed: u64) -> u32 {
 /// Breaks accounts at random; a fault lasts a moment, and several may stand at once.
 fn turn_the_dial(street: &Street, seed: u64, stop: &AtomicBool) {
     const FAULTS: [&str; 13] = [
-        "refuse", "reset_after_read", "hang", "slow", "error_before", "error_after",
-        "charge_then_drop", "garbage", "bad_signature", "rate_limited", "notify_lose",
-        "notify_delay", "notify_duplicate",
+        "refuse",
+        "reset_after_read",
+        "hang",
+        "slow",
+        "error_before",
+        "error_after",
+        "charge_then_drop",
+        "garbage",
+        "bad_signature",
+        "rate_limited",
+        "notify_lose",
+        "notify_delay",
+        "notify_duplicate",
     ];
     const OPERATIONS: [&str; 6] = ["authorize", "capture", "void", "close", "refund", "inquire"];
     let mut chance = StdRng::seed_from_u64(seed);

@@ -179,9 +179,8 @@ fn kill_once_received(
     key: &str,
     body: &Value,
 ) {
-    let received = |h: &House| {
-        h.requests(account).iter().filter(|r| r["operation"] == operation).count()
-    };
+    let received =
+        |h: &House| h.requests(account).iter().filter(|r| r["operation"] == operation).count();
     let before = received(house);
     kill_when(house, path, key, body, |h| received(h) > before);
 }
@@ -194,6 +193,8 @@ fn kill_when(
     body: &Value,
     moment: impl Fn(&House) -> bool,
 ) {
+    // A notification could answer the shop before the kill.
+    house.fault("*", "notify", "notify_lose");
     std::thread::scope(|scope| {
         let house = &*house;
         let cut = scope.spawn(move || {

@@ -65,7 +65,8 @@ pub fn check(house: &House, street: &Street, deals: &[Deal], within: Duration) -
 fn wait_until_settled(house: &House, street: &Street, within: Duration) -> u128 {
     let begun = Instant::now();
     loop {
-        let doubts = &house.operate("GET", "/admin/v1/status", None)["in_doubt"]["payments"].clone();
+        let doubts =
+            &house.operate("GET", "/admin/v1/status", None)["in_doubt"]["payments"].clone();
         let open: Vec<Value> = all_payments(street)
             .into_values()
             .filter(|p| matches!(p["status"].as_str(), Some("processing" | "requires_action")))
@@ -270,5 +271,52 @@ fn count(
         wishes: deals.iter().map(|d| d.wishes.len()).sum(),
         given_back: payments.values().filter(|p| ledger::charges(entries, p) > 1).count(),
         settled_ms,
+    }
+}
+
+mod the_judge {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sees_money_that_contradicts_the_status_or_belongs_to_nobody() {
+        let p = payment("succeeded");
+        let charge = |account, op| entry("charge", account, op);
+        let good = [charge("a", "1"), entry("refund", "a", "1"), charge("b", "2")];
+        assert_eq!(judged(&p, &good), 0);
+        assert_eq!(judged(&p, &[]), 1, "paid and not charged");
+        assert_eq!(judged(&payment("failed"), &good), 1, "failed and charged");
+        let twice = [charge("a", "1"), charge("b", "2")];
+        assert_eq!(judged(&p, &twice), 2, "kept twice, so held twice as well");
+        let overlap = [charge("a", "1"), charge("b", "2"), entry("reverse", "a", "1")];
+        assert_eq!(judged(&p, &overlap), 1, "held twice for a moment");
+        let stranger = [charge("b", "2"), charge("b", "9")];
+        assert_eq!(judged(&p, &stranger), 1);
+    }
+
+    #[test]
+    fn sees_a_final_word_that_changes() {
+        assert!(may_follow("processing", "failed") && may_follow("requires_capture", "canceled"));
+        assert!(!may_follow("failed", "succeeded") && !may_follow("succeeded", "processing"));
+        assert!(!may_follow("requires_capture", "failed"));
+    }
+
+    fn judged(p: &Value, entries: &[Value]) -> usize {
+        let payments = BTreeMap::from([("pay_1".to_owned(), p.clone())]);
+        let mut wrong = Vec::new();
+        money(p, entries, &ledger::net(entries), &mut wrong);
+        wrong.len() + overdrawn(entries, &payments).len() + strangers(entries, &payments).len()
+    }
+
+    fn payment(status: &str) -> Value {
+        json!({
+            "id": "pay_1", "status": status, "amount": 100, "capture": "automatic",
+            "amount_captured": if status == "succeeded" { 100 } else { 0 }, "amount_refunded": 0,
+            "attempts": [{ "account": "a", "op_id": "1" }, { "account": "b", "op_id": "2" }],
+        })
+    }
+
+    fn entry(kind: &str, account: &str, op: &str) -> Value {
+        json!({ "kind": kind, "account": account, "op_id": op, "reference": op, "amount": 100 })
     }
 }

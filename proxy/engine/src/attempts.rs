@@ -22,6 +22,7 @@ impl Turn<'_> {
         fact: &Fact,
         source: &Source,
     ) -> Flow {
+        let Some(i) = self.charge_of(i, fact) else { return Ok(()) };
         let positive = matches!(fact.what, What::Authorized | What::Captured);
         if let (false, Some(reference)) = (positive, &fact.provider_ref) {
             self.keep_reference(i, reference);
@@ -51,6 +52,24 @@ impl Turn<'_> {
             What::Expired => self.expired(i, account, source),
             _ => self.unclear(i, fact, source),
         }
+    }
+
+    /// Which record a fact is about: one number of ours may stand for several charges. What is said
+    /// to be given back of a charge that was never heard of is nothing that we hold.
+    fn charge_of(&self, i: usize, fact: &Fact) -> Option<usize> {
+        let Some(reference) = &fact.provider_ref else { return Some(i) };
+        let a = &self.p.attempts[i];
+        if a.provider_ref.as_ref() == Some(reference) {
+            return Some(i);
+        }
+        let of = |b: &crate::Attempt| {
+            b.account == a.account && b.provider_ref.as_ref() == Some(reference)
+        };
+        if let Some(other) = self.p.attempts.iter().position(of) {
+            return Some(other);
+        }
+        let undone = matches!(fact.what, What::Refunded | What::ClosedRefunded | What::Voided);
+        (a.provider_ref.is_none() || !undone).then_some(i)
     }
 
     /// T16: what is over stays over; the contradiction is written down.
@@ -181,8 +200,15 @@ impl Turn<'_> {
             return Ok(());
         }
         self.say(&name, "declined, but not definitely", code);
+        let remembers = definite::strong(&self.p.attempts[i].track, account);
         match (&self.p.attempts[i].state, source) {
             (AttemptState::Started, Source::Answer(..)) | (AttemptState::Pending, _) => {
+                if !remembers {
+                    // One more copy would be one more try, and would prove nothing about this one.
+                    self.fence(i);
+                    self.p.attempts[i].track.tries = 0;
+                    return self.ask_or_wait(i);
+                }
                 self.doubt(i)
             }
             (AttemptState::Fenced | AttemptState::Closing { .. }, _) => self.close_doubt(i),

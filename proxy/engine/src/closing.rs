@@ -61,8 +61,7 @@ impl Turn<'_> {
                 | AttemptState::Closing { .. }
         );
         let rule = account.contract.close_of(&a.flow);
-        let known = rule.is_some_and(|c| !c.needs_provider_reference || a.provider_ref.is_some());
-        if !from || !known || !account.offers(PluginOperation::Close) {
+        if !from || !self.can_close(i) {
             // No close is declared: what stands ends by its own expiry or by truth.
             if !matches!(why, CloseReason::Doubt | CloseReason::Expiry) && from {
                 self.p.attempts[i].state = AttemptState::Closing { why };
@@ -92,7 +91,8 @@ impl Turn<'_> {
         let name = a.account.clone();
         if self.unbuildable(&op_id) {
             self.say(&name, "the plugin could not build a close", Some("not_prepared"));
-            return self.look_later(i);
+            self.look_soon(i);
+            return Ok(());
         }
         let draft = self.draft(Call {
             account: account.name.clone(),
@@ -129,6 +129,16 @@ impl Turn<'_> {
         };
         self.say(&name, "asked to close", Some(reason));
         Ok(())
+    }
+
+    /// Whether there is any way to close it.
+    pub(crate) fn can_close(&self, i: usize) -> bool {
+        let a = &self.p.attempts[i];
+        self.account(i).is_some_and(|account| {
+            let rule = account.contract.close_of(&a.flow);
+            account.offers(PluginOperation::Close)
+                && rule.is_some_and(|c| !c.needs_provider_reference || a.provider_ref.is_some())
+        })
     }
 
     /// A shopper at a terminal does not wait for ever: close what stays pending.

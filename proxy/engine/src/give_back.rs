@@ -23,7 +23,7 @@ impl Turn<'_> {
         if !held || moving || begun {
             return Ok(());
         }
-        self.let_go(winner, &["cancel"])
+        self.let_go(winner, "0")
     }
 
     /// Money is only held: it waits for the capture that comes by itself, or for its void.
@@ -33,7 +33,7 @@ impl Turn<'_> {
         if self.p.cancel_requested && voids > 0 && !moving {
             if voids < GIVE_BACKS_MAX {
                 let number = voids.to_string();
-                self.let_go(i, &["cancel", &number])?;
+                self.let_go(i, &number)?;
             } else {
                 self.p.attempts[i].manual = true;
                 self.alert(i, "void_refused");
@@ -43,15 +43,18 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn let_go(&mut self, i: usize, key: &[&str]) -> Flow {
+    /// Voids what an attempt holds. Its number names the attempt: after an instant switch there
+    /// may be two.
+    fn let_go(&mut self, i: usize, number: &str) -> Flow {
         let amount = self.p.money.amount;
+        let attempt = self.p.attempts[i].id.clone();
         self.start_operation(NewOperation {
             kind: ExchangeKind::Void,
             attempt: i,
             amount,
             origin: Origin::Resolver,
             reason: None,
-            key,
+            key: &["cancel", &attempt, number],
         })
     }
 

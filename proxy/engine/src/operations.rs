@@ -178,7 +178,14 @@ impl Turn<'_> {
         let taken_back = o.state == OperationState::Pending && fact.what == What::Declined;
         if answered || taken_back {
             let what = format!("{} got an unclear answer: in doubt", o.kind.as_str());
+            let remembers = definite::strong(&o.track, account);
             self.say(&account.name, what, fact.provider_code.as_deref());
+            if fact.what == What::Declined && !remembers {
+                // One more copy would be one more try, and would prove nothing about this one.
+                self.fence_operation(n);
+                self.inquire(Subject::Operation(n));
+                return self.operation_later(n);
+            }
             return self.operation_doubt(n);
         }
         self.operation_later(n)

@@ -177,7 +177,9 @@ impl Turn<'_> {
                 Resend::After(_) => {}
                 Resend::Never => self.fence(i),
             },
-            AttemptState::Closing { why } if !self.p.attempts[i].track.was_closed() => {
+            AttemptState::Closing { why }
+                if self.can_close(i) && !self.p.attempts[i].track.was_closed() =>
+            {
                 return self.close(i, why);
             }
             AttemptState::Action if self.abandoned(i) => return self.close(i, CloseReason::Expiry),
@@ -240,7 +242,9 @@ impl Turn<'_> {
         let elsewhere = (inquiry && self.can_inquire(i, account))
             || account.contract.close_of(&a.flow).is_some();
         let window = account.contract.late_window_ms;
+        let late = self.world.now.wall_ms > self.p.failover_until_ms;
         match answer {
+            _ if elsewhere && late => Resend::Never,
             Resend::After(ms) if elsewhere && ms.saturating_add(1) >= window.min(60_000) => {
                 Resend::Never
             }

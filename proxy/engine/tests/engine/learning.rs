@@ -283,6 +283,21 @@ fn a_second_charge_counts_as_no_try_and_is_given_back_before_another_account_is_
 }
 
 #[test]
+fn what_is_said_of_one_charge_is_not_taken_for_another_under_the_same_number() {
+    let mut desk = by_card(card(NotFound::AfterFence));
+    desk.cancel().unwrap();
+    desk.hear(paid());
+    let other = paid().with_provider_ref("ref-2");
+    desk.notice("a", other.clone().about(desk.attempt(0).op_id.clone()));
+    assert_eq!((desk.word(0), desk.word(1)), ("refund_due", "refund_due"));
+    let asked = desk.asking();
+    let given = Fact::new(What::Refunded).with_provider_ref("ref-2");
+    let stranger = Fact::new(What::Refunded).with_provider_ref("ref-3");
+    desk.answer(Subject::Attempt(0), asked, vec![given, stranger]);
+    assert_eq!((desk.word(0), desk.word(1)), ("refund_due", "refunded"));
+}
+
+#[test]
 fn what_must_be_given_back_and_is_found_given_back_is_done() {
     let mut desk = at_the_till();
     desk.cancel().unwrap();

@@ -230,6 +230,13 @@ fn an_unpaid_close_believed_across_a_re_send() {
         desk.look(0, Fact::new(What::NotFound));
         assert!(desk.attempt(0).is_over() || desk.attempt(0).track.was_closed());
     }
+    // Not even where the order was seen before: the other copy makes another order.
+    let mut desk = twice_with_a_close(true);
+    desk.look(0, Fact::new(What::Pending));
+    desk.cancel().unwrap();
+    assert!(desk.attempt(0).track.of(CLOSE).all(|x| x.order_seen));
+    desk.hear_of(CLOSE, Fact::new(What::ClosedNothingFound));
+    assert_eq!(desk.told(), None);
     // A close that is unanswered may be the one that is told of: it was sent too early.
     let mut desk = twice_with_a_close(true);
     desk.cancel().unwrap();

@@ -155,6 +155,24 @@ fn a_decline_after_a_re_send_ends_an_operation_only_behind_the_fence() {
 }
 
 #[test]
+fn what_was_declined_after_a_re_send_is_not_tried_again_and_ends_behind_the_fence() {
+    let mut desk = refunding(prompt_card());
+    desk.lose(REFUND);
+    desk.come_due();
+    desk.hear_of(REFUND, refused(Class::DeclinedHard));
+    assert_eq!(desk.op(0).state, OperationState::Fenced);
+    assert!(sends(&desk.run_for(HOUR)).is_empty());
+    desk.look_op(0, refused(Class::DeclinedHard));
+    assert_eq!(desk.op(0).state, OperationState::Rejected);
+    let mut desk = by_card(prompt_card());
+    desk.time_out();
+    desk.come_due();
+    desk.hear(refused(Class::DeclinedSoft));
+    assert_eq!(desk.word(0), "fenced");
+    assert!(sends(&desk.run_for(HOUR)).is_empty());
+}
+
+#[test]
 fn a_failure_that_overtakes_the_answer_wins_over_it() {
     for contract in [card(NotFound::AfterFence), blind(card(NotFound::AfterFence)), strong()] {
         let mut desk = refunding(contract);

@@ -146,6 +146,25 @@ fn an_instant_switch_shows_at_once_and_gives_the_loser_back() {
 }
 
 #[test]
+fn after_an_instant_switch_each_hold_is_voided_under_its_own_number() {
+    let mut desk = on_the_screen();
+    let rule = MerchantPolicy { instant_switch: true, ..MerchantPolicy::default() };
+    desk.policy.merchants.insert("shop".into(), rule);
+    switch(&mut desk, barcode_method()).unwrap();
+    desk.cancel().unwrap();
+    desk.hear(held());
+    desk.hear_of(ExchangeKind::Void, Fact::new(What::Voided));
+    desk.hear_of(ExchangeKind::Close, Fact::unknown("busy"));
+    desk.pass(HOUR);
+    let late = held().with_provider_ref("ref-2");
+    desk.look(0, late.clone());
+    desk.look(0, late);
+    let numbers: Vec<&str> = desk.p().operations.iter().map(|o| o.op_id.as_str()).collect();
+    assert_eq!(numbers.len(), 2);
+    assert_ne!(numbers[0], numbers[1]);
+}
+
+#[test]
 fn a_cancel_takes_a_switch_back() {
     let mut desk = on_the_screen();
     switch(&mut desk, barcode_method()).unwrap();

@@ -260,6 +260,16 @@ fn t7_copies_that_may_run_side_by_side_wait_out_the_late_window() {
 }
 
 #[test]
+fn t7_is_over_when_the_shopper_has_left_and_there_is_another_way_out() {
+    let mut desk = by_card(prompt_card());
+    desk.time_out();
+    desk.pass(5 * HOUR);
+    let effects = desk.put(Input::Due).unwrap();
+    assert!(sends(&effects).is_empty());
+    assert_eq!(desk.word(0), "fenced");
+}
+
+#[test]
 fn t7_goes_slower_from_one_re_send_to_the_next() {
     let mut desk = by_card(prompt_card());
     let mut sent_at = Vec::new();

@@ -22,7 +22,7 @@ use crate::table::{
 };
 
 /// How many payments are walked by default.
-const PAYMENTS: u64 = 20_000;
+const PAYMENTS: u64 = 200_000;
 /// Policies over which the payments are spread.
 const POLICIES: u64 = 512;
 
@@ -179,6 +179,12 @@ fn judge(street: &Street<'_>, manual: bool, broken: &mut Vec<String>) {
     let Some(p) = &street.payment else { return };
     let waits = p.attempts.iter().any(|a| a.manual) || p.operations.iter().any(|o| o.manual);
     if waits && resting(p) {
+        let refused = p.attempts.iter().any(|a| {
+            matches!(a.alert.as_deref(), Some("refund_refused" | "void_refused"))
+        });
+        if !street.excused && !refused && p.attempts.iter().all(|a| can_be_resolved(street, a)) {
+            broken.push(format!("an operator is asked what could be known: {}", story(p)));
+        }
         return;
     }
     let (live, net, held) = street.providers.values().fold((0, 0, 0), |(l, n, h), provider| {
@@ -209,6 +215,15 @@ fn judge(street: &Street<'_>, manual: bool, broken: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Whether asking alone ends every doubt of an attempt and of its operations.
+fn can_be_resolved(street: &Street<'_>, a: &interlock_engine::Attempt) -> bool {
+    let contract = &street.policy.accounts[&a.account].contract;
+    let asks = |i: Inquiry| i.not_found == NotFound::AfterFence && i.by_our_reference;
+    asks(contract.inquiry)
+        && asks(contract.operation_inquiry)
+        && (a.offer.is_none() || contract.offer_expiry.is_some())
 }
 
 /// A payment in one line.

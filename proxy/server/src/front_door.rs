@@ -209,10 +209,10 @@ impl FrontDoor {
     /// Lets the handler answer in its own task. The permit is free again when both that task and
     /// the returned answer's writer are done.
     async fn answer(&self, request: Request) -> (Response, Option<Arc<OwnedSemaphorePermit>>) {
-        let id = request.request_id.clone();
+        let (id, path) = (request.request_id.clone(), request.path.clone());
         let Ok(permit) = self.inner.inflight.clone().try_acquire_owned() else {
             self.inner.refused.fetch_add(1, Relaxed);
-            return (Problem::overloaded().response(&id), None);
+            return (Problem::overloaded().response(&id, Some(&path)), None);
         };
         self.inner.requests.fetch_add(1, Relaxed);
         let permit = Arc::new(permit);
@@ -225,7 +225,7 @@ impl FrontDoor {
         let response = task.await.unwrap_or_else(|error| {
             self.inner.panics.fetch_add(1, Relaxed);
             tracing::error!(request_id = id, %error, "a handler did not answer");
-            Problem::internal().response(&id)
+            Problem::internal().response(&id, Some(&path))
         });
         (response, Some(permit))
     }

@@ -192,6 +192,10 @@ impl MerchantApi {
         for (name, value) in query(request) {
             match name.as_str() {
                 "merchant_ref" => list.merchant_ref = Some(value),
+                "status" if !request::STATUSES.contains(&value.as_str()) => {
+                    let told = format!("use one of: {}", request::STATUSES.join(", "));
+                    return Err(Problem::invalid("status", told));
+                }
                 "status" => list.status = Some(value),
                 "account" => list.account = Some(value),
                 "created_after" => {
@@ -463,7 +467,9 @@ fn query(request: &Request) -> impl Iterator<Item = (String, String)> {
 
 fn cursor(text: &str) -> Result<interlock_journal::Cursor, Problem> {
     let parsed = text.split_once('.').and_then(|(created_ms, id)| {
-        let created_ms = created_ms.parse().ok()?;
+        let created_ms = created_ms.parse().ok().filter(|ms| *ms >= 0)?;
+        let number = id.strip_prefix("pay_")?;
+        (number.len() == 26 && number.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(())?;
         Some(interlock_journal::Cursor { created_ms, id: id.to_owned() })
     });
     parsed.ok_or(Problem::invalid("cursor", "is not a cursor of this API"))

@@ -65,6 +65,18 @@ struct Visit<'d> {
     shutdown: ShutdownWatch,
 }
 
+/// Why a request was not read whole, and its path where that much was read.
+struct Refusal {
+    problem: Problem,
+    path: Option<String>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { problem, path: None }
+    }
+}
+
 impl Visit<'_> {
     /// Serves one request; gives the stream and what was read past it when another may follow.
     async fn one_request(
@@ -94,16 +106,16 @@ impl Visit<'_> {
         let reading = self.read_request(&mut session, framing, &id);
         let request = match tokio::time::timeout_at(by.into(), reading).await {
             Ok(Ok(request)) => Ok(request),
-            Ok(Err(Some(problem))) => Err(problem),
+            Ok(Err(Some(refusal))) => Err(refusal),
             Ok(Err(None)) => return None,
-            Err(_) => Err(Problem::too_slow()),
+            Err(_) => Err(Problem::too_slow().into()),
         };
         let refused = request.is_err();
         let (response, in_flight) = match request {
             Ok(request) => self.door.answer(request).await,
-            Err(problem) => {
+            Err(Refusal { problem, path }) => {
                 self.door.inner.refused.fetch_add(1, Relaxed);
-                (problem.response(&id), None)
+                (problem.response(&id, path.as_deref()), None)
             }
         };
         if refused || *self.shutdown.borrow() {
@@ -164,19 +176,23 @@ impl Visit<'_> {
         session: &mut HttpSession,
         framing: Framing,
         id: &str,
-    ) -> Result<Request, Option<Problem>> {
+    ) -> Result<Request, Option<Refusal>> {
         match session.read_request().await {
             Ok(Some(_)) => {}
             Ok(None) => return Err(None),
-            Err(_) => return Err(Some(Problem::malformed("the head cannot be parsed"))),
+            Err(_) => return Err(Some(Problem::malformed("the head cannot be parsed").into())),
         }
         if framing.expects_continue && framing.body != Body::Length(0) {
             session.write_continue_response().await.map_err(|_| None)?;
         }
-        let body = self.read_body(session, &framing).await?;
+        let body = self.read_body(session, &framing).await;
         let head = session.req_header();
         let target = std::str::from_utf8(head.raw_path())
-            .map_err(|_| Some(Problem::malformed("the target is not UTF-8")))?;
+            .map_err(|_| Some(Problem::malformed("the target is not UTF-8").into()))?;
+        let body = body.map_err(|refused| {
+            let path = target.split('?').next().map(str::to_owned);
+            refused.map(|problem| Refusal { problem, path })
+        })?;
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
@@ -294,7 +310,7 @@ impl FrontDoor {
     async fn refuse(&self, mut stream: Stream, problem: Problem) {
         self.inner.refused.fetch_add(1, Relaxed);
         let id = request_id();
-        let response = problem.response(&id);
+        let response = problem.response(&id, None);
         let reason = http::StatusCode::from_u16(problem.status)
             .ok()
             .and_then(|status| status.canonical_reason())

@@ -108,9 +108,9 @@ impl Problem {
         }
     }
 
-    /// The problem document.
-    pub fn response(&self, request_id: &str) -> Response {
-        let document = json!({
+    /// The problem document; `instance` is the path, where the request was read so far.
+    pub fn response(&self, request_id: &str, instance: Option<&str>) -> Response {
+        let mut document = json!({
             "type": format!("https://interlock.dev/problems/{}", self.code.replace('_', "-")),
             "title": self.title,
             "status": self.status,
@@ -119,6 +119,12 @@ impl Problem {
             "retry": self.retry,
             "request_id": request_id,
         });
+        if let Some(path) = instance {
+            document["instance"] = path.into();
+        }
+        if self.code == "invalid_request" {
+            document["param"] = "request".into();
+        }
         let mut headers = vec![("Content-Type", "application/problem+json".to_owned())];
         if let Some(seconds) = self.retry.strip_prefix("after:") {
             headers.push(("Retry-After", seconds.to_owned()));

@@ -17,6 +17,7 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     retry: Retry,
+    allow: Option<&'static str>,
     more: Map<String, Value>,
 }
 
@@ -64,9 +65,10 @@ impl Problem {
     }
 
     /// 405.
-    pub fn method_not_allowed(allowed: &str) -> Self {
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
         let detail = format!("this path takes {allowed}");
-        Self::new(405, "method_not_allowed", "Method not allowed", detail)
+        let problem = Self::new(405, "method_not_allowed", "Method not allowed", detail);
+        Self { allow: Some(allowed), ..problem }
     }
 
     /// 415.
@@ -167,6 +169,9 @@ impl Problem {
             Retry::SameKey => headers.push(("Retry-After", "1".to_owned())),
             Retry::Never => {}
         }
+        if let Some(allowed) = self.allow {
+            headers.push(("Allow", allowed.to_owned()));
+        }
         if self.status == 401 {
             headers.push(("WWW-Authenticate", "Bearer".to_owned()));
         }
@@ -179,8 +184,8 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        let (retry, more) = (Retry::Never, Map::new());
-        Self { status, code, title, detail: detail.into(), retry, more }
+        let (retry, allow, more) = (Retry::Never, None, Map::new());
+        Self { status, code, title, detail: detail.into(), retry, allow, more }
     }
 
     fn retry(self, retry: Retry) -> Self {

@@ -17,6 +17,9 @@ const TEXT_MAX: usize = 500;
 const REFERENCE_MAX: usize = 64;
 const URL_MAX: usize = 2_048;
 const TOKEN_MAX: usize = 4_096;
+/// The words that a list can be narrowed to.
+pub const STATUSES: [&str; 6] =
+    ["processing", "requires_action", "requires_capture", "succeeded", "failed", "canceled"];
 
 /// What `POST /v1/payments` asks for, with the credential apart.
 pub struct NewPayment {
@@ -98,9 +101,9 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { body };
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
-        let param = e.path().to_string();
-        let param = if param == "." { "body".to_owned() } else { param };
-        Problem::invalid(&param, told(e.inner()))
+        let path = e.path().to_string();
+        let param = if is_plain(&path) { path.as_str() } else { "body" };
+        Problem::invalid(param, told(e.inner()))
     })?;
     reader.end().map_err(|_| Problem::invalid("body", "there is more after the JSON value"))?;
     Ok(value)
@@ -396,6 +399,16 @@ fn url(value: Option<&str>) -> Result<(), Problem> {
         return Err(Problem::unprocessable("return_url", "must begin with https:// or http://"));
     }
     Ok(())
+}
+
+/// Whether a path is one that a member of ours could have, also misspelt. The name of an unknown
+/// member is the sender's own text: it is not repeated when it could be a number or a token.
+fn is_plain(path: &str) -> bool {
+    path.split('.').all(|name| {
+        let digits = name.bytes().filter(u8::is_ascii_digit).count();
+        let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-[]".contains(&b));
+        !name.is_empty() && name.len() <= 32 && digits <= 4 && letters
+    })
 }
 
 /// What serde says, without the value that it quotes.

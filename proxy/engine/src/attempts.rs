@@ -9,7 +9,8 @@ use crate::answers::Source;
 use crate::definite;
 use crate::input::{Asked, Subject};
 use crate::intake::failed;
-use crate::payment::{AttemptState, CloseReason, ExchangeKind, FailReason, Offer};
+use crate::exchange::ExchangeKind;
+use crate::payment::{AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn};
 

@@ -7,7 +7,8 @@ use interlock_plugin_api::Operation as PluginOperation;
 
 use crate::definite;
 use crate::input::Call;
-use crate::payment::{AttemptState, CloseReason, ExchangeKind, Reply};
+use crate::exchange::{ExchangeKind, Reply};
+use crate::payment::{AttemptState, CloseReason};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn};
 

@@ -8,7 +8,8 @@ use interlock_plugin_api::{
 };
 
 use crate::input::Asked;
-use crate::payment::{Attempt, Exchange, ExchangeKind, Reply, Stamp, Track};
+use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
+use crate::payment::{Attempt, Stamp};
 use crate::policy::AccountPolicy;
 
 /// More than two clocks in one cluster may differ, ms.

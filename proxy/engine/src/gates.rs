@@ -463,7 +463,9 @@ mod tests {
     #[test]
     fn a_full_account_spills_and_a_finished_request_makes_room() {
         let gates = gates(GateSettings { in_flight: 1, ..settings() });
-        let held = gates.reserve("a", "card", Group::Payments, at(0)).unwrap_or_else(|skip| unreachable!("{skip:?}"));
+        let Ok(held) = gates.reserve("a", "card", Group::Payments, at(0)) else {
+            unreachable!("there is one place");
+        };
         assert_eq!(gates.admits("a", "card", at(1)), Err(Skip::InFlight));
         let second = gates.reserve("a", "card", Group::Payments, at(1));
         assert_eq!(second.err(), Some(Skip::InFlight));

@@ -4,7 +4,9 @@
 //! it, under caps, and under a new number only when the old one is proven not to have happened.
 
 use crate::operations::NewOperation;
-use crate::payment::{AttemptState, ExchangeKind, Operation, Origin};
+use crate::exchange::ExchangeKind;
+use crate::operation::{Operation, Origin};
+use crate::payment::AttemptState;
 use crate::turn::{Flow, Turn};
 
 /// How often a refund of ours is made anew after definite refusals.

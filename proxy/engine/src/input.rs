@@ -2,7 +2,8 @@
 
 use interlock_plugin_api::{CaptureMode, Customer, Effect, Fact, Money};
 
-use crate::payment::{ExchangeKind, Method, Stamp};
+use crate::exchange::ExchangeKind;
+use crate::payment::{Method, Stamp};
 use crate::route::Skip;
 use std::collections::BTreeMap;
 

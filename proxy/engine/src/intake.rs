@@ -4,9 +4,8 @@ use interlock_plugin_api::CredentialForm;
 
 use crate::decision::{OrderStep, Outcome};
 use crate::input::{Call, Hand, Submission};
-use crate::payment::{
-    Attempt, AttemptState, ExchangeKind, FailReason, Method, Payment, Settled, Track,
-};
+use crate::exchange::{ExchangeKind, Track};
+use crate::payment::{Attempt, AttemptState, FailReason, Method, Payment, Settled};
 use crate::route::{self, Refusal, Shape};
 use crate::turn::{Flow, Stop, Turn};
 use crate::world::World;

@@ -5,11 +5,13 @@
 //! The same inputs give the same decision on any node and in any replay. Safety rests on nothing
 //! but this and the compare-and-swap of the payment's `ver`: no lock, no lease.
 //!
-//! A reader walks one payment through [`mod@intake`] (who is tried), `answers` (what the provider
-//! said), `learn` (money was taken), `resolve` (what to do about a doubt), `requests` (what the
-//! merchant and the operator want) and [`status`] (what the merchant is told). `definite` holds
-//! the rules of when a "no" may be believed. [`gates`] is the only room with memory of its own:
-//! breakers, limiters and budgets, on the clock that it is given.
+//! A reader walks one payment through [`mod@intake`] (who is tried), `answers` (what came in, and
+//! from where), `attempts` and `operations` (what it means), `learn` (money was taken), `undone`
+//! (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about a doubt),
+//! `give_back` (what must not be kept), `requests` (what the merchant and the operator want) and
+//! [`status`] (what the merchant is told). `definite` holds the rules of when a "no" may be
+//! believed; `payment`, `operation` and `exchange` are what is stored. [`gates`] is the only room
+//! with memory of its own: breakers, limiters and budgets, on the clock that it is given.
 
 mod answers;
 mod attempts;
@@ -17,11 +19,13 @@ pub mod classify;
 mod closing;
 mod decision;
 mod definite;
+mod exchange;
 pub mod gates;
 mod give_back;
 mod input;
 pub mod intake;
 mod learn;
+mod operation;
 mod operation_doubts;
 mod operations;
 mod payment;
@@ -31,15 +35,18 @@ mod resolve;
 pub mod route;
 pub mod status;
 mod turn;
+mod undone;
 mod world;
 
 pub use decision::{Decision, Effect, Entry, OrderStep, Outcome, Skips};
 pub use input::{
     Again, Asked, Call, Draft, Hand, Input, Prepared, Request, Sent, Subject, Submission, Verdict,
 };
+pub use exchange::{Exchange, ExchangeKind, Reply, Track};
+pub use operation::{Operation, OperationState, Origin};
 pub use payment::{
-    Attempt, AttemptState, CloseReason, Exchange, ExchangeKind, FailReason, Method, Offer,
-    Operation, OperationState, Origin, Payment, Reply, Settled, Stamp, Track, Unconfirmed,
+    Attempt, AttemptState, CloseReason, FailReason, Method, Offer, Payment, Settled, Stamp,
+    Unconfirmed,
 };
 pub use policy::{
     AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,

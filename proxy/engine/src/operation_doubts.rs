@@ -1,10 +1,10 @@
-//! Operations whose outcome is unknown: the same ladder as attempts have, but never another account.
+//! Operations whose outcome is unknown: the ladder that attempts have, but never another account.
 
 use interlock_plugin_api::{CredentialForm, Money, Operation as PluginOperation};
 
 use crate::definite::{self, Resend, ResendCase};
 use crate::input::{Call, Subject};
-use crate::payment::OperationState;
+use crate::operation::OperationState;
 use crate::resolve::{orphan, take_over};
 use crate::turn::{Flow, Turn};
 
@@ -157,7 +157,8 @@ impl Turn<'_> {
 
     fn resend_operation(&mut self, n: usize) -> Flow {
         let o = &self.p.operations[n];
-        let (attempt, amount, reason, op_id) = (o.attempt, o.amount, o.reason.clone(), o.op_id.clone());
+        let (attempt, amount) = (o.attempt, o.amount);
+        let (reason, op_id) = (o.reason.clone(), o.op_id.clone());
         let Some(x) = o.track.exchanges.last().cloned() else { return self.operation_later(n) };
         let account = self.subject_account(Subject::Operation(n))?;
         if self.unbuildable(&op_id) {

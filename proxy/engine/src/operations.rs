@@ -9,9 +9,9 @@ use interlock_plugin_api::{Class, Fact, Money, What};
 use crate::answers::Source;
 use crate::definite;
 use crate::input::{Call, Subject};
-use crate::payment::{
-    AttemptState, ExchangeKind, Operation, OperationState, Origin, Track,
-};
+use crate::exchange::{ExchangeKind, Track};
+use crate::operation::{Operation, OperationState, Origin};
+use crate::payment::AttemptState;
 use crate::policy::AccountPolicy;
 use crate::route::Refusal;
 use crate::turn::{Flow, Stop, Turn};

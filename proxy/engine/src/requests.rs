@@ -5,9 +5,9 @@ use interlock_plugin_api::CaptureMode;
 use crate::input::{Request, Subject, Verdict};
 use crate::intake::failed;
 use crate::operations::NewOperation;
-use crate::payment::{
-    AttemptState, CloseReason, ExchangeKind, FailReason, Method, OperationState, Origin,
-};
+use crate::exchange::ExchangeKind;
+use crate::operation::{OperationState, Origin};
+use crate::payment::{AttemptState, CloseReason, FailReason, Method};
 use crate::route::{self, Refusal, Shape};
 use crate::turn::{Flow, Stop, Turn};
 

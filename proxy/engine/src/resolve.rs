@@ -8,9 +8,9 @@ use interlock_plugin_api::{NotFound, OfferExpiry, Operation as PluginOperation};
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
 use crate::input::{Call, Subject};
 use crate::intake::failed;
-use crate::payment::{
-    Attempt, AttemptState, CloseReason, FailReason, OperationState, Reply, Stamp, Track,
-};
+use crate::exchange::{Reply, Track};
+use crate::operation::OperationState;
+use crate::payment::{Attempt, AttemptState, CloseReason, FailReason, Stamp};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn, at_rest};
 

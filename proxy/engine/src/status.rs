@@ -2,9 +2,9 @@
 
 use interlock_plugin_api::{Advice, CaptureMode, Class};
 
-use crate::payment::{
-    Attempt, AttemptState, ExchangeKind, FailReason, OperationState, Payment, Settled,
-};
+use crate::exchange::ExchangeKind;
+use crate::operation::OperationState;
+use crate::payment::{Attempt, AttemptState, FailReason, Payment, Settled};
 
 /// A payment's status in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +103,8 @@ pub fn status(p: &Payment) -> (Status, Option<Reason>) {
 /// Whether any part of the payment's outcome is unknown: what operators look at first.
 pub fn in_doubt(p: &Payment) -> bool {
     let attempt = p.attempts.iter().any(|a| {
-        let fenced_close = matches!(a.state, AttemptState::Closing { .. }) && a.track.fence.is_some();
+        let closing = matches!(a.state, AttemptState::Closing { .. });
+        let fenced_close = closing && a.track.fence.is_some();
         a.state.in_doubt() || fenced_close || a.unconfirmed.is_some()
             || matches!(a.state, AttemptState::RefundDue { .. })
     });

@@ -166,7 +166,8 @@ impl Desk {
     /// The last exchange of a kind, of any attempt or operation.
     pub fn last(&self, kind: ExchangeKind) -> String {
         let p = self.p();
-        let tracks = p.attempts.iter().map(|a| &a.track).chain(p.operations.iter().map(|o| &o.track));
+        let operations = p.operations.iter().map(|o| &o.track);
+        let tracks = p.attempts.iter().map(|a| &a.track).chain(operations);
         let mut all = tracks.flat_map(|t| &t.exchanges).filter(|x| x.kind == kind);
         all.next_back().unwrap().id.clone()
     }
@@ -289,7 +290,8 @@ pub fn refused(class: Class) -> Fact {
 }
 
 pub fn shown() -> Fact {
-    let action = Action { kind: "qr_code".into(), payload: serde_json::Map::new(), expires_ms: None };
+    let payload = serde_json::Map::new();
+    let action = Action { kind: "qr_code".into(), payload, expires_ms: None };
     Fact { action: Some(action), ..Fact::new(What::Action) }
 }
 

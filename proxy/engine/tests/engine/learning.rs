@@ -227,7 +227,8 @@ fn rule_6_a_success_after_the_payment_was_told_failed_is_given_back() {
 fn rule_6_a_late_success_is_kept_by_the_merchants_rule_within_its_time() {
     let late = |after: u64| {
         let mut desk = by_card(card(NotFound::AfterFence));
-        let rule = MerchantPolicy { accept_late_ms: Some(10 * MINUTE), ..MerchantPolicy::default() };
+        let accept_late_ms = Some(10 * MINUTE);
+        let rule = MerchantPolicy { accept_late_ms, ..MerchantPolicy::default() };
         desk.policy.merchants.insert("shop".into(), rule);
         desk.hear(refused(Class::DeclinedHard));
         desk.pass(after);

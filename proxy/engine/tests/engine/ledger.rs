@@ -175,7 +175,7 @@ impl Provider {
             IdempotencyClass::None => false,
         };
         if remembered {
-            let facts = order.told(now, class);
+            let facts = order.told(class);
             return answer(200, facts.into_iter().map(Fact::of_key).collect());
         }
         let never_asynchronous = self.contract.move_rule("pay").never_asynchronous;
@@ -210,7 +210,7 @@ impl Provider {
         let late_capture = !self.manual && roll < 40;
         let later = self.charge(op_id, self.manual || late_capture, now, dice);
         let order = &self.orders[op_id];
-        let mut reaction = answer(200, order.told(now, class));
+        let mut reaction = answer(200, order.told(class));
         reaction.later = later;
         if late_capture {
             reaction.later.push((now + dice.below(120_000), Later::Take(op_id.to_owned())));
@@ -360,7 +360,7 @@ impl Provider {
         }
         if let Some(charge) = order.charges.iter().find(|c| c.live()).cloned() {
             if !may_refund {
-                return answer(200, order.told(now, IdempotencyClass::None));
+                return answer(200, order.told(IdempotencyClass::None));
             }
             for charge in order.charges.iter_mut().filter(|c| c.live()) {
                 charge.given_back = charge.taken;
@@ -385,13 +385,20 @@ impl Provider {
     /// It is done, and its gateway says that it failed.
     fn crossed(&self, reaction: Reaction, dice: &mut Dice) -> Reaction {
         if !self.calm && dice.one_in(20) {
-            return Reaction { later: reaction.later, ..answer(504, vec![Fact::unknown("gateway")]) };
+            let facts = vec![Fact::unknown("gateway")];
+            return Reaction { later: reaction.later, ..answer(504, facts) };
         }
         reaction
     }
 
     /// What became of an order.
-    pub fn inquire(&mut self, op_id: &str, reference: Option<&str>, now: u64, dice: &mut Dice) -> Vec<Fact> {
+    pub fn inquire(
+        &mut self,
+        op_id: &str,
+        reference: Option<&str>,
+        now: u64,
+        dice: &mut Dice,
+    ) -> Vec<Fact> {
         if !self.calm && dice.one_in(12) {
             return if dice.one_in(2) { Vec::new() } else { vec![Fact::unknown("busy")] };
         }
@@ -414,18 +421,17 @@ impl Provider {
             return not_found();
         }
         if let Some(c) = reference.and_then(|r| order.charges.iter().find(|c| c.reference == r)) {
-            return vec![c.told(self.amount)];
+            return vec![c.told()];
         }
-        order.told(now, self.contract.move_rule("pay").class)
+        order.told(self.contract.move_rule("pay").class)
     }
 }
 
 impl Order {
     /// What is true of the order.
-    fn told(&self, _now: u64, class: IdempotencyClass) -> Vec<Fact> {
+    fn told(&self, class: IdempotencyClass) -> Vec<Fact> {
         if !self.charges.is_empty() {
-            let amount = |c: &Charge| if c.held { 0 } else { c.taken };
-            return self.charges.iter().map(|c| c.told(amount(c))).collect();
+            return self.charges.iter().map(Charge::told).collect();
         }
         let fact = match self.refusal {
             _ if self.closed => Fact::new(What::ClosedUnpaid),
@@ -441,7 +447,7 @@ impl Order {
 }
 
 impl Charge {
-    fn told(&self, _amount: i64) -> Fact {
+    fn told(&self) -> Fact {
         let what = match self {
             c if c.by_close => What::ClosedRefunded,
             c if c.void => What::Voided,

@@ -424,7 +424,8 @@ impl<'w> Street<'w> {
         }
         let late = roll < 17;
         self.faults += u64::from(late);
-        let wire = if late { self.dice.below(TIMEOUT + WINDOW - 4_000) } else { self.dice.below(400) };
+        let longest = if late { TIMEOUT + WINDOW - 4_000 } else { 400 };
+        let wire = self.dice.below(longest);
         debug_assert!(x.sends > 0);
         let at = self.now + wire;
         self.at(at, Event::Arrive { node, boot, socket, request });

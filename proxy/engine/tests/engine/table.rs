@@ -211,10 +211,11 @@ pub struct Numbers;
 
 impl Mint for Numbers {
     fn mint(&self, parts: &[&str]) -> String {
+        const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
         let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         for part in parts {
             for byte in part.bytes().chain([0xff]) {
-                hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+                hash = (hash ^ u128::from(byte)).wrapping_mul(PRIME);
             }
         }
         const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

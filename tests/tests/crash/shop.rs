@@ -1,6 +1,7 @@
 //! Merchants who trade through kills: each asks with one key until it is answered, and writes down
 //! what it was told.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,23 @@ impl Street {
             }
             assert!(Instant::now() < end, "no answer: {path}");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The merchant's payments by their ids, page by page; `filter` is more of the query.
+    pub fn payments(&self, filter: &str) -> BTreeMap<String, Value> {
+        let mut payments = BTreeMap::new();
+        let mut cursor = String::new();
+        loop {
+            let (status, page) = self.get(&format!("/v1/payments?limit=100{filter}{cursor}"));
+            assert_eq!(status, 200, "{page}");
+            for p in page["data"].as_array().expect("a list") {
+                payments.insert(p["id"].as_str().expect("an id").to_owned(), p.clone());
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return payments,
+            }
         }
     }
 
@@ -185,12 +203,11 @@ pub fn ask_again(street: &Street, deals: &mut [Deal]) {
 /// A code that was scanned and not paid stays payable for hours, so its merchant closes it.
 pub fn cancel_open_codes(street: &Street) {
     let stop = AtomicBool::new(false);
-    let (_, list) = street.get("/v1/payments?status=requires_action&limit=100");
-    for p in list["data"].as_array().expect("a list") {
+    let open = street.payments("&status=requires_action");
+    for p in open.values() {
         let path = format!("{}/cancel", path(p));
-        let ask = Ask { wait: 0, ..Ask::new(path, json!({}), &mut StdRng::seed_from_u64(0)) };
-        let answer = { ask }.insist(street, &stop);
-        let (status, answer) = answer.expect("it is answered");
+        let mut ask = Ask { wait: 0, ..Ask::new(path, json!({}), &mut StdRng::seed_from_u64(0)) };
+        let (status, answer) = ask.insist(street, &stop).expect("it is answered");
         // Paid or expired in the same moment is no wrong either.
         assert!(status < 300 || answer["code"] == "invalid_state", "{status} {answer}");
     }

@@ -42,8 +42,8 @@ impl fmt::Display for Counts {
 
 /// Fails with everything that is wrong.
 pub fn check(house: &House, street: &Street, deals: &[Deal], within: Duration) -> Counts {
-    let settled_ms = wait_until_settled(house, street, within);
-    let payments = all_payments(street);
+    let settled_ms = wait_until_settled(house, street, deals, within);
+    let payments = street.payments("");
     let entries = house.ledger();
     let mut wrong = Vec::new();
     known(deals, &payments, &mut wrong);
@@ -61,32 +61,33 @@ pub fn check(house: &House, street: &Street, deals: &[Deal], within: Duration) -
     count(deals, &payments, &entries, settled_ms)
 }
 
-/// No doubt, nothing on its way, no offer that could still be paid.
-fn wait_until_settled(house: &House, street: &Street, within: Duration) -> u128 {
+/// No doubt, nothing on its way, no offer that could still be paid, no refund under way.
+fn wait_until_settled(house: &House, street: &Street, deals: &[Deal], within: Duration) -> u128 {
     let begun = Instant::now();
     loop {
         let doubts =
             &house.operate("GET", "/admin/v1/status", None)["in_doubt"]["payments"].clone();
-        let open: Vec<Value> = all_payments(street)
+        let open: Vec<Value> = street
+            .payments("")
             .into_values()
             .filter(|p| matches!(p["status"].as_str(), Some("processing" | "requires_action")))
             .collect();
-        let moving = open.len() + refunds_under_way(street);
-        if *doubts == 0 && moving == 0 {
+        if *doubts == 0 && open.is_empty() && refunds_under_way(street, deals) == 0 {
             return begun.elapsed().as_millis();
         }
         if begun.elapsed() > within {
             let stories: Vec<String> = open.iter().take(3).map(|p| story(house, p)).collect();
             let told = stories.join("\n");
-            unreachable!("{doubts} in doubt, {moving} open after {within:?}:\n{told}");
+            unreachable!("{doubts} in doubt, {} open after {within:?}:\n{told}", open.len());
         }
         std::thread::sleep(Duration::from_millis(250));
     }
 }
 
-fn refunds_under_way(street: &Street) -> usize {
-    let (_, list) = street.get("/v1/payments?limit=1&status=processing");
-    list["data"].as_array().map_or(0, Vec::len)
+fn refunds_under_way(street: &Street, deals: &[Deal]) -> usize {
+    let refunds = deals.iter().flat_map(|d| &d.wishes).filter(|w| w.path == "/v1/refunds");
+    let ids = refunds.filter_map(|w| w.last()?["id"].as_str());
+    ids.filter(|id| street.get(&format!("/v1/refunds/{id}")).1["status"] == "processing").count()
 }
 
 fn story(house: &House, p: &Value) -> String {
@@ -98,23 +99,6 @@ fn story(house: &House, p: &Value) -> String {
         .map(|l| format!("  {} {} {} {}", l["at"], l["actor"], l["what"], l["reason"]))
         .collect();
     format!("{id} {} {} {}\n{}", p["status"], p["status_reason"], p["attempts"], lines.join("\n"))
-}
-
-/// Every payment of the merchant, by its id, page by page.
-fn all_payments(street: &Street) -> BTreeMap<String, Value> {
-    let mut payments = BTreeMap::new();
-    let mut cursor = String::new();
-    loop {
-        let (status, page) = street.get(&format!("/v1/payments?limit=100{cursor}"));
-        assert_eq!(status, 200, "{page}");
-        for p in page["data"].as_array().expect("a list") {
-            payments.insert(p["id"].as_str().expect("an id").to_owned(), p.clone());
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return payments,
-        }
-    }
 }
 
 /// Every key that got a 2xx made one payment; a key that was refused last made none.

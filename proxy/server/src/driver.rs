@@ -243,7 +243,14 @@ impl Driver {
                         };
                         return self.nothing_changed(p, beside).await;
                     }
-                    Outcome::Refuse(refusal) => return Ok(Moved::Refused(refusal)),
+                    Outcome::Refuse(refusal) => {
+                        if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
+                            for (account, skip) in skips {
+                                self.metrics.skipped(account, skip.as_str());
+                            }
+                        }
+                        return Ok(Moved::Refused(refusal));
+                    }
                     Outcome::Need(_) => return Err(DriveError::Contended),
                 };
             let write = self.write(before, &decision, beside, &input, drop_references);
@@ -319,10 +326,7 @@ impl Driver {
                 bench.hand.prepared.push(prepared);
                 bench.ready.push((call, ready, reservation));
             }
-            Err(skip) if call.reserve => {
-                self.metrics.skipped(&call.account, skip.as_str());
-                bench.hand.refused.push((call.account, skip));
-            }
+            Err(skip) if call.reserve => bench.hand.refused.push((call.account, skip)),
             Err(_) => bench.hand.unbuildable.push(call.op_id),
         }
     }

@@ -45,7 +45,7 @@ pub struct Metrics {
     journal_bytes: IntGauge,
     account_up: IntGaugeVec,
     plugin_info: IntGaugeVec,
-    plugin_panics: IntGaugeVec,
+    plugin_panics: IntCounterVec,
 }
 
 impl Metrics {
@@ -176,8 +176,8 @@ impl Metrics {
                 "1, with the plugin of each account",
                 &["account", "plugin", "version", "abi"],
             )?,
-            plugin_panics: gauges(
-                "interlock_plugin_panics",
+            plugin_panics: counters(
+                "interlock_plugin_panics_total",
                 "panics of a plugin since the start; alert on any",
                 &["plugin"],
             )?,
@@ -268,8 +268,8 @@ impl Metrics {
 
     /// How often a plugin panicked.
     pub fn panics(&self, plugin: &str, panics: u64) {
-        let panics = i64::try_from(panics).unwrap_or(i64::MAX);
-        self.plugin_panics.with_label_values(&[plugin]).set(panics);
+        let counter = self.plugin_panics.with_label_values(&[plugin]);
+        counter.inc_by(panics.saturating_sub(counter.get()));
     }
 
     /// An account's gate, read just before a scrape.

@@ -74,6 +74,14 @@ impl Driver {
                 self.gates().count_refund(account, operation.amount, now);
             }
         }
+        for entry in &decision.entries {
+            // The timeline is where the engine says whom it did not try, and why.
+            if let (Some(account), Some(reason)) =
+                (entry.what.strip_suffix(" skipped"), entry.reason.as_deref())
+            {
+                self.metrics.skipped(account, reason);
+            }
+        }
         self.metrics.moved(before, p);
         if p.settled.is_some() && before.is_none_or(|b| b.settled.is_none()) {
             self.metrics.settled(p, now.wall_ms.saturating_sub(p.created_ms));

@@ -37,7 +37,7 @@ impl ServerApp for FrontDoor {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let Ok(_seat) = self.inner.connections.clone().try_acquire_owned() else {
-            self.refuse(stream, Problem::overloaded()).await;
+            self.refuse(stream, Problem::overloaded().into()).await;
             return None;
         };
         let peer = stream
@@ -93,11 +93,11 @@ impl Visit<'_> {
         let framing = match head.await {
             Ok(Ok(Some(framing))) => framing,
             Ok(Ok(None)) => return None,
-            Ok(Err(problem)) => return self.refuse(stream, problem).await,
-            Err(_) => return self.refuse(stream, Problem::too_slow()).await,
+            Ok(Err(refusal)) => return self.refuse(stream, refusal).await,
+            Err(_) => return self.refuse(stream, Problem::too_slow().into()).await,
         };
         if !self.door.within_rate(self.peer) {
-            return self.refuse(stream, Problem::too_many_requests()).await;
+            return self.refuse(stream, Problem::too_many_requests().into()).await;
         }
         let id = request_id();
         let mut session = HttpSession::new(stream);
@@ -153,7 +153,7 @@ impl Visit<'_> {
         &self,
         stream: &mut Stream,
         early: &mut BytesMut,
-    ) -> Result<Option<Framing>, Problem> {
+    ) -> Result<Option<Framing>, Refusal> {
         let limits = &self.door.inner.limits;
         loop {
             // RFC 9112, 2.2: an empty line before the request line is skipped.
@@ -161,7 +161,11 @@ impl Visit<'_> {
                 early.advance(2);
             }
             if let Some(end) = framing::end_of_head(early, limits)? {
-                return framing::judge(&early[..end], limits).map(Some);
+                let head = &early[..end];
+                return framing::judge(head, limits).map(Some).map_err(|problem| Refusal {
+                    problem,
+                    path: path_of(head),
+                });
             }
             early.reserve(HEAD_ROOM);
             if !matches!(stream.read_buf(early).await, Ok(1..)) {
@@ -299,18 +303,18 @@ impl Visit<'_> {
         matches!(timeout(patience, session.finish_body()).await, Ok(Ok(_)))
     }
 
-    async fn refuse(&self, stream: Stream, problem: Problem) -> Option<(Stream, BytesMut)> {
-        self.door.refuse(stream, problem).await;
+    async fn refuse(&self, stream: Stream, refusal: Refusal) -> Option<(Stream, BytesMut)> {
+        self.door.refuse(stream, refusal).await;
         None
     }
 }
 
 impl FrontDoor {
     /// Answers a request that was not parsed, and closes: where it ends is not known.
-    async fn refuse(&self, mut stream: Stream, problem: Problem) {
+    async fn refuse(&self, mut stream: Stream, Refusal { problem, path }: Refusal) {
         self.inner.refused.fetch_add(1, Relaxed);
         let id = request_id();
-        let response = problem.response(&id, None);
+        let response = problem.response(&id, path.as_deref());
         let reason = http::StatusCode::from_u16(problem.status)
             .ok()
             .and_then(|status| status.canonical_reason())
@@ -351,6 +355,16 @@ async fn drain_body(session: &mut HttpSession) {
             return;
         }
     }
+}
+
+/// The path of a head that is refused, if it has one that can be repeated.
+fn path_of(head: &[u8]) -> Option<String> {
+    let line = head.split(|b| *b == b'\r').next()?;
+    let target = line.split(|b| *b == b' ').nth(1)?;
+    let path = target.split(|b| *b == b'?').next()?;
+    let plain = path.starts_with(b"/") && path.iter().all(u8::is_ascii_graphic);
+    let path = plain.then(|| String::from_utf8_lossy(path).into_owned())?;
+    Some(path).filter(|path| path.len() <= 256)
 }
 
 fn response_head(response: &Response, id: &str, streamed: bool) -> Option<ResponseHeader> {

@@ -9,8 +9,10 @@ use crate::operation::{Operation, Origin};
 use crate::payment::AttemptState;
 use crate::turn::{Flow, Turn};
 
-/// How often a refund of ours is made anew after definite refusals.
-const GIVE_BACKS_MAX: usize = 3;
+/// After so many definite refusals an operator must look, while we go on trying.
+const REFUSALS_ALERT: usize = 3;
+/// How often we give back what is refused, at the ladder's pace: about its 72 h (T19).
+const GIVE_BACKS_MAX: usize = 100;
 
 impl Turn<'_> {
     /// What every turn asks: is there an authorization to void because the merchant cancelled?
@@ -33,12 +35,13 @@ impl Turn<'_> {
         let voids = self.made(i, ExchangeKind::Void);
         let moving = self.p.operations.iter().any(|o| o.attempt == i && o.state.is_open());
         if self.p.cancel_requested && voids > 0 && !moving {
+            if voids >= REFUSALS_ALERT {
+                self.p.attempts[i].manual = true;
+                self.alert(i, "void_refused");
+            }
             if voids < GIVE_BACKS_MAX {
                 let number = voids.to_string();
                 self.let_go(i, &number)?;
-            } else {
-                self.p.attempts[i].manual = true;
-                self.alert(i, "void_refused");
             }
         }
         self.look_soon(i);
@@ -90,9 +93,11 @@ impl Turn<'_> {
         let name = self.p.attempts[i].account.clone();
         let amount = self.p.money.amount;
         let made = self.made(i, kind);
-        if made >= GIVE_BACKS_MAX {
+        if made >= REFUSALS_ALERT {
             self.p.attempts[i].manual = true;
             self.alert(i, "refund_refused");
+        }
+        if made >= GIVE_BACKS_MAX {
             return self.look_later(i);
         }
         if !self.world.health.refund_cap(&name, amount, self.world.now) {

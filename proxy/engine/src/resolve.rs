@@ -3,7 +3,7 @@
 //! The ladder of one doubt: send the same request again if that is declared safe; otherwise fence,
 //! ask, close, wait for the late window, ask or close again; at last an operator.
 
-use interlock_plugin_api::{NotFound, OfferExpiry, Operation as PluginOperation};
+use interlock_plugin_api::{Concurrency, NotFound, OfferExpiry, Operation as PluginOperation};
 
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
 use crate::input::{Call, Subject};
@@ -237,19 +237,15 @@ impl Turn<'_> {
         let answer = definite::resend(last, &case);
         // Waiting out the late window only to send again would be slower than asking or closing,
         // and would charge a shopper who may have left. Asking ends a doubt only where "not found"
-        // may be believed.
-        let inquiry = account.contract.inquiry.not_found == NotFound::AfterFence;
-        let elsewhere = (inquiry && self.can_inquire(i, account))
+        // may be believed. How much of the window is left does not matter: what waits for it at
+        // all is fenced.
+        let believed = account.contract.inquiry.not_found == NotFound::AfterFence;
+        let elsewhere = (believed && self.can_inquire(i, account))
             || account.contract.close_of(&a.flow).is_some();
-        let window = account.contract.late_window_ms;
+        let rule = account.contract.move_rule(&last.purpose);
+        let waits_for_window = rule.concurrency != Concurrency::Excluded && last.sends > 0;
         let late = self.world.now.wall_ms > self.p.failover_until_ms;
-        match answer {
-            _ if elsewhere && late => Resend::Never,
-            Resend::After(ms) if elsewhere && ms.saturating_add(1) >= window.min(60_000) => {
-                Resend::Never
-            }
-            answer => answer,
-        }
+        if elsewhere && (late || waits_for_window) { Resend::Never } else { answer }
     }
 
     /// T7: the same request, once more, under the same number.

@@ -76,6 +76,9 @@ pub fn status(p: &Payment) -> (Status, Option<Reason>) {
         None => {}
     }
     if let Some(winner) = p.winner_index() {
+        if p.attempts[winner].manual {
+            return (Status::Processing, Some(Reason::UnderReview));
+        }
         let moving = p.operations.iter().any(|o| o.attempt == winner && o.state.is_open());
         if moving || p.cancel_requested || p.capture == CaptureMode::Automatic {
             return (Status::Processing, Some(Reason::ProviderPending));
@@ -105,7 +108,7 @@ pub fn in_doubt(p: &Payment) -> bool {
     let attempt = p.attempts.iter().any(|a| {
         let closing = matches!(a.state, AttemptState::Closing { .. });
         let fenced_close = closing && a.track.fence.is_some();
-        a.state.in_doubt() || fenced_close || a.unconfirmed.is_some()
+        a.manual || a.state.in_doubt() || fenced_close || a.unconfirmed.is_some()
             || matches!(a.state, AttemptState::RefundDue { .. })
     });
     let operation = |s| matches!(s, OperationState::Ambiguous | OperationState::Fenced);

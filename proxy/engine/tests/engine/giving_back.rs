@@ -102,7 +102,7 @@ fn no_second_refund_is_made_while_the_first_is_open() {
 }
 
 #[test]
-fn a_refused_refund_is_made_anew_under_another_number_and_at_last_an_operator_looks() {
+fn a_refused_refund_is_made_anew_under_another_number_while_an_operator_looks() {
     let mut desk = due();
     for n in 0..3 {
         let effects = desk.look(0, paid());
@@ -111,8 +111,10 @@ fn a_refused_refund_is_made_anew_under_another_number_and_at_last_an_operator_lo
         assert_eq!(desk.op(n).state, OperationState::Rejected);
     }
     assert_ne!(desk.op(0).op_id, desk.op(1).op_id);
-    assert!(sends(&desk.look(0, paid())).is_empty());
+    assert_eq!(sends(&desk.look(0, paid())).len(), 1);
     assert!(desk.attempt(0).manual && desk.due.is_some());
+    desk.hear_of(REFUND, Fact::new(What::Refunded));
+    assert_eq!(desk.attempt(0).state, AttemptState::Refunded);
 }
 
 #[test]

@@ -179,9 +179,9 @@ fn judge(street: &Street<'_>, manual: bool, broken: &mut Vec<String>) {
     let Some(p) = &street.payment else { return };
     let waits = p.attempts.iter().any(|a| a.manual) || p.operations.iter().any(|o| o.manual);
     if waits && resting(p) {
-        let refused = p.attempts.iter().any(|a| {
-            matches!(a.alert.as_deref(), Some("refund_refused" | "void_refused"))
-        });
+        // What the provider definitely refuses again and again is an operator's to know.
+        let rejected = p.operations.iter().filter(|o| o.state == OperationState::Rejected).count();
+        let refused = rejected >= 3;
         if !street.excused && !refused && p.attempts.iter().all(|a| can_be_resolved(street, a)) {
             broken.push(format!("an operator is asked what could be known: {}", story(p)));
         }

@@ -91,6 +91,8 @@ impl<'a> Turn<'a> {
         if let Err(stop) = closing {
             return stop.into();
         }
+        // What is over needs nobody to look at it.
+        self.p.attempts.iter_mut().filter(|a| a.is_over()).for_each(|a| a.manual = false);
         self.settle();
         let looks = std::mem::take(&mut self.wanted);
         for subject in looks {

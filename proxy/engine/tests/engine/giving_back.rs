@@ -1,6 +1,6 @@
 //! What must not be kept: cancels in every state, caps, bounced refunds, refused voids.
 
-use interlock_engine::{ExchangeKind, OperationState, Settled, Subject};
+use interlock_engine::{AttemptState, ExchangeKind, OperationState, Settled, Subject};
 use interlock_plugin_api::{
     Class, Concurrency, Contract, Fact, IdempotencyClass, Inquiry, NotFound, What,
 };

@@ -180,8 +180,8 @@ fn judge(street: &Street<'_>, manual: bool, broken: &mut Vec<String>) {
     let waits = p.attempts.iter().any(|a| a.manual) || p.operations.iter().any(|o| o.manual);
     if waits && resting(p) {
         // What the provider definitely refuses again and again is an operator's to know.
-        let rejected = p.operations.iter().filter(|o| o.state == OperationState::Rejected).count();
-        let refused = rejected >= 3;
+        let undone = |s| matches!(s, OperationState::Rejected | OperationState::Reversed);
+        let refused = p.operations.iter().filter(|o| undone(o.state)).count() >= 3;
         if !street.excused && !refused && p.attempts.iter().all(|a| can_be_resolved(street, a)) {
             broken.push(format!("an operator is asked what could be known: {}", story(p)));
         }

@@ -91,8 +91,11 @@ impl<'a> Turn<'a> {
         if let Err(stop) = closing {
             return stop.into();
         }
-        // What is over needs nobody to look at it.
-        self.p.attempts.iter_mut().filter(|a| a.is_over()).for_each(|a| a.manual = false);
+        // What is over needs nobody to look at it; the timeline keeps why somebody had to.
+        for a in self.p.attempts.iter_mut().filter(|a| a.manual && a.is_over()) {
+            a.manual = false;
+            a.alert = None;
+        }
         self.settle();
         let looks = std::mem::take(&mut self.wanted);
         for subject in looks {

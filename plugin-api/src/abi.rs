@@ -267,9 +267,8 @@ unsafe extern "C" fn call<P: Provider>(
 ) -> i32 {
     fenced(|| {
         // SAFETY: `inst` is `create::<P>`'s; parts and out live for the call.
-        let (instance, parts, out) = unsafe {
-            (&*inst.cast::<Instance<P>>(), std::slice::from_raw_parts(parts, n), &*out)
-        };
+        let (instance, parts, out) =
+            unsafe { (&*inst.cast::<Instance<P>>(), std::slice::from_raw_parts(parts, n), &*out) };
         if function != FN_STEP {
             return fail(out, Fault::UNSUPPORTED);
         }
@@ -399,9 +398,7 @@ impl RemoteHost {
 impl Host for RemoteHost {
     fn mac(&self, key: &str, data: &[u8]) -> Result<Vec<u8>, HostError> {
         let table = self.table();
-        collect(|out| {
-            (table.mac)(table.ctx, Bytes::new(key.as_bytes()), Bytes::new(data), out)
-        })
+        collect(|out| (table.mac)(table.ctx, Bytes::new(key.as_bytes()), Bytes::new(data), out))
     }
 
     fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, HostError> {

@@ -88,7 +88,8 @@ impl Contract {
         reason("offer_expiry", &by.offer_expiry)?;
         reason("never_asynchronous", &by.never_asynchronous)?;
         reason("proof_codes", &by.proof_codes)?;
-        let weaker = |key, weaker: bool| if weaker { Err(ContractError::Weaker(key)) } else { Ok(()) };
+        let weaker =
+            |key, weaker: bool| if weaker { Err(ContractError::Weaker(key)) } else { Ok(()) };
         let said = |s: &Option<Stronger<bool>>| s.as_ref().is_some_and(|s| !s.value);
         let unsaid = by.not_found.as_ref().is_some_and(|s| s.value == NotFound::Undeclared);
         weaker("not_found", unsaid)?;
@@ -154,7 +155,11 @@ impl SendRule {
         let mut theirs = path.split('/');
         let same_path = self.path.split('/').all(|ours| match theirs.next() {
             Some(segment) => {
-                if ours.starts_with('{') { !segment.is_empty() } else { ours == segment }
+                if ours.starts_with('{') {
+                    !segment.is_empty()
+                } else {
+                    ours == segment
+                }
             }
             None => false,
         }) && theirs.next().is_none();
@@ -374,7 +379,8 @@ mod tests {
     fn gateway() -> Contract {
         serde_json::from_str(
             r#"{"sends":[
-                {"purpose":"query","method":"POST","path":"/gateway","query":{"method":"trade.query"},"effect":"read"},
+                {"purpose":"query","method":"POST","path":"/gateway",
+                 "query":{"method":"trade.query"},"effect":"read"},
                 {"purpose":"get","method":"GET","path":"/payments/{id}","effect":"read"}]}"#,
         )
         .expect("a valid contract")

@@ -61,7 +61,11 @@ impl Fact {
 
     /// A decline with its class and the provider's code.
     pub fn declined(class: Class, provider_code: impl Into<String>) -> Self {
-        Self { class: Some(class), provider_code: Some(provider_code.into()), ..Self::new(What::Declined) }
+        Self {
+            class: Some(class),
+            provider_code: Some(provider_code.into()),
+            ..Self::new(What::Declined)
+        }
     }
 
     /// An outcome that can't be told, with the provider's code if there was one.

@@ -84,7 +84,10 @@ impl Manifest {
                 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if self.schema != SCHEMA {
-            return fail("schema", format!("host reads schema {SCHEMA}, plugin has {}", self.schema));
+            return fail(
+                "schema",
+                format!("host reads schema {SCHEMA}, plugin has {}", self.schema),
+            );
         }
         if !named(&self.id) {
             return fail("id", format!("must be lower case letters, digits and `-`: {}", self.id));
@@ -106,7 +109,8 @@ impl Manifest {
             let problem = format!("would prove a bare HTTP status, which proves nothing: {code}");
             return fail("contract.proof_codes", problem);
         }
-        if let Some(purpose) = self.contract.moves.keys().find(|m| !purposes.contains(&m.as_str())) {
+        if let Some(purpose) = self.contract.moves.keys().find(|m| !purposes.contains(&m.as_str()))
+        {
             return fail("contract.moves", format!("no send has this purpose: {purpose}"));
         }
         Ok(())
@@ -115,9 +119,8 @@ impl Manifest {
 
 /// A code that ends in `*` must not swallow the 5xx of an HTTP answer.
 fn proves_a_status(code: &str) -> bool {
-    code.strip_suffix('*').is_some_and(|prefix| {
-        (500..600).any(|status: u16| status.to_string().starts_with(prefix))
-    })
+    code.strip_suffix('*')
+        .is_some_and(|prefix| (500..600).any(|status: u16| status.to_string().starts_with(prefix)))
 }
 
 /// What is wrong with a manifest.

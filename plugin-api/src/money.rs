@@ -16,7 +16,10 @@ impl Currency {
     /// Reads `CNY` or `cny`; anything but three ASCII letters is refused.
     pub fn parse(code: &str) -> Option<Self> {
         let bytes: [u8; 3] = code.as_bytes().try_into().ok()?;
-        bytes.iter().all(u8::is_ascii_alphabetic).then(|| Self(bytes.map(|b| b.to_ascii_uppercase())))
+        bytes
+            .iter()
+            .all(u8::is_ascii_alphabetic)
+            .then(|| Self(bytes.map(|b| b.to_ascii_uppercase())))
     }
 
     /// The code in upper case.
@@ -46,7 +49,8 @@ impl Serialize for Currency {
 impl<'de> Deserialize<'de> for Currency {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let code = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        Self::parse(&code).ok_or_else(|| serde::de::Error::custom("expected a three-letter currency"))
+        Self::parse(&code)
+            .ok_or_else(|| serde::de::Error::custom("expected a three-letter currency"))
     }
 }
 
@@ -152,7 +156,8 @@ mod decimal_string {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        text.parse().map_err(|_| serde::de::Error::custom("expected minor units as a decimal string"))
+        text.parse()
+            .map_err(|_| serde::de::Error::custom("expected minor units as a decimal string"))
     }
 }
 

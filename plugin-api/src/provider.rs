@@ -106,12 +106,7 @@ pub trait Provider: Sized + std::marker::Send + Sync + 'static {
     }
 }
 
-fn unsupported<P: Provider>(
-    _: &Cx<'_>,
-    _: &Request,
-    _: P::State,
-    _: &Event,
-) -> StepResult<P> {
+fn unsupported<P: Provider>(_: &Cx<'_>, _: &Request, _: P::State, _: &Event) -> StepResult<P> {
     Err(Fault::UNSUPPORTED)
 }
 
@@ -215,7 +210,9 @@ pub enum HostError {
 impl From<HostError> for Fault {
     fn from(error: HostError) -> Self {
         match error {
-            HostError::NoSuchKey => Fault::config("the account lacks a secret that the plugin uses"),
+            HostError::NoSuchKey => {
+                Fault::config("the account lacks a secret that the plugin uses")
+            }
             HostError::Unsupported => Fault::internal("the host does not offer this algorithm"),
             HostError::Failed => Fault::internal("the host could not use the key"),
         }

@@ -170,8 +170,11 @@ fn a_payment_that_cannot_be_read_or_accepted_is_refused_with_its_member() {
         (json!({ "type": "card" }), "unprocessable", "method"),
         (json!({ "type": "card", "tokens": {} }), "unprocessable", "method.tokens"),
         (json!({ "type": "card", "tokens": [] }), "invalid_request", "method.tokens"),
-        (json!({ "type": "card", "tokens": { "checkout-eu": 7 } }), "invalid_request",
-            "method.tokens"),
+        (
+            json!({ "type": "card", "tokens": { "checkout-eu": 7 } }),
+            "invalid_request",
+            "method.tokens",
+        ),
     ] {
         refused(&house, &with(good(), "method", method), code, param);
     }
@@ -203,11 +206,13 @@ fn what_a_shopper_pays_with_is_never_echoed() {
     ] {
         told.push(post(&house, &with(network_token(900, "EUR"), path, value)));
     }
-    for code in ["4242424242424242x", "42424242", "４２４２４２４２４２４２４２４２"] {
+    for code in ["4242424242424242x", "42424242", "４２４２４２４２４２４２４２４２"]
+    {
         told.push(post(&house, &with(barcode(900, "01"), "method.auth_code", json!(code))));
     }
     // A broken document that holds a number somewhere.
-    let text = network_token(900, "EUR").to_string().replace("4111111111111111", "4242424242424242");
+    let text =
+        network_token(900, "EUR").to_string().replace("4111111111111111", "4242424242424242");
     for cut in [10, 60, 120, text.len() - 1] {
         told.push(post(&house, &text.as_bytes()[..cut]));
     }
@@ -235,8 +240,14 @@ fn headers_are_judged_before_the_body_is() {
 
     let key = fresh("bad");
     for authorization in [
-        "Bearer", "Bearer wrong", "Bearer test_key_1x", "Bearer test_key_", "test_key_1",
-        "Basic dGVzdF9rZXlfMTo=", "Bearer TEST_KEY_1", "Bearer test_key_1, Bearer other_key_2",
+        "Bearer",
+        "Bearer wrong",
+        "Bearer test_key_1x",
+        "Bearer test_key_",
+        "test_key_1",
+        "Basic dGVzdF9rZXlfMTo=",
+        "Bearer TEST_KEY_1",
+        "Bearer test_key_1, Bearer other_key_2",
     ] {
         let headers = [("Authorization", authorization), ("Idempotency-Key", key.as_str())];
         let answer = send(&headers);
@@ -244,8 +255,10 @@ fn headers_are_judged_before_the_body_is() {
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         assert!(!String::from_utf8_lossy(&answer.body).contains("test_key"));
     }
-    assert_eq!(code(&send(&[("Authorization", ""), ("Idempotency-Key", &key)]), "none"),
-        "unauthorized");
+    assert_eq!(
+        code(&send(&[("Authorization", ""), ("Idempotency-Key", &key)]), "none"),
+        "unauthorized"
+    );
     assert_eq!(code(&send(&[]), "no key"), "idempotency_key_missing");
     let long = "k".repeat(256);
     for odd in [long.as_str(), "\"", "\"\"", "a\"b", "\"a", "a\\b", "\"a\\\"b\""] {
@@ -255,15 +268,22 @@ fn headers_are_judged_before_the_body_is() {
     }
     let answer = send(&[("Idempotency-Key", "one"), ("Idempotency-Key", "two")]);
     assert_eq!(code(&answer, "two keys"), "invalid_request");
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "json",
-        "text/json", "multipart/form-data; boundary=x"]
-    {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "json",
+        "text/json",
+        "multipart/form-data; boundary=x",
+    ] {
         let answer = send(&[("Idempotency-Key", &fresh("bad")), ("Content-Type", kind)]);
         assert_eq!(code(&answer, kind), "unsupported_media_type", "{kind}");
     }
     nothing_happened(&house);
     let longest = "k".repeat(255);
-    for (kind, key) in [("application/json; charset=utf-8", longest.as_str()), ("Application/JSON", "k k")] {
+    for (kind, key) in
+        [("application/json; charset=utf-8", longest.as_str()), ("Application/JSON", "k k")]
+    {
         let answer = send(&[("Idempotency-Key", key), ("Content-Type", kind)]);
         assert_eq!(answer.status, 201, "{kind}: {answer:?}");
     }
@@ -309,7 +329,8 @@ fn sizes_and_depths_are_bounded() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let nest = format!("{}1{}", open.repeat(depth), close.repeat(depth));
             let text = format!(
-                "{{\"amount\":1,\"currency\":\"EUR\",\"method\":{{\"type\":\"card\",\"tokens\":{nest}}}}}"
+                "{{\"amount\":1,\"currency\":\"EUR\",\
+                 \"method\":{{\"type\":\"card\",\"tokens\":{nest}}}}}"
             );
             let answer = post(&house, text.as_bytes());
             assert!(answer.status == 400 || answer.status == 413, "{depth}: {answer:?}");
@@ -397,7 +418,8 @@ fn unknown_paths_verbs_ids_and_queries_are_told() {
     assert_eq!(whole(&answer, "/v1/payments", "colour"), "invalid_request");
     let answer = ask("GET", "/v1/refunds");
     assert_eq!(whole(&answer, "/v1/refunds", "no payment"), "invalid_request");
-    for head in ["TRACE / HTTP/1.1", "CONNECT x:1 HTTP/1.1", "GET / HTTP/1.1 x", "G\0T / HTTP/1.1"] {
+    for head in ["TRACE / HTTP/1.1", "CONNECT x:1 HTTP/1.1", "GET / HTTP/1.1 x", "G\0T / HTTP/1.1"]
+    {
         let answer = raw(&house, format!("{head}\r\nHost: x\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 5"), "{answer}");
     }

@@ -102,8 +102,10 @@ fn when_two_bodies_race_for_one_key_the_loser_is_told_and_leaves_no_trace() {
         assert_eq!(won.len(), 4, "all that sent the winning body: {answers:?}");
         // The token that was charged is the one of the body that won.
         let told = (won[0]["amount"].as_i64(), won[0]["status"].as_str());
-        assert!([(Some(1_000), Some("succeeded")), (Some(2_000), Some("failed"))].contains(&told),
-            "{told:?}");
+        assert!(
+            [(Some(1_000), Some("succeeded")), (Some(2_000), Some("failed"))].contains(&told),
+            "{told:?}"
+        );
         let charges = ledger::charges(&house.ledger(), &won[0].json);
         assert_eq!(charges, usize::from(told.0 == Some(1_000)));
         for answer in &won {
@@ -136,8 +138,11 @@ fn a_reused_key_changes_neither_the_payment_nor_its_credential() {
     assert_eq!((again.status, &again["id"], replayed(&again)), (202, &first["id"], true));
     let id = first["id"].as_str().unwrap();
     let end = house.wait_for(id, SOON, |p| p["status"] != "processing");
-    assert_eq!((&end["status"], &end["account"]), (&json!("succeeded"), &json!("checkout-us")),
-        "{end:?}");
+    assert_eq!(
+        (&end["status"], &end["account"]),
+        (&json!("succeeded"), &json!("checkout-us")),
+        "{end:?}"
+    );
     assert_eq!(ledger::charges(&house.ledger(), &end.json), 1);
 }
 
@@ -151,7 +156,8 @@ fn the_same_content_in_other_words_is_the_same_request() {
         house.send("POST", &url, &[("Idempotency-Key", key)], Some(body.as_bytes()))
     };
     let one = r#"{"amount":500,"currency":"CNY","method":{"type":"alipay","flow":"qr"}}"#;
-    let two = r#" { "method" : { "flow":"qr", "type":"alipay" }, "currency":"CNY","amount": 500 } "#;
+    let two =
+        r#" { "method" : { "flow":"qr", "type":"alipay" }, "currency":"CNY","amount": 500 } "#;
     let first = send(&key, one);
     assert_eq!((first.status, replayed(&first)), (201, false), "{first:?}");
     for (key, body) in [(&quoted, one), (&key, two), (&quoted, two)] {

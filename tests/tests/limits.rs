@@ -40,10 +40,7 @@ fn by_account(answers: &[Answer], account: &str) -> usize {
 
 #[test]
 fn a_merchant_over_its_limit_is_told_when_to_come_back() {
-    let house = House::with(Plan {
-        merchant_lines: "limit = \"4/s burst 8\"",
-        ..Plan::default()
-    });
+    let house = House::with(Plan { merchant_lines: "limit = \"4/s burst 8\"", ..Plan::default() });
     let keys: Vec<String> = (0..24).map(|_| fresh("limit")).collect();
     let answers = at_once(24, |n| house.pay_with_key(&keys[n], &euros()));
     let limited: Vec<usize> = (0..24).filter(|n| answers[*n].status == 429).collect();
@@ -58,7 +55,8 @@ fn a_merchant_over_its_limit_is_told_when_to_come_back() {
         assert!((1..=5).contains(&seconds), "{seconds}");
     }
     assert_eq!(house.journalled(), 24 - limited.len() as u64, "nothing journalled for the others");
-    let counted = house.metric("interlock_limited_total", &[("scope", "merchant"), ("name", "test")]);
+    let counted =
+        house.metric("interlock_limited_total", &[("scope", "merchant"), ("name", "test")]);
     assert_eq!(counted, limited.len() as f64);
     // The other merchant is not concerned.
     let url = format!("{}/v1/payments", house.api);
@@ -77,30 +75,38 @@ fn a_merchant_over_its_limit_is_told_when_to_come_back() {
 
 #[test]
 fn an_account_over_its_limit_spills_to_the_next() {
-    let house = House::with(Plan {
-        account_lines: "limit = \"1/s burst 3\"",
-        ..Plan::default()
-    });
+    let house = House::with(Plan { account_lines: "limit = \"1/s burst 3\"", ..Plan::default() });
     let answers = at_once(12, |_| house.pay(&euros()));
     let (eu, us) = (by_account(&answers, "checkout-eu"), by_account(&answers, "checkout-us"));
     assert!((3..=5).contains(&eu) && (3..=5).contains(&us), "{eu} and {us}");
-    assert_eq!((authorizations(&house, "checkout-eu"), authorizations(&house, "checkout-us")),
-        (eu, us));
+    assert_eq!(
+        (authorizations(&house, "checkout-eu"), authorizations(&house, "checkout-us")),
+        (eu, us)
+    );
     let refused: Vec<&Answer> = answers.iter().filter(|a| a.status == 503).collect();
     assert_eq!(refused.len(), 12 - eu - us, "{answers:?}");
     for answer in &refused {
         assert_eq!(answer["code"], "no_account_available");
         assert_eq!(answer["retry"], "same_key");
-        assert_eq!(answer["accounts"], json!({
-            "checkout-eu": "rate_limited", "checkout-us": "rate_limited",
-        }));
+        assert_eq!(
+            answer["accounts"],
+            json!({
+                "checkout-eu": "rate_limited", "checkout-us": "rate_limited",
+            })
+        );
     }
     assert_eq!(house.journalled(), (eu + us) as u64);
     let spilled = answers.iter().find(|a| a["account"] == "checkout-us").unwrap();
     let lines = house.get(&format!("/v1/payments/{}/timeline", spilled["id"].as_str().unwrap()));
-    assert!(lines["data"].as_array().unwrap().iter().any(|e| {
-        e["what"] == "checkout-eu skipped" && e["reason"] == "rate_limited"
-    }), "{:#}", lines.json);
+    assert!(
+        lines["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|e| { e["what"] == "checkout-eu skipped" && e["reason"] == "rate_limited" }),
+        "{:#}",
+        lines.json
+    );
     let expected = (us + refused.len()) as f64;
     assert_eq!(skips(&house, "checkout-eu", "rate_limited"), expected);
     assert_eq!(skips(&house, "checkout-us", "rate_limited"), refused.len() as f64);
@@ -120,9 +126,12 @@ fn an_account_with_all_places_taken_spills_to_the_next() {
     let refused: Vec<&Answer> = answers.iter().filter(|a| a.status == 503).collect();
     assert_eq!(refused.len(), 2, "{answers:?}");
     for answer in &refused {
-        assert_eq!(answer["accounts"], json!({
-            "checkout-eu": "in_flight", "checkout-us": "in_flight",
-        }));
+        assert_eq!(
+            answer["accounts"],
+            json!({
+                "checkout-eu": "in_flight", "checkout-us": "in_flight",
+            })
+        );
     }
     assert_eq!(house.journalled(), 4);
     assert_eq!(skips(&house, "checkout-eu", "in_flight"), 4.0);
@@ -186,8 +195,10 @@ fn a_breaker_opens_on_faults_is_left_alone_and_probed_by_few() {
         && breaker(&house, "checkout-eu")["retry_after_ms"].as_u64().unwrap_or(0) > 300
     {
         let answer = house.pay(&euros());
-        assert_eq!((&answer["status"], &answer["account"]), (&json!("succeeded"),
-            &json!("checkout-us")));
+        assert_eq!(
+            (&answer["status"], &answer["account"]),
+            (&json!("succeeded"), &json!("checkout-us"))
+        );
         assert_eq!(answer["attempts"].as_array().map(Vec::len), Some(1), "{answer:?}");
         skipped += 1;
     }
@@ -230,8 +241,11 @@ fn a_probe_that_fails_opens_the_breaker_again() {
     assert_eq!(breaker(&house, "checkout-eu")["state"], "open");
     house.wait_until("the probes have failed", SOON, |h| {
         let answer = h.pay(&euros());
-        assert_eq!((&answer["status"], &answer["account"]), (&json!("succeeded"),
-            &json!("checkout-us")), "{answer:?}");
+        assert_eq!(
+            (&answer["status"], &answer["account"]),
+            (&json!("succeeded"), &json!("checkout-us")),
+            "{answer:?}"
+        );
         breaker(h, "checkout-eu")["trips"].as_u64().unwrap() >= 2
     });
     let state = breaker(&house, "checkout-eu");
@@ -248,8 +262,11 @@ fn errors_after_a_send_open_the_breaker_too_and_lose_no_payment() {
     let answers = at_once(5, |n| house.pay(&bodies[n]));
     assert_eq!(breaker(&house, "checkout-us")["state"], "open");
     let next = house.pay(&tokens(700, "USD"));
-    assert_eq!((&next["status"], &next["account"]), (&json!("succeeded"), &json!("checkout-eu")),
-        "{next:?}");
+    assert_eq!(
+        (&next["status"], &next["account"]),
+        (&json!("succeeded"), &json!("checkout-eu")),
+        "{next:?}"
+    );
     assert!(skips(&house, "checkout-us", "breaker_open") >= 1.0);
     // The five were not executed; that is known after the late window, and then they are paid.
     for answer in &answers {
@@ -274,11 +291,17 @@ fn with_every_breaker_open_nothing_is_journalled_and_the_proxy_stays_ready() {
     let journalled = house.journalled();
     let key = fresh("later");
     let refused = house.pay_with_key(&key, &euros());
-    assert_eq!((refused.status, &refused["code"]), (503, &json!("no_account_available")),
-        "{refused:?}");
-    assert_eq!(refused["accounts"], json!({
-        "checkout-eu": "breaker_open", "checkout-us": "breaker_open",
-    }));
+    assert_eq!(
+        (refused.status, &refused["code"]),
+        (503, &json!("no_account_available")),
+        "{refused:?}"
+    );
+    assert_eq!(
+        refused["accounts"],
+        json!({
+            "checkout-eu": "breaker_open", "checkout-us": "breaker_open",
+        })
+    );
     assert_eq!(refused["retry"], "same_key");
     assert!(refused.header("retry-after").is_some());
     assert_eq!(house.journalled(), journalled, "nothing journalled");
@@ -300,8 +323,11 @@ fn a_provider_that_asks_for_patience_is_given_it() {
     let house = House::with(Plan { breaker: BREAKER, ..Plan::default() });
     house.fault("checkout-eu", "authorize", "rate_limited");
     let first = house.pay(&euros());
-    assert_eq!((&first["status"], &first["account"]), (&json!("succeeded"), &json!("checkout-us")),
-        "a declared proof that nothing moved: {first:?}");
+    assert_eq!(
+        (&first["status"], &first["account"]),
+        (&json!("succeeded"), &json!("checkout-us")),
+        "a declared proof that nothing moved: {first:?}"
+    );
     let asked = authorizations(&house, "checkout-eu");
     assert_eq!(asked, 1);
     let answers = at_once(10, |_| house.pay(&euros()));

@@ -372,7 +372,8 @@ fn lost_late_doubled_and_reordered_notifications_end_in_the_same_truth() {
         let code = scanned["next_action"]["qr_code"].as_str().unwrap();
         assert_eq!(house.scan("alipay-main", code, "pay").status, 200);
         let path = format!("/v1/payments/{}?refresh=true", id(&scanned));
-        house.wait_until("a scanned code succeeds", SOON, |h| h.get(&path)["status"] == "succeeded");
+        house
+            .wait_until("a scanned code succeeds", SOON, |h| h.get(&path)["status"] == "succeeded");
         ended.push((scanned, 1_000));
 
         let mut body = tokens(2_000, "EUR");
@@ -402,7 +403,8 @@ fn lost_late_doubled_and_reordered_notifications_end_in_the_same_truth() {
         let end = house.payment(id(payment));
         assert_eq!(end["status"], "succeeded", "{end:?}");
         assert_eq!(net(&house, &end), *kept);
-        let left = end["amount_captured"].as_i64().unwrap() - end["amount_refunded"].as_i64().unwrap();
+        let left =
+            end["amount_captured"].as_i64().unwrap() - end["amount_refunded"].as_i64().unwrap();
         assert_eq!(left, *kept, "{end:?}");
         assert_eq!(ledger::charges(&house.ledger(), &end.json), 1);
     }

@@ -164,8 +164,18 @@ fn traffic(house: &mut House, canaries: &mut Canaries) -> Vec<String> {
         house.post("/v1/refunds", &fresh("refund"), &refund);
     }
     // Every fault, and a second account where one is allowed.
-    let faults = ["refuse", "reset_after_read", "hang", "error_before", "error_after",
-        "charge_then_drop", "garbage", "bad_signature", "decline_soft", "rate_limited"];
+    let faults = [
+        "refuse",
+        "reset_after_read",
+        "hang",
+        "error_before",
+        "error_after",
+        "charge_then_drop",
+        "garbage",
+        "bad_signature",
+        "decline_soft",
+        "rate_limited",
+    ];
     for fault in faults {
         house.fault("checkout-eu", "authorize", fault);
         house.fault("alipay-main", "authorize", fault);
@@ -194,8 +204,10 @@ fn traffic(house: &mut House, canaries: &mut Canaries) -> Vec<String> {
     let mut odd = card(&canaries.card("1111"), &canaries.text("cryptogram"), "EUR");
     odd["method"]["network_token"]["cvv"] = canaries.text("cvv").into();
     assert_eq!(house.pay(&odd).status, 400);
-    assert_eq!(house.pay(&card(&canaries.card("1111"), &canaries.text("cryptogram"), "JPY")).status,
-        503);
+    assert_eq!(
+        house.pay(&card(&canaries.card("1111"), &canaries.text("cryptogram"), "JPY")).status,
+        503
+    );
     let wrong = format!("Bearer {}", canaries.text("wrong API key"));
     let url = format!("{}/v1/payments", house.api);
     let headers = [("Authorization", wrong.as_str())];
@@ -257,9 +269,14 @@ fn no_secret_is_in_any_file_line_metric_answer_or_output() {
         let headers = format!("{:?}", answer.headers).into_bytes();
         seen.push((what, [answer.body, headers].concat()));
     };
-    for path in ["/metrics", "/admin/v1/status", "/admin/v1/accounts", "/admin/v1/plugins",
-        "/admin/v1/payments?limit=500", "/admin/v1/payments?in_doubt=true"]
-    {
+    for path in [
+        "/metrics",
+        "/admin/v1/status",
+        "/admin/v1/accounts",
+        "/admin/v1/plugins",
+        "/admin/v1/payments?limit=500",
+        "/admin/v1/payments?in_doubt=true",
+    ] {
         answer(path.to_owned(), house.operate("GET", path, None));
     }
     answer("list".to_owned(), house.get("/v1/payments?limit=100"));
@@ -267,22 +284,32 @@ fn no_secret_is_in_any_file_line_metric_answer_or_output() {
         answer(format!("payment {id}"), house.payment(id));
         answer(format!("timeline {id}"), house.get(&format!("/v1/payments/{id}/timeline")));
         answer(format!("refunds {id}"), house.get(&format!("/v1/refunds?payment={id}")));
-        answer(format!("admin {id}"), house.operate("GET", &format!("/admin/v1/payments/{id}"), None));
+        answer(
+            format!("admin {id}"),
+            house.operate("GET", &format!("/admin/v1/payments/{id}"), None),
+        );
     }
     let config = ["--config", "interlock.toml"];
     let commands: Vec<Vec<&str>> = vec![
-        vec!["check"], vec!["check", "--json"], vec!["plugin", "list"],
-        vec!["plugin", "list", "--json"], vec!["payment", "list"],
-        vec!["payment", "list", "--json"], vec!["payment", "list", "--in-doubt"],
+        vec!["check"],
+        vec!["check", "--json"],
+        vec!["plugin", "list"],
+        vec!["plugin", "list", "--json"],
+        vec!["payment", "list"],
+        vec!["payment", "list", "--json"],
+        vec!["payment", "list", "--in-doubt"],
     ];
     for command in &commands {
         let (_, out) = house.cli_code(&[command.as_slice(), &config].concat());
         seen.push((format!("interlock {}", command.join(" ")), out.into_bytes()));
     }
     for id in ids.iter().take(12) {
-        for (verb, more) in [("show", None), ("show", Some("--json")), ("timeline", None),
-            ("timeline", Some("--json"))]
-        {
+        for (verb, more) in [
+            ("show", None),
+            ("show", Some("--json")),
+            ("timeline", None),
+            ("timeline", Some("--json")),
+        ] {
             let mut command = vec!["payment", verb, id.as_str(), "--config", "interlock.toml"];
             command.extend(more);
             seen.push((format!("{command:?}"), house.cli_code(&command).1.into_bytes()));
@@ -327,8 +354,12 @@ fn no_secret_is_in_any_file_line_metric_answer_or_output() {
             }
         }
     }
-    assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(),
-        leaks.iter().take(40).cloned().collect::<Vec<_>>().join("\n"));
+    assert!(
+        leaks.is_empty(),
+        "{} leaks:\n{}",
+        leaks.len(),
+        leaks.iter().take(40).cloned().collect::<Vec<_>>().join("\n")
+    );
 }
 
 #[test]

@@ -172,11 +172,7 @@ const ROWS: &[Row] = &[
     row(
         About::Paying,
         Refused(Class::User, Some(Advice::Rescan)),
-        &[
-            "ACQ.PAYMENT_AUTH_CODE_INVALID",
-            "ACQ.PULL_MOBILE_CASHIER_FAIL",
-            "ACQ.CERT_EXPIRED",
-        ],
+        &["ACQ.PAYMENT_AUTH_CODE_INVALID", "ACQ.PULL_MOBILE_CASHIER_FAIL", "ACQ.CERT_EXPIRED"],
     ),
     row(
         About::Paying,
@@ -240,11 +236,7 @@ const ROWS: &[Row] = &[
             "ACQ.REFUND_ROYALTY_PAYEE_ACCOUNT_NOT_EXIST",
         ],
     ),
-    row(
-        About::Refunding,
-        Waits(Class::AccountRestricted),
-        &["ACQ.SELLER_BALANCE_NOT_ENOUGH"],
-    ),
+    row(About::Refunding, Waits(Class::AccountRestricted), &["ACQ.SELLER_BALANCE_NOT_ENOUGH"]),
     // Alipay itself can't tell. AQC is a misspelling that it really sends.
     row(
         About::Anything,

@@ -170,7 +170,8 @@ impl Node {
 
 /// `yyyy-MM-dd HH:mm:ss` in Beijing, which has had no summer time since 1991.
 fn beijing(ms: i64) -> Result<String, Fault> {
-    let at = Timestamp::from_millisecond(ms).map_err(|_| Fault::input("the time is out of range"))?;
+    let at =
+        Timestamp::from_millisecond(ms).map_err(|_| Fault::input("the time is out of range"))?;
     Ok(Offset::constant(8).to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 

@@ -46,7 +46,8 @@ impl Provider for Alipay {
     const MANIFEST: &'static str = include_str!("../manifest.json");
 
     fn open(config: &serde_json::Value) -> Result<Self, Fault> {
-        let alipay = Self::deserialize(config).map_err(|_| Fault::config("a setting is no text"))?;
+        let alipay =
+            Self::deserialize(config).map_err(|_| Fault::config("a setting is no text"))?;
         let fits = |s: &Option<String>, good: fn(&str) -> bool| s.as_deref().is_none_or(good);
         if alipay.app_id.is_empty() {
             return Err(Fault::config("`app_id` is required"));

@@ -44,10 +44,7 @@ impl Breaker {
         Ok(Self {
             word: AtomicU64::new(word_of(&machine)),
             settings,
-            inner: Mutex::new(Inner {
-                machine,
-                transitions: Transitions::default(),
-            }),
+            inner: Mutex::new(Inner { machine, transitions: Transitions::default() }),
         })
     }
 
@@ -115,11 +112,7 @@ impl Breaker {
     }
 
     fn permit(self: &Arc<Self>, generation: u64, probe: Option<ProbeId>) -> Permit {
-        Permit {
-            breaker: Arc::clone(self),
-            generation,
-            probe,
-        }
+        Permit { breaker: Arc::clone(self), generation, probe }
     }
 
     fn read_word(&self) -> (State, u64) {
@@ -132,10 +125,7 @@ impl Breaker {
     /// counts as given out before it, and its generation is then the older one.
     fn with<T>(&self, change: impl FnOnce(&mut Machine, &mut Transitions) -> T) -> T {
         let mut inner = self.lock();
-        let Inner {
-            machine,
-            transitions,
-        } = &mut *inner;
+        let Inner { machine, transitions } = &mut *inner;
         let result = change(machine, transitions);
         self.word.store(word_of(machine), Ordering::Release);
         result
@@ -183,14 +173,7 @@ impl Permit {
     pub fn record(mut self, now_ms: u64, verdict: Verdict, elapsed_ms: u64) {
         let probe = self.probe.take();
         self.breaker.with(|machine, transitions| {
-            machine.record(
-                self.generation,
-                probe,
-                now_ms,
-                verdict,
-                elapsed_ms,
-                transitions,
-            );
+            machine.record(self.generation, probe, now_ms, verdict, elapsed_ms, transitions);
         });
     }
 

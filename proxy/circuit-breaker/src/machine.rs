@@ -37,14 +37,8 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone)]
 enum Phase {
     Closed,
-    Open {
-        until_ms: u64,
-    },
-    HalfOpen {
-        out: Vec<Probe>,
-        passed: u32,
-        failed: u32,
-    },
+    Open { until_ms: u64 },
+    HalfOpen { out: Vec<Probe>, passed: u32, failed: u32 },
     Manual(Manual),
 }
 
@@ -116,20 +110,15 @@ impl Machine {
             Phase::Open { until_ms } => {
                 (RefusedReason::Open, Some(until_ms.saturating_sub(now_ms)))
             }
-            Phase::HalfOpen {
-                out,
-                passed,
-                failed,
-            } if out.len() as u32 + passed + failed >= self.settings.half_open_permits => {
+            Phase::HalfOpen { out, passed, failed }
+                if out.len() as u32 + passed + failed >= self.settings.half_open_permits =>
+            {
                 (RefusedReason::HalfOpenFull, None)
             }
             Phase::Manual(Manual::ForcedOpen) => (RefusedReason::ForcedOpen, None),
             Phase::Closed | Phase::HalfOpen { .. } | Phase::Manual(_) => return Ok(()),
         };
-        Err(Refused {
-            reason,
-            retry_after_ms,
-        })
+        Err(Refused { reason, retry_after_ms })
     }
 
     /// Takes the result of a call that was let pass in `generation`.
@@ -186,11 +175,8 @@ impl Machine {
             return false;
         }
         self.forget();
-        self.trouble = Some(Trouble {
-            cause: Reason::Forced,
-            latest: Reason::Forced,
-            since_ms: now_ms,
-        });
+        self.trouble =
+            Some(Trouble { cause: Reason::Forced, latest: Reason::Forced, since_ms: now_ms });
         self.enter(Phase::Manual(manual), Reason::Forced, now_ms, log);
         true
     }
@@ -214,11 +200,7 @@ impl Machine {
             && at_ms <= self.latest_ms
         {
             if reason == Reason::OpenTimeOver {
-                let phase = Phase::HalfOpen {
-                    out: Vec::new(),
-                    passed: 0,
-                    failed: 0,
-                };
+                let phase = Phase::HalfOpen { out: Vec::new(), passed: 0, failed: 0 };
                 self.enter(phase, reason, at_ms, log);
             } else {
                 self.open(reason, at_ms, log);
@@ -229,8 +211,7 @@ impl Machine {
 
     /// Whether [`Machine::settle`] would change the state.
     pub(crate) fn is_due(&self, now_ms: u64) -> bool {
-        self.next_due()
-            .is_some_and(|(at_ms, _)| at_ms <= self.not_before_latest(now_ms))
+        self.next_due().is_some_and(|(at_ms, _)| at_ms <= self.not_before_latest(now_ms))
     }
 
     /// The time that counts when a caller brings `now_ms`.
@@ -241,11 +222,7 @@ impl Machine {
     /// Describes a settled machine.
     pub(crate) fn snapshot(&self, now_ms: u64) -> Snapshot {
         let (probes_out, probes_passed, probes_failed) = match &self.phase {
-            Phase::HalfOpen {
-                out,
-                passed,
-                failed,
-            } => (out.len() as u32, *passed, *failed),
+            Phase::HalfOpen { out, passed, failed } => (out.len() as u32, *passed, *failed),
             _ => (0, 0, 0),
         };
         let retry_after_ms = match self.phase {
@@ -264,11 +241,7 @@ impl Machine {
             window: self.window.counts(now_ms),
             consecutive_failures: self.remote_streak,
             consecutive_local_failures: self.local_streak,
-            would_trip: if disabled {
-                self.broken_rule(now_ms)
-            } else {
-                None
-            },
+            would_trip: if disabled { self.broken_rule(now_ms) } else { None },
             probes_out,
             probes_passed,
             probes_failed,
@@ -297,12 +270,7 @@ impl Machine {
         slow: bool,
         log: &mut Transitions,
     ) {
-        let Phase::HalfOpen {
-            out,
-            passed,
-            failed,
-        } = &mut self.phase
-        else {
+        let Phase::HalfOpen { out, passed, failed } = &mut self.phase else {
             return;
         };
         out.retain(|probe| probe.id != id);
@@ -364,11 +332,7 @@ impl Machine {
     fn open(&mut self, reason: Reason, at_ms: u64, log: &mut Transitions) {
         if matches!(self.phase, Phase::Closed) {
             self.series = self.series_at(at_ms);
-            self.trouble = Some(Trouble {
-                cause: reason,
-                latest: reason,
-                since_ms: at_ms,
-            });
+            self.trouble = Some(Trouble { cause: reason, latest: reason, since_ms: at_ms });
         } else if let Some(trouble) = &mut self.trouble {
             trouble.latest = reason;
         }

@@ -102,16 +102,8 @@ impl Settings {
             });
         }
         share("jitter", self.jitter, true)?;
-        between_one_and(
-            "half_open_permits",
-            self.half_open_permits,
-            MAX_HALF_OPEN_PERMITS,
-        )?;
-        between_one_and(
-            "half_open_needed",
-            self.half_open_needed,
-            self.half_open_permits,
-        )?;
+        between_one_and("half_open_permits", self.half_open_permits, MAX_HALF_OPEN_PERMITS)?;
+        between_one_and("half_open_needed", self.half_open_needed, self.half_open_permits)?;
         at_least_one("half_open_max_wait_ms", self.half_open_max_wait_ms)
     }
 
@@ -124,8 +116,7 @@ impl Settings {
     }
 
     pub(crate) fn is_slow(&self, elapsed_ms: u64) -> bool {
-        self.slow_call_ms
-            .is_some_and(|limit_ms| elapsed_ms >= limit_ms)
+        self.slow_call_ms.is_some_and(|limit_ms| elapsed_ms >= limit_ms)
     }
 }
 
@@ -176,29 +167,17 @@ impl fmt::Display for SettingsError {
             Self::TooLarge { key, value, max } => {
                 write!(f, "{key} must be at most {max}: {value}")
             }
-            Self::NotAShare {
-                key: "jitter",
-                value,
-            } => {
+            Self::NotAShare { key: "jitter", value } => {
                 write!(f, "jitter must be between 0 and 1: {value}")
             }
             Self::NotAShare { key, value } => {
                 write!(f, "{key} must be above 0 and at most 1: {value}")
             }
             Self::UnevenBuckets { window_ms, buckets } => {
-                write!(
-                    f,
-                    "window_ms must be a multiple of buckets ({buckets}): {window_ms}"
-                )
+                write!(f, "window_ms must be a multiple of buckets ({buckets}): {window_ms}")
             }
-            Self::CapBelowOpenTime {
-                open_ms,
-                open_max_ms,
-            } => {
-                write!(
-                    f,
-                    "open_max_ms must be at least open_ms ({open_ms}): {open_max_ms}"
-                )
+            Self::CapBelowOpenTime { open_ms, open_max_ms } => {
+                write!(f, "open_max_ms must be at least open_ms ({open_ms}): {open_max_ms}")
             }
         }
     }
@@ -207,30 +186,18 @@ impl fmt::Display for SettingsError {
 impl Error for SettingsError {}
 
 fn at_least_one(key: &'static str, value: u64) -> Result<(), SettingsError> {
-    if value == 0 {
-        Err(SettingsError::Zero { key })
-    } else {
-        Ok(())
-    }
+    if value == 0 { Err(SettingsError::Zero { key }) } else { Ok(()) }
 }
 
 fn between_one_and(key: &'static str, value: u32, max: u32) -> Result<(), SettingsError> {
     at_least_one(key, u64::from(value))?;
-    if value > max {
-        Err(SettingsError::TooLarge { key, value, max })
-    } else {
-        Ok(())
-    }
+    if value > max { Err(SettingsError::TooLarge { key, value, max }) } else { Ok(()) }
 }
 
 fn share(key: &'static str, value: f64, zero_allowed: bool) -> Result<(), SettingsError> {
     // Written so that NaN, which compares as false, is refused.
     let good = (value > 0.0 || (zero_allowed && value == 0.0)) && value <= 1.0;
-    if good {
-        Ok(())
-    } else {
-        Err(SettingsError::NotAShare { key, value })
-    }
+    if good { Ok(()) } else { Err(SettingsError::NotAShare { key, value }) }
 }
 
 /// A number in `0.0..1.0` that depends on nothing but its two arguments (SplitMix64's finisher).
@@ -257,121 +224,40 @@ mod tests {
     fn every_setting_that_could_never_work_is_refused_by_its_name() {
         let good = Settings::default();
         let cases = [
+            (Settings { window_ms: 0, ..good }, "window_ms must be at least 1: 0"),
+            (Settings { buckets: 0, ..good }, "buckets must be at least 1: 0"),
+            (Settings { buckets: 129, ..good }, "buckets must be at most 128: 129"),
+            (Settings { buckets: 3, ..good }, "window_ms must be a multiple of buckets (3): 10000"),
+            (Settings { minimum_calls: 0, ..good }, "minimum_calls must be at least 1: 0"),
             (
-                Settings {
-                    window_ms: 0,
-                    ..good
-                },
-                "window_ms must be at least 1: 0",
-            ),
-            (
-                Settings { buckets: 0, ..good },
-                "buckets must be at least 1: 0",
-            ),
-            (
-                Settings {
-                    buckets: 129,
-                    ..good
-                },
-                "buckets must be at most 128: 129",
-            ),
-            (
-                Settings { buckets: 3, ..good },
-                "window_ms must be a multiple of buckets (3): 10000",
-            ),
-            (
-                Settings {
-                    minimum_calls: 0,
-                    ..good
-                },
-                "minimum_calls must be at least 1: 0",
-            ),
-            (
-                Settings {
-                    failure_rate: 0.0,
-                    ..good
-                },
+                Settings { failure_rate: 0.0, ..good },
                 "failure_rate must be above 0 and at most 1: 0",
             ),
             (
-                Settings {
-                    failure_rate: f64::NAN,
-                    ..good
-                },
+                Settings { failure_rate: f64::NAN, ..good },
                 "failure_rate must be above 0 and at most 1: NaN",
             ),
             (
-                Settings {
-                    consecutive_failures: 0,
-                    ..good
-                },
+                Settings { consecutive_failures: 0, ..good },
                 "consecutive_failures must be at least 1: 0",
             ),
+            (Settings { slow_call_ms: Some(0), ..good }, "slow_call_ms must be at least 1: 0"),
+            (Settings { slow_rate: 1.1, ..good }, "slow_rate must be above 0 and at most 1: 1.1"),
+            (Settings { open_ms: 0, ..good }, "open_ms must be at least 1: 0"),
             (
-                Settings {
-                    slow_call_ms: Some(0),
-                    ..good
-                },
-                "slow_call_ms must be at least 1: 0",
-            ),
-            (
-                Settings {
-                    slow_rate: 1.1,
-                    ..good
-                },
-                "slow_rate must be above 0 and at most 1: 1.1",
-            ),
-            (
-                Settings { open_ms: 0, ..good },
-                "open_ms must be at least 1: 0",
-            ),
-            (
-                Settings {
-                    open_max_ms: 4_999,
-                    ..good
-                },
+                Settings { open_max_ms: 4_999, ..good },
                 "open_max_ms must be at least open_ms (5000): 4999",
             ),
+            (Settings { jitter: -0.1, ..good }, "jitter must be between 0 and 1: -0.1"),
+            (Settings { half_open_permits: 0, ..good }, "half_open_permits must be at least 1: 0"),
             (
-                Settings {
-                    jitter: -0.1,
-                    ..good
-                },
-                "jitter must be between 0 and 1: -0.1",
-            ),
-            (
-                Settings {
-                    half_open_permits: 0,
-                    ..good
-                },
-                "half_open_permits must be at least 1: 0",
-            ),
-            (
-                Settings {
-                    half_open_permits: 129,
-                    ..good
-                },
+                Settings { half_open_permits: 129, ..good },
                 "half_open_permits must be at most 128: 129",
             ),
+            (Settings { half_open_needed: 0, ..good }, "half_open_needed must be at least 1: 0"),
+            (Settings { half_open_needed: 4, ..good }, "half_open_needed must be at most 3: 4"),
             (
-                Settings {
-                    half_open_needed: 0,
-                    ..good
-                },
-                "half_open_needed must be at least 1: 0",
-            ),
-            (
-                Settings {
-                    half_open_needed: 4,
-                    ..good
-                },
-                "half_open_needed must be at most 3: 4",
-            ),
-            (
-                Settings {
-                    half_open_max_wait_ms: 0,
-                    ..good
-                },
+                Settings { half_open_max_wait_ms: 0, ..good },
                 "half_open_max_wait_ms must be at least 1: 0",
             ),
         ];
@@ -382,19 +268,9 @@ mod tests {
 
     #[test]
     fn the_open_time_doubles_up_to_its_cap() {
-        let settings = Settings {
-            jitter: 0.0,
-            ..Settings::default()
-        };
-        let times: Vec<u64> = (0..8)
-            .map(|earlier| settings.open_time_ms(earlier, 1))
-            .collect();
-        assert_eq!(
-            times,
-            [
-                5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000
-            ]
-        );
+        let settings = Settings { jitter: 0.0, ..Settings::default() };
+        let times: Vec<u64> = (0..8).map(|earlier| settings.open_time_ms(earlier, 1)).collect();
+        assert_eq!(times, [5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000]);
         assert_eq!(settings.open_time_ms(63, 1), 300_000);
         assert_eq!(settings.open_time_ms(u32::MAX, 1), 300_000);
     }
@@ -412,25 +288,15 @@ mod tests {
 
     #[test]
     fn the_cut_is_the_same_for_the_same_seed_and_another_for_another() {
-        let one = Settings {
-            seed: 1,
-            ..Settings::default()
-        };
-        let two = Settings {
-            seed: 2,
-            ..Settings::default()
-        };
+        let one = Settings { seed: 1, ..Settings::default() };
+        let two = Settings { seed: 2, ..Settings::default() };
         assert_eq!(one.open_time_ms(3, 9), one.open_time_ms(3, 9));
         assert_ne!(one.open_time_ms(3, 9), two.open_time_ms(3, 9));
     }
 
     #[test]
     fn full_jitter_still_opens_for_a_moment() {
-        let settings = Settings {
-            open_ms: 1,
-            jitter: 1.0,
-            ..Settings::default()
-        };
+        let settings = Settings { open_ms: 1, jitter: 1.0, ..Settings::default() };
         assert!((0..1_000).all(|g| settings.open_time_ms(0, g) == 1));
     }
 }

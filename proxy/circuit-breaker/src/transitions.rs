@@ -39,13 +39,7 @@ impl Transitions {
             self.waiting.pop_front();
         }
         self.noted += 1;
-        self.waiting.push_back(Transition {
-            sequence: self.noted,
-            from,
-            to,
-            reason,
-            at_ms,
-        });
+        self.waiting.push_back(Transition { sequence: self.noted, from, to, reason, at_ms });
     }
 
     pub(crate) fn take(&mut self) -> Vec<Transition> {

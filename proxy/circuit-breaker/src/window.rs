@@ -57,10 +57,7 @@ impl Window {
         let place = (epoch % self.buckets.len() as u64) as usize;
         let bucket = &mut self.buckets[place];
         if bucket.epoch != epoch {
-            *bucket = Bucket {
-                epoch,
-                ..Bucket::default()
-            };
+            *bucket = Bucket { epoch, ..Bucket::default() };
         }
         bucket.total = bucket.total.saturating_add(1);
         bucket.failed = bucket.failed.saturating_add(u32::from(failed));
@@ -71,11 +68,7 @@ impl Window {
         let newest = now_ms / self.bucket_ms;
         let oldest = newest.saturating_sub(self.buckets.len() as u64 - 1);
         let mut counts = Counts::default();
-        for bucket in self
-            .buckets
-            .iter()
-            .filter(|b| (oldest..=newest).contains(&b.epoch))
-        {
+        for bucket in self.buckets.iter().filter(|b| (oldest..=newest).contains(&b.epoch)) {
             counts.total += u64::from(bucket.total);
             counts.failed += u64::from(bucket.failed);
             counts.slow += u64::from(bucket.slow);
@@ -91,11 +84,7 @@ impl Window {
 // A quotient of two whole numbers is rounded once, as a literal such as 0.1 is, so 3 of 30
 // reaches a threshold of 0.1; multiplying the threshold out would miss it.
 fn share(part: u64, total: u64) -> f64 {
-    if total == 0 {
-        0.0
-    } else {
-        part as f64 / total as f64
-    }
+    if total == 0 { 0.0 } else { part as f64 / total as f64 }
 }
 
 #[cfg(test)]
@@ -108,22 +97,8 @@ mod tests {
         window.add(0, true, false);
         window.add(999, false, true);
         window.add(1_000, false, false);
-        assert_eq!(
-            window.counts(9_999),
-            Counts {
-                total: 3,
-                failed: 1,
-                slow: 1
-            }
-        );
-        assert_eq!(
-            window.counts(10_000),
-            Counts {
-                total: 1,
-                failed: 0,
-                slow: 0
-            }
-        );
+        assert_eq!(window.counts(9_999), Counts { total: 3, failed: 1, slow: 1 });
+        assert_eq!(window.counts(10_000), Counts { total: 1, failed: 0, slow: 0 });
         assert_eq!(window.counts(11_000), Counts::default());
     }
 
@@ -132,14 +107,7 @@ mod tests {
         let mut window = ten_seconds();
         window.add(500, true, true);
         window.add(10_500, false, false);
-        assert_eq!(
-            window.counts(10_500),
-            Counts {
-                total: 1,
-                failed: 0,
-                slow: 0
-            }
-        );
+        assert_eq!(window.counts(10_500), Counts { total: 1, failed: 0, slow: 0 });
     }
 
     #[test]
@@ -157,11 +125,7 @@ mod tests {
         let mut window = ten_seconds();
         window.add(u64::MAX, true, false);
         assert_eq!(window.counts(u64::MAX).failed, 1);
-        let mut narrow = Window::new(&Settings {
-            window_ms: 1,
-            buckets: 1,
-            ..Settings::default()
-        });
+        let mut narrow = Window::new(&Settings { window_ms: 1, buckets: 1, ..Settings::default() });
         narrow.add(u64::MAX - 1, true, false);
         assert_eq!(narrow.counts(u64::MAX - 1).failed, 1);
     }
@@ -169,24 +133,8 @@ mod tests {
     #[test]
     fn a_threshold_written_in_decimals_is_reached_exactly() {
         for (part, total, threshold) in [(3, 30, 0.1), (7, 10, 0.7), (6, 20, 0.3), (11, 20, 0.55)] {
-            assert!(
-                Counts {
-                    total,
-                    failed: part,
-                    slow: 0
-                }
-                .failure_rate()
-                    >= threshold
-            );
-            assert!(
-                Counts {
-                    total,
-                    failed: part - 1,
-                    slow: 0
-                }
-                .failure_rate()
-                    < threshold
-            );
+            assert!(Counts { total, failed: part, slow: 0 }.failure_rate() >= threshold);
+            assert!(Counts { total, failed: part - 1, slow: 0 }.failure_rate() < threshold);
         }
     }
 

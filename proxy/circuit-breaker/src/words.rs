@@ -198,18 +198,9 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_a_sentence_with_its_word_last() {
-        let open = Refused {
-            reason: RefusedReason::Open,
-            retry_after_ms: Some(40),
-        };
-        assert_eq!(
-            open.to_string(),
-            "breaker refused, ask again in 40 ms: open"
-        );
-        let full = Refused {
-            reason: RefusedReason::HalfOpenFull,
-            retry_after_ms: None,
-        };
+        let open = Refused { reason: RefusedReason::Open, retry_after_ms: Some(40) };
+        assert_eq!(open.to_string(), "breaker refused, ask again in 40 ms: open");
+        let full = Refused { reason: RefusedReason::HalfOpenFull, retry_after_ms: None };
         assert_eq!(full.to_string(), "breaker refused: half_open_full");
     }
 

@@ -113,9 +113,7 @@ fn compare(breaker: &Breaker, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(breaker.state(now_ms), model.state);
     prop_assert_eq!(seen.state, model.state);
     prop_assert_eq!(seen.state_for_ms, now_ms - model.since_ms);
-    let admits = breaker
-        .would_admit(now_ms)
-        .map_err(|r| (r.reason, r.retry_after_ms));
+    let admits = breaker.would_admit(now_ms).map_err(|r| (r.reason, r.retry_after_ms));
     prop_assert_eq!(admits, model.would_admit());
     let (total, failed, slow) = model.counts();
     prop_assert_eq!(seen.window.total, total);
@@ -124,10 +122,7 @@ fn compare(breaker: &Breaker, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(seen.consecutive_failures, model.remote_row);
     prop_assert_eq!(seen.consecutive_local_failures, model.local_row);
     prop_assert_eq!(seen.probes_out as usize, model.probes.len());
-    prop_assert_eq!(
-        (seen.probes_passed, seen.probes_failed),
-        (model.passed, model.failed)
-    );
+    prop_assert_eq!((seen.probes_passed, seen.probes_failed), (model.passed, model.failed));
     prop_assert_eq!(seen.trips, model.trips);
     prop_assert_eq!(seen.generation, model.told.len() as u64);
     prop_assert!(
@@ -196,11 +191,7 @@ impl Model {
             let wait_ms = self.settings.half_open_max_wait_ms;
             if self.state == State::Open && self.now_ms == self.until_ms {
                 self.go(State::HalfOpen, Reason::OpenTimeOver);
-            } else if self
-                .probes
-                .iter()
-                .any(|(_, out_ms)| self.now_ms == out_ms + wait_ms)
-            {
+            } else if self.probes.iter().any(|(_, out_ms)| self.now_ms == out_ms + wait_ms) {
                 self.open(Reason::ProbeWaitOver);
             }
         }
@@ -224,10 +215,7 @@ impl Model {
         if self.state == State::HalfOpen {
             self.probes.push((self.next_number, self.now_ms));
         }
-        Ok(Ticket {
-            number: self.next_number,
-            changes: self.told.len(),
-        })
+        Ok(Ticket { number: self.next_number, changes: self.told.len() })
     }
 
     fn give_back(&mut self, ticket: Ticket) {
@@ -240,10 +228,7 @@ impl Model {
             return;
         }
         let bad = matches!(verdict, Verdict::LocalFailure | Verdict::RemoteFailure);
-        let slow = self
-            .settings
-            .slow_call_ms
-            .is_some_and(|limit_ms| elapsed_ms >= limit_ms);
+        let slow = self.settings.slow_call_ms.is_some_and(|limit_ms| elapsed_ms >= limit_ms);
         if self.state == State::HalfOpen {
             self.judge_probe(bad || slow);
         }
@@ -389,11 +374,8 @@ fn step() -> impl Strategy<Value = Step> {
             1 => Just(Verdict::Ignored),
         ]
     };
-    let manual = prop::sample::select(vec![
-        Manual::ForcedOpen,
-        Manual::ForcedClosed,
-        Manual::Disabled,
-    ]);
+    let manual =
+        prop::sample::select(vec![Manual::ForcedOpen, Manual::ForcedClosed, Manual::Disabled]);
     let place = || any::<usize>();
     prop_oneof![
         6 => (0..30_u64).prop_map(Step::Wait),

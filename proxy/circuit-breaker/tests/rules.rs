@@ -21,11 +21,7 @@ fn a_new_breaker_is_closed_and_lets_calls_pass() {
 
 #[test]
 fn a_breaker_cannot_be_made_with_settings_that_fail_their_check() {
-    let refused = Breaker::new(Settings {
-        buckets: 0,
-        ..Settings::default()
-    })
-    .unwrap_err();
+    let refused = Breaker::new(Settings { buckets: 0, ..Settings::default() }).unwrap_err();
     assert_eq!(refused, SettingsError::Zero { key: "buckets" });
 }
 
@@ -36,20 +32,14 @@ fn five_remote_failures_in_a_row_trip_and_four_do_not() {
     assert_eq!(breaker.state(0), State::Closed);
     calls(&breaker, 0, RemoteFailure, 1);
     assert_eq!(breaker.state(0), State::Open);
-    assert_eq!(
-        breaker.snapshot(0).reason,
-        Some(Reason::ConsecutiveFailures)
-    );
+    assert_eq!(breaker.snapshot(0).reason, Some(Reason::ConsecutiveFailures));
 }
 
 #[test]
 fn five_local_failures_in_a_row_trip_under_their_own_name() {
     let breaker = breaker(steady());
     calls(&breaker, 0, LocalFailure, 5);
-    assert_eq!(
-        breaker.snapshot(0).reason,
-        Some(Reason::ConsecutiveLocalFailures)
-    );
+    assert_eq!(breaker.snapshot(0).reason, Some(Reason::ConsecutiveLocalFailures));
 }
 
 #[test]
@@ -59,10 +49,7 @@ fn local_and_remote_failures_are_not_added_up() {
     calls(&breaker, 0, LocalFailure, 4);
     assert_eq!(breaker.state(0), State::Closed);
     let seen = breaker.snapshot(0);
-    assert_eq!(
-        (seen.consecutive_failures, seen.consecutive_local_failures),
-        (4, 4)
-    );
+    assert_eq!((seen.consecutive_failures, seen.consecutive_local_failures), (4, 4));
 }
 
 #[test]
@@ -83,10 +70,7 @@ fn a_success_or_a_business_decline_ends_both_rows() {
         calls(&breaker, 0, LocalFailure, 4);
         calls(&breaker, 0, good, 1);
         let seen = breaker.snapshot(0);
-        assert_eq!(
-            (seen.consecutive_failures, seen.consecutive_local_failures),
-            (0, 0)
-        );
+        assert_eq!((seen.consecutive_failures, seen.consecutive_local_failures), (0, 0));
         assert_eq!((seen.window.total, seen.window.failed), (9, 8));
     }
 }
@@ -127,17 +111,9 @@ fn half_of_twenty_failing_trips_and_half_of_nineteen_does_not() {
         calls(&breaker, 0, Success, 1);
     }
     calls(&breaker, 0, RemoteFailure, 1);
-    assert_eq!(
-        breaker.state(0),
-        State::Closed,
-        "ten of nineteen, but too few calls"
-    );
+    assert_eq!(breaker.state(0), State::Closed, "ten of nineteen, but too few calls");
     calls(&breaker, 0, Success, 1);
-    assert_eq!(
-        breaker.state(0),
-        State::Open,
-        "ten of twenty, noticed on a success"
-    );
+    assert_eq!(breaker.state(0), State::Open, "ten of twenty, noticed on a success");
     assert_eq!(breaker.snapshot(0).reason, Some(Reason::FailureRate));
 }
 
@@ -153,10 +129,7 @@ fn few_failures_among_many_successes_do_not_trip() {
 
 #[test]
 fn failures_that_have_left_the_window_do_not_count_in_the_rate() {
-    let breaker = breaker(Settings {
-        consecutive_failures: u32::MAX,
-        ..steady()
-    });
+    let breaker = breaker(Settings { consecutive_failures: u32::MAX, ..steady() });
     calls(&breaker, 0, RemoteFailure, 19);
     calls(&breaker, 10_000, RemoteFailure, 1);
     assert_eq!(breaker.state(10_000), State::Closed);
@@ -168,10 +141,7 @@ fn failures_that_have_left_the_window_do_not_count_in_the_rate() {
 
 #[test]
 fn half_of_twenty_being_slow_trips_though_all_succeed() {
-    let breaker = breaker(Settings {
-        slow_call_ms: Some(2_000),
-        ..steady()
-    });
+    let breaker = breaker(Settings { slow_call_ms: Some(2_000), ..steady() });
     for _ in 0..10 {
         breaker.try_acquire(0).unwrap().record(0, Success, 1_999);
     }
@@ -195,16 +165,10 @@ fn without_a_threshold_nothing_is_slow() {
 #[test]
 fn an_open_breaker_refuses_and_says_until_when() {
     let breaker = opened_at(steady(), 100);
-    let refused = Refused {
-        reason: RefusedReason::Open,
-        retry_after_ms: Some(4_000),
-    };
+    let refused = Refused { reason: RefusedReason::Open, retry_after_ms: Some(4_000) };
     assert_eq!(breaker.would_admit(1_100), Err(refused));
     assert_eq!(breaker.try_acquire(1_100).unwrap_err(), refused);
-    assert_eq!(
-        breaker.would_admit(5_099).unwrap_err().retry_after_ms,
-        Some(1)
-    );
+    assert_eq!(breaker.would_admit(5_099).unwrap_err().retry_after_ms, Some(1));
     assert_eq!(breaker.would_admit(5_100), Ok(()));
 }
 
@@ -212,13 +176,7 @@ fn an_open_breaker_refuses_and_says_until_when() {
 fn jitter_shortens_an_opening_by_half_at_most_and_by_its_seed() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
-        let breaker = opened_at(
-            Settings {
-                seed,
-                ..Settings::default()
-            },
-            0,
-        );
+        let breaker = opened_at(Settings { seed, ..Settings::default() }, 0);
         let wait_ms = breaker.would_admit(0).unwrap_err().retry_after_ms.unwrap();
         assert!((2_500..=5_000).contains(&wait_ms), "{wait_ms}");
         assert_eq!(breaker.state(wait_ms - 1), State::Open);
@@ -233,10 +191,7 @@ fn three_probes_pass_and_the_fourth_is_refused() {
     let breaker = opened_at(steady(), 0);
     let probes = probes(&breaker, 5_000);
     assert!(probes.iter().all(Permit::is_probe));
-    let refused = Refused {
-        reason: RefusedReason::HalfOpenFull,
-        retry_after_ms: None,
-    };
+    let refused = Refused { reason: RefusedReason::HalfOpenFull, retry_after_ms: None };
     assert_eq!(breaker.try_acquire(5_000).unwrap_err(), refused);
     assert_eq!(breaker.would_admit(5_000), Err(refused));
 }
@@ -257,10 +212,7 @@ fn a_dropped_cancelled_or_ignored_probe_gives_its_place_back() {
     two.cancel(5_000);
     three.record(5_000, Ignored, 1);
     let seen = breaker.snapshot(5_000);
-    assert_eq!(
-        (seen.probes_out, seen.probes_passed, seen.probes_failed),
-        (0, 0, 0)
-    );
+    assert_eq!((seen.probes_out, seen.probes_passed, seen.probes_failed), (0, 0, 0));
     let _again = probes(&breaker, 5_000);
     assert!(breaker.try_acquire(5_000).is_err());
 }
@@ -273,10 +225,7 @@ fn two_probes_that_pass_close_it_with_a_clean_window() {
     assert_eq!(breaker.state(5_100), State::HalfOpen);
     two.record(5_200, Success, 200);
     let seen = breaker.snapshot(5_200);
-    assert_eq!(
-        (seen.state, seen.reason, seen.opened_for_ms),
-        (State::Closed, None, None)
-    );
+    assert_eq!((seen.state, seen.reason, seen.opened_for_ms), (State::Closed, None, None));
     assert_eq!((seen.window.total, seen.consecutive_failures), (0, 0));
 }
 
@@ -288,15 +237,9 @@ fn one_failed_probe_is_forgiven_and_the_second_opens_it_for_twice_as_long() {
     assert_eq!(breaker.state(5_100), State::HalfOpen);
     two.record(5_200, LocalFailure, 200);
     let seen = breaker.snapshot(5_200);
-    assert_eq!(
-        (seen.state, seen.reason),
-        (State::Open, Some(Reason::ProbeFailed))
-    );
+    assert_eq!((seen.state, seen.reason), (State::Open, Some(Reason::ProbeFailed)));
     assert_eq!(seen.cause, Some(Reason::ConsecutiveFailures));
-    assert_eq!(
-        (seen.retry_after_ms, seen.opened_for_ms),
-        (Some(10_000), Some(5_200))
-    );
+    assert_eq!((seen.retry_after_ms, seen.opened_for_ms), (Some(10_000), Some(5_200)));
     assert_eq!((seen.series, seen.trips), (2, 2));
     three.record(5_300, Success, 300);
     assert_eq!(breaker.state(5_300), State::Open);
@@ -304,26 +247,14 @@ fn one_failed_probe_is_forgiven_and_the_second_opens_it_for_twice_as_long() {
 
 #[test]
 fn when_every_probe_is_needed_the_first_failure_opens_it() {
-    let breaker = opened_at(
-        Settings {
-            half_open_needed: 3,
-            ..steady()
-        },
-        0,
-    );
-    breaker
-        .try_acquire(5_000)
-        .unwrap()
-        .record(5_000, RemoteFailure, 1);
+    let breaker = opened_at(Settings { half_open_needed: 3, ..steady() }, 0);
+    breaker.try_acquire(5_000).unwrap().record(5_000, RemoteFailure, 1);
     assert_eq!(breaker.state(5_000), State::Open);
 }
 
 #[test]
 fn a_slow_probe_does_not_pass() {
-    let settings = Settings {
-        slow_call_ms: Some(2_000),
-        ..steady()
-    };
+    let settings = Settings { slow_call_ms: Some(2_000), ..steady() };
     let breaker = opened_at(settings, 0);
     let [one, two, _three] = probes(&breaker, 5_000);
     one.record(7_000, Success, 2_000);
@@ -338,26 +269,18 @@ fn a_probe_that_hangs_opens_it_again_when_its_wait_is_over() {
     let _younger = breaker.try_acquire(20_000).unwrap();
     assert_eq!(breaker.state(34_999), State::HalfOpen);
     let seen = breaker.snapshot(35_000);
-    assert_eq!(
-        (seen.state, seen.reason),
-        (State::Open, Some(Reason::ProbeWaitOver))
-    );
+    assert_eq!((seen.state, seen.reason), (State::Open, Some(Reason::ProbeWaitOver)));
     assert_eq!(seen.retry_after_ms, Some(10_000));
     hung.record(45_000, Success, 40_000);
     let seen = breaker.snapshot(45_000);
-    assert_eq!(
-        (seen.state, seen.probes_passed, seen.probes_out),
-        (State::HalfOpen, 0, 0)
-    );
+    assert_eq!((seen.state, seen.probes_passed, seen.probes_out), (State::HalfOpen, 0, 0));
     assert!(breaker.try_acquire(45_000).is_ok());
 }
 
 #[test]
 fn a_leaked_permit_does_not_hold_it_half_open_for_ever() {
     let breaker = opened_at(steady(), 0);
-    probes(&breaker, 5_000)
-        .into_iter()
-        .for_each(std::mem::forget);
+    probes(&breaker, 5_000).into_iter().for_each(std::mem::forget);
     assert!(breaker.try_acquire(34_999).is_err());
     let _all_three_again = probes(&breaker, 45_000);
 }
@@ -365,16 +288,10 @@ fn a_leaked_permit_does_not_hold_it_half_open_for_ever() {
 #[test]
 fn a_half_open_breaker_without_traffic_waits_and_opens_not_again() {
     let breaker = opened_at(steady(), 0);
-    breaker
-        .try_acquire(5_000)
-        .unwrap()
-        .record(5_000, Success, 1);
+    breaker.try_acquire(5_000).unwrap().record(5_000, Success, 1);
     let hour_ms = 3_600_000;
     assert_eq!(breaker.state(hour_ms), State::HalfOpen);
-    breaker
-        .try_acquire(hour_ms)
-        .unwrap()
-        .record(hour_ms, Success, 1);
+    breaker.try_acquire(hour_ms).unwrap().record(hour_ms, Success, 1);
     assert_eq!(breaker.state(hour_ms), State::Closed);
 }
 
@@ -401,11 +318,7 @@ fn the_open_time_doubles_while_probes_fail_and_stops_at_its_cap() {
     let mut now_ms = 0;
     let mut waits = Vec::new();
     for _ in 0..8 {
-        let wait_ms = breaker
-            .would_admit(now_ms)
-            .unwrap_err()
-            .retry_after_ms
-            .unwrap();
+        let wait_ms = breaker.would_admit(now_ms).unwrap_err().retry_after_ms.unwrap();
         waits.push(wait_ms / 1_000);
         now_ms += wait_ms;
         for probe in [breaker.try_acquire(now_ms), breaker.try_acquire(now_ms)] {
@@ -424,10 +337,7 @@ fn a_relapse_within_a_window_goes_on_with_the_series_and_a_later_one_begins_anew
         calls(&breaker, now_ms, RemoteFailure, 5);
         let seen = breaker.snapshot(now_ms);
         assert_eq!(seen.retry_after_ms, Some(open_ms));
-        assert_eq!(
-            (seen.cause, seen.trips),
-            (Some(Reason::ConsecutiveFailures), 2)
-        );
+        assert_eq!((seen.cause, seen.trips), (Some(Reason::ConsecutiveFailures), 2));
     }
 }
 
@@ -440,38 +350,22 @@ fn late_results_of_an_older_generation_are_ignored() {
     let mut late = late.into_iter();
 
     late.next().unwrap().record(1, Success, 1);
-    assert_eq!(
-        breaker.state(1),
-        State::Open,
-        "a late success does not close an open breaker"
-    );
+    assert_eq!(breaker.state(1), State::Open, "a late success does not close an open breaker");
 
     for permit in late.by_ref().take(5) {
         permit.record(5_000, Success, 5_000);
     }
     let seen = breaker.snapshot(5_000);
-    assert_eq!(
-        (seen.state, seen.probes_passed),
-        (State::HalfOpen, 0),
-        "nor a half-open one"
-    );
+    assert_eq!((seen.state, seen.probes_passed), (State::HalfOpen, 0), "nor a half-open one");
 
     for permit in late.by_ref().take(5) {
         permit.record(5_000, RemoteFailure, 5_000);
     }
-    assert_eq!(
-        breaker.state(5_000),
-        State::HalfOpen,
-        "late failures do not open it"
-    );
+    assert_eq!(breaker.state(5_000), State::HalfOpen, "late failures do not open it");
 
     close(&breaker, 5_000);
     late.for_each(|permit| permit.record(5_001, RemoteFailure, 5_001));
-    assert_eq!(
-        breaker.snapshot(5_001).window.total,
-        0,
-        "nor do they count when it has closed"
-    );
+    assert_eq!(breaker.snapshot(5_001).window.total, 0, "nor do they count when it has closed");
     assert_eq!(breaker.snapshot(5_001).generation, generation + 3);
 }
 
@@ -490,14 +384,8 @@ fn a_late_drop_does_not_free_a_place_of_a_newer_half_open_phase() {
 fn forced_open_refuses_until_released_whatever_the_clock_says() {
     let breaker = breaker(steady());
     assert!(breaker.force(Manual::ForcedOpen, 10));
-    assert!(
-        !breaker.force(Manual::ForcedOpen, 11),
-        "nothing changes the second time"
-    );
-    let refused = Refused {
-        reason: RefusedReason::ForcedOpen,
-        retry_after_ms: None,
-    };
+    assert!(!breaker.force(Manual::ForcedOpen, 11), "nothing changes the second time");
+    let refused = Refused { reason: RefusedReason::ForcedOpen, retry_after_ms: None };
     assert_eq!(breaker.would_admit(86_400_000), Err(refused));
     assert_eq!(breaker.try_acquire(86_400_000).unwrap_err(), refused);
     assert_eq!(breaker.snapshot(110).reason, Some(Reason::Forced));
@@ -531,11 +419,7 @@ fn disabled_admits_and_counts_and_says_what_would_trip() {
     assert_eq!((seen.state, seen.window.failed), (State::Disabled, 5));
     assert_eq!(seen.would_trip, Some(Reason::ConsecutiveFailures));
     breaker.release(3);
-    assert_eq!(
-        breaker.snapshot(3).window.total,
-        0,
-        "released, it counts from nothing"
-    );
+    assert_eq!(breaker.snapshot(3).window.total, 0, "released, it counts from nothing");
 }
 
 #[test]
@@ -582,15 +466,7 @@ fn the_story_is_told_in_order_with_the_moments_when_things_were_due() {
     let story: Vec<_> = breaker
         .take_transitions(900_000)
         .iter()
-        .map(|t| {
-            (
-                t.sequence,
-                t.from.as_str(),
-                t.to.as_str(),
-                t.reason.as_str(),
-                t.at_ms,
-            )
-        })
+        .map(|t| (t.sequence, t.from.as_str(), t.to.as_str(), t.reason.as_str(), t.at_ms))
         .collect();
     assert_eq!(
         story,
@@ -607,10 +483,7 @@ fn the_story_is_told_in_order_with_the_moments_when_things_were_due() {
 #[test]
 fn a_clock_that_arrives_out_of_order_turns_nothing_back() {
     let breaker = opened_at(steady(), 10_000);
-    assert_eq!(
-        breaker.would_admit(3).unwrap_err().retry_after_ms,
-        Some(5_000)
-    );
+    assert_eq!(breaker.would_admit(3).unwrap_err().retry_after_ms, Some(5_000));
     let probe = breaker.try_acquire(15_000).unwrap();
     assert_eq!(breaker.state(14_000), State::HalfOpen);
     probe.record(14_990, Success, 1);
@@ -622,10 +495,7 @@ fn the_end_of_time_overflows_nothing() {
     let breaker = opened_at(steady(), u64::MAX);
     assert_eq!(breaker.state(u64::MAX), State::HalfOpen);
     assert!(breaker.try_acquire(u64::MAX).is_ok());
-    assert_eq!(
-        breaker.take_transitions(u64::MAX).last().unwrap().to,
-        State::HalfOpen
-    );
+    assert_eq!(breaker.take_transitions(u64::MAX).last().unwrap().to, State::HalfOpen);
 }
 
 #[test]
@@ -634,18 +504,13 @@ fn a_permit_may_travel_to_another_thread_and_outlive_every_other_handle() {
     let permit = breaker.try_acquire(0).unwrap();
     let weak = Arc::downgrade(&breaker);
     drop(breaker);
-    std::thread::spawn(move || permit.record(1, Success, 1))
-        .join()
-        .unwrap();
+    std::thread::spawn(move || permit.record(1, Success, 1)).join().unwrap();
     assert!(weak.upgrade().is_none());
 }
 
 /// The defaults without chance, so that times are exact.
 fn steady() -> Settings {
-    Settings {
-        jitter: 0.0,
-        ..Settings::default()
-    }
+    Settings { jitter: 0.0, ..Settings::default() }
 }
 
 fn breaker(settings: Settings) -> Arc<Breaker> {
@@ -654,21 +519,13 @@ fn breaker(settings: Settings) -> Arc<Breaker> {
 
 fn opened_at(settings: Settings, now_ms: u64) -> Arc<Breaker> {
     let breaker = breaker(settings);
-    calls(
-        &breaker,
-        now_ms,
-        RemoteFailure,
-        settings.consecutive_failures,
-    );
+    calls(&breaker, now_ms, RemoteFailure, settings.consecutive_failures);
     breaker
 }
 
 fn calls(breaker: &Arc<Breaker>, now_ms: u64, verdict: Verdict, count: u32) {
     for _ in 0..count {
-        breaker
-            .try_acquire(now_ms)
-            .unwrap()
-            .record(now_ms, verdict, 1);
+        breaker.try_acquire(now_ms).unwrap().record(now_ms, verdict, 1);
     }
 }
 

@@ -15,15 +15,8 @@ const THREADS: u64 = 16;
 fn sixteen_threads_at_once_get_exactly_three_probes() {
     for _ in 0..500 {
         let breaker = opened();
-        let held = at_once(|_| {
-            (0..4)
-                .filter_map(|_| breaker.try_acquire(5_000).ok())
-                .collect()
-        });
-        let held: Vec<Permit> = held
-            .into_iter()
-            .flat_map(|permits: Vec<Permit>| permits)
-            .collect();
+        let held = at_once(|_| (0..4).filter_map(|_| breaker.try_acquire(5_000).ok()).collect());
+        let held: Vec<Permit> = held.into_iter().flat_map(|permits: Vec<Permit>| permits).collect();
         assert_eq!(held.len(), 3);
         assert!(held.iter().all(Permit::is_probe));
     }
@@ -63,31 +56,18 @@ fn no_result_is_lost_or_counted_twice() {
     breaker.force(Manual::Disabled, 0);
     at_once(|thread| {
         for round in 0..2_000 {
-            let verdict = if round % 4 == 0 {
-                Verdict::RemoteFailure
-            } else {
-                Verdict::Success
-            };
-            breaker
-                .try_acquire(round)
-                .unwrap()
-                .record(round + thread, verdict, 1);
+            let verdict = if round % 4 == 0 { Verdict::RemoteFailure } else { Verdict::Success };
+            breaker.try_acquire(round).unwrap().record(round + thread, verdict, 1);
         }
     });
     let counts = breaker.snapshot(2_000).window;
-    assert_eq!(
-        (counts.total, counts.failed),
-        (THREADS * 2_000, THREADS * 500)
-    );
+    assert_eq!((counts.total, counts.failed), (THREADS * 2_000, THREADS * 500));
 }
 
 #[test]
 fn concurrent_failures_trip_once() {
     for _ in 0..200 {
-        let settings = Settings {
-            jitter: 0.0,
-            ..Settings::default()
-        };
+        let settings = Settings { jitter: 0.0, ..Settings::default() };
         let breaker = Arc::new(Breaker::new(settings).unwrap());
         at_once(|_| {
             if let Ok(permit) = breaker.try_acquire(0) {
@@ -95,10 +75,7 @@ fn concurrent_failures_trip_once() {
             }
         });
         let seen = breaker.snapshot(0);
-        assert_eq!(
-            (seen.state, seen.trips, seen.window.failed),
-            (State::Open, 1, 5)
-        );
+        assert_eq!((seen.state, seen.trips, seen.window.failed), (State::Open, 1, 5));
     }
 }
 
@@ -118,9 +95,7 @@ fn a_storm_of_everything_leaves_a_story_without_a_gap() {
         let mut story = Vec::new();
         let mut chance = thread + 1;
         for _ in 0..3_000 {
-            chance = chance
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let now_ms = clock_ms.fetch_add(chance >> 60 & 1, Ordering::Relaxed);
             if let Ok(permit) = breaker.try_acquire(now_ms) {
                 let generation = permit.generation() as usize;
@@ -149,16 +124,8 @@ fn a_storm_of_everything_leaves_a_story_without_a_gap() {
         assert_eq!(pair[0].to, pair[1].from);
         assert!(pair[0].at_ms <= pair[1].at_ms);
     }
-    assert!(
-        judged
-            .iter()
-            .all(|probes| probes.load(Ordering::Relaxed) <= 3)
-    );
-    assert!(
-        judged
-            .iter()
-            .any(|probes| probes.load(Ordering::Relaxed) == 3)
-    );
+    assert!(judged.iter().all(|probes| probes.load(Ordering::Relaxed) <= 3));
+    assert!(judged.iter().any(|probes| probes.load(Ordering::Relaxed) == 3));
 }
 
 /// Prints what the header of `src/breaker.rs` states.
@@ -178,10 +145,7 @@ fn the_cost_of_a_call() {
         };
         let acquire = per_call(&|n| drop(breaker.try_acquire(n / 1_000).unwrap()));
         let both = per_call(&|n| {
-            breaker
-                .try_acquire(n / 1_000)
-                .unwrap()
-                .record(n / 1_000, Verdict::Success, 1);
+            breaker.try_acquire(n / 1_000).unwrap().record(n / 1_000, Verdict::Success, 1);
         });
         breaker.force(Manual::ForcedOpen, 2_000);
         let refuse = per_call(&|_| assert!(breaker.try_acquire(2_000).is_err()));
@@ -190,16 +154,10 @@ fn the_cost_of_a_call() {
 }
 
 fn opened() -> Arc<Breaker> {
-    let settings = Settings {
-        jitter: 0.0,
-        ..Settings::default()
-    };
+    let settings = Settings { jitter: 0.0, ..Settings::default() };
     let breaker = Arc::new(Breaker::new(settings).unwrap());
     for _ in 0..5 {
-        breaker
-            .try_acquire(0)
-            .unwrap()
-            .record(0, Verdict::RemoteFailure, 1);
+        breaker.try_acquire(0).unwrap().record(0, Verdict::RemoteFailure, 1);
     }
     breaker
 }
@@ -216,9 +174,6 @@ fn at_once<T: Send>(run: impl Fn(u64) -> T + Sync) -> Vec<T> {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

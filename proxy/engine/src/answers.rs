@@ -6,9 +6,9 @@
 use interlock_plugin_api::{Fact, What};
 
 use crate::definite;
+use crate::exchange::{ExchangeKind, Reply};
 use crate::input::{Asked, Draft, Sent, Subject};
 use crate::intake::failed;
-use crate::exchange::{ExchangeKind, Reply};
 use crate::operation::OperationState;
 use crate::payment::{AttemptState, FailReason};
 use crate::policy::AccountPolicy;
@@ -108,9 +108,8 @@ impl Turn<'_> {
         }
         // G1: the socket's proof counts for the only send alone. With two copies it can't be told
         // whose it is, and a repeated input must not disprove the other one.
-        let unsent = sent == Sent::No
-            && x.sends == 1
-            && matches!(x.reply, Reply::Open | Reply::Lost);
+        let unsent =
+            sent == Sent::No && x.sends == 1 && matches!(x.reply, Reply::Open | Reply::Lost);
         if unsent {
             x.sends = 0;
             x.reply = Reply::NotSent;

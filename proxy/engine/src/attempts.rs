@@ -7,9 +7,9 @@ use interlock_plugin_api::{Class, Fact, What};
 
 use crate::answers::Source;
 use crate::definite;
+use crate::exchange::ExchangeKind;
 use crate::input::{Asked, Subject};
 use crate::intake::failed;
-use crate::exchange::ExchangeKind;
 use crate::payment::{AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn};
@@ -188,8 +188,7 @@ impl Turn<'_> {
             Source::Inquiry(asked) => definite::asked_behind_fence(&a.track, asked, account),
             _ => false,
         };
-        if a.unconfirmed.is_none()
-            && (behind_fence || definite::declined(fact, &a.track, account))
+        if a.unconfirmed.is_none() && (behind_fence || definite::declined(fact, &a.track, account))
         {
             self.say(&name, "declined", code);
             self.p.attempts[i].state = AttemptState::Failed {

@@ -6,8 +6,8 @@
 use interlock_plugin_api::Operation as PluginOperation;
 
 use crate::definite;
-use crate::input::Call;
 use crate::exchange::{ExchangeKind, Reply};
+use crate::input::Call;
 use crate::payment::{AttemptState, CloseReason};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn};
@@ -42,9 +42,8 @@ impl Turn<'_> {
         let behind_fence = a.track.fence.is_some() && over;
         let unanswered = a.track.open_closes().next().is_some();
         let newly_seen = a.order_seen && !sent().any(|x| x.order_seen);
-        let wanted = (unanswered && (early || over))
-            || (behind_fence && !closed_late)
-            || newly_seen;
+        let wanted =
+            (unanswered && (early || over)) || (behind_fence && !closed_late) || newly_seen;
         let repeatable = account.contract.close_of(&a.flow).is_some_and(|c| c.repeatable);
         wanted && (repeatable || !unanswered)
     }

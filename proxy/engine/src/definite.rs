@@ -7,8 +7,8 @@ use interlock_plugin_api::{
     Concurrency, CredentialForm, Effect, Fact, IdempotencyClass, MoveRule, NotFound, Scope, What,
 };
 
-use crate::input::Asked;
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
+use crate::input::Asked;
 use crate::payment::{Attempt, Stamp};
 use crate::policy::AccountPolicy;
 
@@ -27,8 +27,8 @@ pub(crate) fn believe(fact: &Fact, status: u16, account: &AccountPolicy) -> Fact
 /// Whether the plugin that read an answer knows what the plugin that sent it meant (G9). Only the
 /// plugin in force is known to continue others.
 pub(crate) fn reads(reader: u32, exchange: &Exchange, account: &AccountPolicy) -> bool {
-    let continues = reader == account.state_version
-        && account.continues.contains(&exchange.state_version);
+    let continues =
+        reader == account.state_version && account.continues.contains(&exchange.state_version);
     reader == exchange.state_version || continues
 }
 
@@ -90,9 +90,8 @@ pub(crate) fn nothing_found(
     answered: Option<&Exchange>,
     account: &AccountPolicy,
 ) -> bool {
-    let all = |rule: fn(&Exchange) -> bool| {
-        answered.is_some_and(rule) && every_open_close(attempt, rule)
-    };
+    let all =
+        |rule: fn(&Exchange) -> bool| answered.is_some_and(rule) && every_open_close(attempt, rule);
     let one = strong(&attempt.track, account) || attempt.sends() <= 1;
     tombstone(attempt, account) || (all(|x| x.order_seen) && one) || all(|x| x.after_window)
 }
@@ -150,9 +149,10 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
         IdempotencyClass::None => false,
     };
     let in_hand = case.form == CredentialForm::None || case.credential;
-    let last_by = case.now.wall_ms.saturating_add_unsigned(
-        case.account.timeout_ms + contract.late_window_ms + SKEW_MS,
-    );
+    let last_by = case
+        .now
+        .wall_ms
+        .saturating_add_unsigned(case.account.timeout_ms + contract.late_window_ms + SKEW_MS);
     let key_lives = last_by < x.first_send_by_ms.saturating_add_unsigned(rule.key_life_ms);
     let silent = !matches!(x.reply, Reply::Answered { .. });
     if x.sends == 0 {
@@ -190,9 +190,7 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
 pub(crate) fn strong(track: &Track, account: &AccountPolicy) -> bool {
     let mut takers = track.takers().peekable();
     takers.peek().is_some()
-        && takers.all(|x| {
-            account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong
-        })
+        && takers.all(|x| account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong)
 }
 
 fn tombstone(attempt: &Attempt, account: &AccountPolicy) -> bool {

@@ -514,11 +514,8 @@ mod tests {
 
     #[test]
     fn automatic_refunds_are_capped_by_the_hour() {
-        let gates = gates(GateSettings {
-            refunds_per_hour: 2,
-            refunded_per_hour: Some(100),
-            ..settings()
-        });
+        let gates =
+            gates(GateSettings { refunds_per_hour: 2, refunded_per_hour: Some(100), ..settings() });
         assert!(gates.refund_cap("a", 60, at(0)));
         gates.count_refund("a", 60, at(0));
         assert!(!gates.refund_cap("a", 60, at(1)));

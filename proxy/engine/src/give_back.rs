@@ -3,9 +3,9 @@
 //! A charge is given back only after an inquiry that was asked after it became due has confirmed
 //! it, under caps, and under a new number only when the old one is proven not to have happened.
 
-use crate::operations::NewOperation;
 use crate::exchange::ExchangeKind;
 use crate::operation::{Operation, Origin};
+use crate::operations::NewOperation;
 use crate::payment::AttemptState;
 use crate::turn::{Flow, Turn};
 
@@ -119,9 +119,8 @@ impl Turn<'_> {
 
     /// How often we made such an operation for an attempt, whatever became of it.
     fn made(&self, attempt: usize, kind: ExchangeKind) -> usize {
-        let ours = |o: &&Operation| {
-            o.attempt == attempt && o.kind == kind && o.origin == Origin::Resolver
-        };
+        let ours =
+            |o: &&Operation| o.attempt == attempt && o.kind == kind && o.origin == Origin::Resolver;
         self.p.operations.iter().filter(ours).count()
     }
 }

@@ -3,8 +3,8 @@
 use interlock_plugin_api::CredentialForm;
 
 use crate::decision::{OrderStep, Outcome};
-use crate::input::{Call, Hand, Submission};
 use crate::exchange::{ExchangeKind, Track};
+use crate::input::{Call, Hand, Submission};
 use crate::payment::{Attempt, AttemptState, FailReason, Method, Payment, Settled};
 use crate::route::{self, Refusal, Shape};
 use crate::turn::{Flow, Stop, Turn};
@@ -33,10 +33,9 @@ pub(crate) fn submit(s: &Submission, world: &World<'_>, hand: &Hand) -> Outcome 
     turn.say("merchant", asked, None);
     match turn.start_attempt() {
         Ok(None) => turn.finish(&blank),
-        Ok(Some(skips)) => Outcome::Refuse(Refusal::NoAccountAvailable {
-            route: Some(route.name.clone()),
-            skips,
-        }),
+        Ok(Some(skips)) => {
+            Outcome::Refuse(Refusal::NoAccountAvailable { route: Some(route.name.clone()), skips })
+        }
         Err(stop) => stop.into(),
     }
 }
@@ -51,9 +50,7 @@ fn order_step(s: &Submission, world: &World<'_>) -> Result<OrderStep, Refusal> {
         Some(holder) if holder.succeeded && s.another => {
             Ok(OrderStep::TakeOver { from: holder.payment.clone() })
         }
-        Some(holder) => {
-            Err(Refusal::OrderHasLivePayment { payment: holder.payment.clone() })
-        }
+        Some(holder) => Err(Refusal::OrderHasLivePayment { payment: holder.payment.clone() }),
     }
 }
 
@@ -119,8 +116,7 @@ impl Turn<'_> {
                 self.say("engine", format!("{name} skipped"), Some(skip.as_str()));
             }
         }
-        let first =
-            self.new_exchange(account, ExchangeKind::Authorize, &op_id, 0, draft);
+        let first = self.new_exchange(account, ExchangeKind::Authorize, &op_id, 0, draft);
         let due = first.last_send_by.wall_ms.saturating_add(1_000);
         self.refer(&account.name, &op_id);
         let id = format!("att_{}", self.world.mint.mint(&["attempt id", &self.p.id, &tag]));

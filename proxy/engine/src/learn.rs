@@ -7,8 +7,8 @@ use interlock_plugin_api::{CaptureMode, Fact};
 
 use crate::answers::Source;
 use crate::definite;
-use crate::input::{Asked, Subject};
 use crate::exchange::{ExchangeKind, Track};
+use crate::input::{Asked, Subject};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, Settled, Unconfirmed};
 use crate::policy::AccountPolicy;

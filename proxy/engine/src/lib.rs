@@ -39,10 +39,10 @@ mod undone;
 mod world;
 
 pub use decision::{Decision, Effect, Entry, OrderStep, Outcome, Skips};
+pub use exchange::{Exchange, ExchangeKind, Reply, Track};
 pub use input::{
     Again, Asked, Call, Draft, Hand, Input, Prepared, Request, Sent, Subject, Submission, Verdict,
 };
-pub use exchange::{Exchange, ExchangeKind, Reply, Track};
 pub use operation::{Operation, OperationState, Origin};
 pub use payment::{
     Attempt, AttemptState, CloseReason, FailReason, Method, Offer, Payment, Settled, Stamp,
@@ -62,12 +62,7 @@ use turn::{Stop, Turn};
 /// `payment` is the durable version; `None` only for [`Input::Submitted`]. The hand holds what
 /// plugins built for this very decision: when the outcome is [`Outcome::Need`], build that and ask
 /// again with the same input and world.
-pub fn decide(
-    payment: Option<&Payment>,
-    input: &Input,
-    world: &World<'_>,
-    hand: &Hand,
-) -> Outcome {
+pub fn decide(payment: Option<&Payment>, input: &Input, world: &World<'_>, hand: &Hand) -> Outcome {
     match (payment, input) {
         (None, Input::Submitted(submission)) => intake::submit(submission, world, hand),
         (None, _) | (Some(_), Input::Submitted(_)) => Outcome::Refuse(Refusal::NotFound),

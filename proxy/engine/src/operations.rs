@@ -8,8 +8,8 @@ use interlock_plugin_api::{Class, Fact, Money, What};
 
 use crate::answers::Source;
 use crate::definite;
-use crate::input::{Call, Subject};
 use crate::exchange::{ExchangeKind, Track};
+use crate::input::{Call, Subject};
 use crate::operation::{Operation, OperationState, Origin};
 use crate::payment::AttemptState;
 use crate::policy::AccountPolicy;

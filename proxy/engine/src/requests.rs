@@ -2,11 +2,11 @@
 
 use interlock_plugin_api::CaptureMode;
 
+use crate::exchange::ExchangeKind;
 use crate::input::{Request, Subject, Verdict};
 use crate::intake::failed;
-use crate::operations::NewOperation;
-use crate::exchange::ExchangeKind;
 use crate::operation::{OperationState, Origin};
+use crate::operations::NewOperation;
 use crate::payment::{AttemptState, CloseReason, FailReason, Method};
 use crate::route::{self, Refusal, Shape};
 use crate::turn::{Flow, Stop, Turn};
@@ -62,9 +62,10 @@ impl Turn<'_> {
         if self.asked_before(ExchangeKind::Refund, key) {
             return Ok(());
         }
-        let winner = self.p.winner_index().filter(|i| {
-            self.p.attempts[*i].state == AttemptState::Success { captured: true }
-        });
+        let winner = self
+            .p
+            .winner_index()
+            .filter(|i| self.p.attempts[*i].state == AttemptState::Success { captured: true });
         let Some(winner) = winner else {
             return invalid("only captured money can be refunded");
         };
@@ -129,12 +130,8 @@ impl Turn<'_> {
             }));
         }
         self.say("merchant", format!("asked to switch to {}", method.kind), None);
-        let instant = self
-            .world
-            .policy
-            .merchants
-            .get(&self.p.merchant)
-            .is_some_and(|m| m.instant_switch);
+        let instant =
+            self.world.policy.merchants.get(&self.p.merchant).is_some_and(|m| m.instant_switch);
         if instant {
             return self.switch_at_once(method);
         }
@@ -201,8 +198,7 @@ impl Turn<'_> {
                 }
                 a.unconfirmed = None;
                 let due = matches!(a.state, AttemptState::RefundDue { .. });
-                a.state =
-                    if due { AttemptState::Refunded } else { failed(FailReason::Operator) };
+                a.state = if due { AttemptState::Refunded } else { failed(FailReason::Operator) };
                 Ok(())
             }
             Subject::Operation(n) => {
@@ -238,9 +234,10 @@ impl Turn<'_> {
     }
 
     fn unsettled(&self, attempt: usize, kind: ExchangeKind) -> bool {
-        self.p.operations.iter().any(|o| {
-            o.attempt == attempt && o.kind == kind && o.state.is_open()
-        })
+        self.p
+            .operations
+            .iter()
+            .any(|o| o.attempt == attempt && o.kind == kind && o.state.is_open())
     }
 
     fn representable(&self, attempt: usize, amount: i64) -> bool {

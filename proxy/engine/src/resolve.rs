@@ -6,9 +6,9 @@
 use interlock_plugin_api::{Concurrency, NotFound, OfferExpiry, Operation as PluginOperation};
 
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
+use crate::exchange::{Reply, Track};
 use crate::input::{Call, Subject};
 use crate::intake::failed;
-use crate::exchange::{Reply, Track};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, FailReason, Stamp};
 use crate::policy::AccountPolicy;

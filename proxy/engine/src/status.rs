@@ -91,9 +91,9 @@ pub fn status(p: &Payment) -> (Status, Option<Reason>) {
     }
     let reason = if live().any(|a| a.manual) {
         Reason::UnderReview
-    } else if live().any(|a| {
-        a.state.in_doubt() || a.unconfirmed.is_some() || a.track.fence.is_some()
-    }) {
+    } else if live()
+        .any(|a| a.state.in_doubt() || a.unconfirmed.is_some() || a.track.fence.is_some())
+    {
         Reason::ProviderOutcomeUnknown
     } else if live().any(|a| matches!(a.state, AttemptState::Closing { .. })) {
         Reason::Closing
@@ -108,7 +108,10 @@ pub fn in_doubt(p: &Payment) -> bool {
     let attempt = p.attempts.iter().any(|a| {
         let closing = matches!(a.state, AttemptState::Closing { .. });
         let fenced_close = closing && a.track.fence.is_some();
-        a.manual || a.state.in_doubt() || fenced_close || a.unconfirmed.is_some()
+        a.manual
+            || a.state.in_doubt()
+            || fenced_close
+            || a.unconfirmed.is_some()
             || matches!(a.state, AttemptState::RefundDue { .. })
     });
     let operation = |s| matches!(s, OperationState::Ambiguous | OperationState::Fenced);
@@ -125,9 +128,10 @@ pub(crate) fn settled(p: &Payment) -> Option<Settled> {
     if !over || p.switch.is_some() {
         return None;
     }
-    let voided = p.operations.iter().any(|o| {
-        o.kind == ExchangeKind::Void && o.state == OperationState::Done
-    });
+    let voided = p
+        .operations
+        .iter()
+        .any(|o| o.kind == ExchangeKind::Void && o.state == OperationState::Done);
     Some(if p.cancel_requested || voided { Settled::Canceled } else { Settled::Failed })
 }
 

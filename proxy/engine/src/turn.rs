@@ -7,8 +7,8 @@
 use interlock_plugin_api::{CaptureMode, Effect as SendEffect};
 
 use crate::decision::{Decision, Effect, Entry, OrderStep, Outcome};
-use crate::input::{Again, Call, Draft, Hand, Input, Subject};
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
+use crate::input::{Again, Call, Draft, Hand, Input, Subject};
 use crate::operation::{OperationState, Origin};
 use crate::payment::{AttemptState, Payment, Settled};
 use crate::policy::AccountPolicy;
@@ -284,12 +284,14 @@ impl<'a> Turn<'a> {
     /// When somebody must look again: nothing that is open is without a time (I10).
     fn next_look(&self) -> Option<(i64, &'static str)> {
         let open = self.p.attempts.iter().enumerate().filter(|(i, _)| !at_rest(&self.p, *i));
-        let attempts = open.map(|(_, a)| {
-            (a.track.next_ms.unwrap_or(self.world.now.wall_ms), a.state.as_str())
-        });
-        let operations = self.p.operations.iter().filter(|o| o.state.is_open()).map(|o| {
-            (o.track.next_ms.unwrap_or(self.world.now.wall_ms), o.kind.as_str())
-        });
+        let attempts = open
+            .map(|(_, a)| (a.track.next_ms.unwrap_or(self.world.now.wall_ms), a.state.as_str()));
+        let operations = self
+            .p
+            .operations
+            .iter()
+            .filter(|o| o.state.is_open())
+            .map(|o| (o.track.next_ms.unwrap_or(self.world.now.wall_ms), o.kind.as_str()));
         attempts.chain(operations).min_by_key(|(at, _)| *at)
     }
 }
@@ -301,8 +303,7 @@ pub(crate) fn at_rest(p: &Payment, i: usize) -> bool {
     match a.state {
         AttemptState::Success { captured: true } => true,
         AttemptState::Success { captured: false } => {
-            p.settled.is_some()
-                || (p.capture == CaptureMode::Manual && !p.cancel_requested)
+            p.settled.is_some() || (p.capture == CaptureMode::Manual && !p.cancel_requested)
         }
         _ => a.is_over(),
     }

@@ -7,8 +7,8 @@ use interlock_plugin_api::Fact;
 
 use crate::answers::Source;
 use crate::definite;
-use crate::input::Subject;
 use crate::exchange::{ExchangeKind, Track};
+use crate::input::Subject;
 use crate::operation::{Operation, OperationState, Origin};
 use crate::payment::AttemptState;
 use crate::policy::AccountPolicy;
@@ -147,9 +147,11 @@ impl Turn<'_> {
                 return self.look_later(i);
             }
         }
-        let open = self.p.operations.iter().any(|o| {
-            o.attempt == i && o.kind == ExchangeKind::Refund && o.state.is_open()
-        });
+        let open = self
+            .p
+            .operations
+            .iter()
+            .any(|o| o.attempt == i && o.kind == ExchangeKind::Refund && o.state.is_open());
         if open {
             let counted = self.p.sum(ExchangeKind::Refund, i, OperationState::counts);
             if full && counted == self.p.captured_by(i) {
@@ -206,8 +208,8 @@ impl Turn<'_> {
     }
 
     fn refunded_outside_all(&mut self, i: usize, fact: &Fact) -> Flow {
-        let rest = self.p.captured_by(i)
-            - self.p.sum(ExchangeKind::Refund, i, OperationState::counts);
+        let rest =
+            self.p.captured_by(i) - self.p.sum(ExchangeKind::Refund, i, OperationState::counts);
         if rest > 0 {
             self.adopt(i, ExchangeKind::Refund, rest, fact);
             let name = self.p.attempts[i].account.clone();

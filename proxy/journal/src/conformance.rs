@@ -66,10 +66,7 @@ pub async fn suite(ground: &dyn Ground) {
 }
 
 async fn commit(store: &dyn Store, write: Write) -> Committed {
-    store
-        .commit(write)
-        .await
-        .expect("a healthy store takes a sound write")
+    store.commit(write).await.expect("a healthy store takes a sound write")
 }
 
 async fn done(store: &dyn Store, write: Write) {
@@ -77,20 +74,14 @@ async fn done(store: &dyn Store, write: Write) {
 }
 
 async fn read(store: &dyn Store, id: &str) -> Option<PaymentRow> {
-    store
-        .payment(id)
-        .await
-        .expect("a healthy store can be read")
+    store.payment(id).await.expect("a healthy store can be read")
 }
 
 /// Every page of a list; each page keeps to the limit.
 async fn ids(store: &dyn Store, mut query: ListQuery) -> Vec<String> {
     let mut all = Vec::new();
     loop {
-        let page = store
-            .list(query.clone())
-            .await
-            .expect("a healthy store can be read");
+        let page = store.list(query.clone()).await.expect("a healthy store can be read");
         assert!(page.rows.len() <= query.limit);
         all.extend(page.rows.into_iter().map(|row| row.id));
         match page.next {
@@ -163,11 +154,7 @@ fn key(name: &str, payment: &str) -> KeyRow {
 }
 
 fn reference(account: &str, name: &str, payment: &str) -> Reference {
-    Reference {
-        account: account.into(),
-        reference: name.into(),
-        payment: payment.into(),
-    }
+    Reference { account: account.into(), reference: name.into(), payment: payment.into() }
 }
 
 fn notice(event_id: &str, applied: bool) -> NoticeRow {

@@ -121,34 +121,21 @@ pub enum OpenError {
 
 impl OpenError {
     fn io(path: &Path, error: &io::Error) -> Self {
-        OpenError::Io {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        }
+        OpenError::Io { path: path.to_path_buf(), reason: error.to_string() }
     }
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OpenError::Locked {
-                dir,
-                pid: Some(pid),
-            } => {
-                write!(
-                    f,
-                    "the journal is in use by process {pid}: {}",
-                    dir.display()
-                )
+            OpenError::Locked { dir, pid: Some(pid) } => {
+                write!(f, "the journal is in use by process {pid}: {}", dir.display())
             }
             OpenError::Locked { dir, pid: None } => {
                 write!(f, "the journal is in use: {}", dir.display())
             }
             OpenError::Newer { found, known } => {
-                write!(
-                    f,
-                    "the journal has schema {found}, this build knows up to: {known}"
-                )
+                write!(f, "the journal has schema {found}, this build knows up to: {known}")
             }
             OpenError::Foreign => f.write_str("the file is not a journal"),
             OpenError::Corrupt { reason } => write!(f, "the journal is damaged: {reason}"),
@@ -204,12 +191,7 @@ impl SqliteStore {
             failed: OnceLock::new(),
         });
         let (queue, jobs) = mpsc::channel(options.queue.max(1));
-        let mut store = Self {
-            shared,
-            queue: None,
-            threads: Vec::new(),
-            _lock: lock,
-        };
+        let mut store = Self { shared, queue: None, threads: Vec::new(), _lock: lock };
         let writer = Writer::new(conn, Arc::clone(&store.shared), jobs, options.batch);
         store.spawn("journal-writer", move || writer.run())?;
         // Only now may jobs be queued: an open that fails half-way drops a store without a queue.
@@ -221,8 +203,7 @@ impl SqliteStore {
 
     fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
-        self.threads
-            .push(thread.map_err(|error| OpenError::io(&self.shared.dir, &error))?);
+        self.threads.push(thread.map_err(|error| OpenError::io(&self.shared.dir, &error))?);
         Ok(())
     }
 
@@ -259,9 +240,7 @@ impl SqliteStore {
 
     fn refuse_if_failed(&self) -> Result<(), StoreError> {
         match self.shared.failed.get() {
-            Some(reason) => Err(StoreError::Failed {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(StoreError::Failed { reason: reason.clone() }),
             None => Ok(()),
         }
     }
@@ -293,9 +272,9 @@ impl Store for SqliteStore {
         let purpose = write.purpose;
         match self.submit(Task::Commit(Box::new(write)), purpose).await? {
             Applied::Write(committed) => Ok(committed),
-            other => Err(StoreError::Failed {
-                reason: format!("not a commit's answer: {other:?}"),
-            }),
+            other => {
+                Err(StoreError::Failed { reason: format!("not a commit's answer: {other:?}") })
+            }
         }
     }
 
@@ -311,8 +290,7 @@ impl Store for SqliteStore {
         key: &str,
     ) -> Result<Option<KeyRow>, StoreError> {
         let (merchant, path, key) = (merchant.to_owned(), path.to_owned(), key.to_owned());
-        self.read(move |conn| Ok(reader::key(conn, &merchant, &path, &key)?))
-            .await
+        self.read(move |conn| Ok(reader::key(conn, &merchant, &path, &key)?)).await
     }
 
     async fn reference(
@@ -321,14 +299,12 @@ impl Store for SqliteStore {
         reference: &str,
     ) -> Result<Option<String>, StoreError> {
         let (account, reference) = (account.to_owned(), reference.to_owned());
-        self.read(move |conn| Ok(reader::reference(conn, &account, &reference)?))
-            .await
+        self.read(move |conn| Ok(reader::reference(conn, &account, &reference)?)).await
     }
 
     async fn operation(&self, id: &str) -> Result<Option<String>, StoreError> {
         let id = id.to_owned();
-        self.read(move |conn| Ok(reader::operation(conn, &id)?))
-            .await
+        self.read(move |conn| Ok(reader::operation(conn, &id)?)).await
     }
 
     async fn order(
@@ -337,26 +313,21 @@ impl Store for SqliteStore {
         merchant_ref: &str,
     ) -> Result<Option<String>, StoreError> {
         let (merchant, merchant_ref) = (merchant.to_owned(), merchant_ref.to_owned());
-        self.read(move |conn| Ok(reader::order(conn, &merchant, &merchant_ref)?))
-            .await
+        self.read(move |conn| Ok(reader::order(conn, &merchant, &merchant_ref)?)).await
     }
 
     async fn notice(&self, account: &str, event_id: &str) -> Result<Option<NoticeRow>, StoreError> {
         let (account, event_id) = (account.to_owned(), event_id.to_owned());
-        self.read(move |conn| Ok(reader::notice(conn, &account, &event_id)?))
-            .await
+        self.read(move |conn| Ok(reader::notice(conn, &account, &event_id)?)).await
     }
 
     async fn keep_notice(&self, notice: NoticeRow) -> Result<bool, StoreError> {
-        let applied = self
-            .submit(Task::KeepNotice(notice), Purpose::Outcome)
-            .await?;
+        let applied = self.submit(Task::KeepNotice(notice), Purpose::Outcome).await?;
         Ok(matches!(applied, Applied::Kept(true)))
     }
 
     async fn due(&self, before_ms: i64, limit: usize) -> Result<Vec<Due>, StoreError> {
-        self.read(move |conn| Ok(reader::due(conn, before_ms, limit)?))
-            .await
+        self.read(move |conn| Ok(reader::due(conn, before_ms, limit)?)).await
     }
 
     async fn next_due(&self) -> Result<Option<i64>, StoreError> {
@@ -370,13 +341,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<EventRow>, StoreError> {
         let payment = payment.to_owned();
-        self.read(move |conn| Ok(reader::timeline(conn, &payment, after_seq, limit)?))
-            .await
+        self.read(move |conn| Ok(reader::timeline(conn, &payment, after_seq, limit)?)).await
     }
 
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<(u64, EventRow)>, StoreError> {
-        self.read(move |conn| Ok(reader::events(conn, after, limit)?))
-            .await
+        self.read(move |conn| Ok(reader::events(conn, after, limit)?)).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
@@ -385,29 +354,21 @@ impl Store for SqliteStore {
 
     async fn outbox(&self, payment: &str, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let payment = payment.to_owned();
-        self.read(move |conn| Ok(reader::outbox(conn, &payment, limit)?))
-            .await
+        self.read(move |conn| Ok(reader::outbox(conn, &payment, limit)?)).await
     }
 
     async fn outbox_delivered(&self, payment: &str, seq: u64) -> Result<(), StoreError> {
-        let task = Task::DropMessage {
-            payment: payment.to_owned(),
-            seq,
-        };
+        let task = Task::DropMessage { payment: payment.to_owned(), seq };
         self.submit(task, Purpose::Outcome).await.map(|_| ())
     }
 
     async fn settings_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let name = name.to_owned();
-        self.read(move |conn| Ok(reader::setting(conn, &name)?))
-            .await
+        self.read(move |conn| Ok(reader::setting(conn, &name)?)).await
     }
 
     async fn settings_put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
-        let task = Task::PutSetting {
-            name: name.to_owned(),
-            bytes,
-        };
+        let task = Task::PutSetting { name: name.to_owned(), bytes };
         self.submit(task, Purpose::Outcome).await.map(|_| ())
     }
 
@@ -432,19 +393,13 @@ impl Store for SqliteStore {
 fn check(write: &Write) -> Result<(), StoreError> {
     let refuse = |reason: String| Err(StoreError::Failed { reason });
     if write.expect.checked_add(1) != Some(write.next) {
-        return refuse(format!(
-            "a version must follow the one before: {}",
-            write.next
-        ));
+        return refuse(format!("a version must follow the one before: {}", write.next));
     }
     let strange = |payment: &String| *payment != write.payment;
     if write.events.iter().map(|e| &e.payment).any(strange)
         || write.outbox.iter().map(|o| &o.payment).any(strange)
     {
-        return refuse(format!(
-            "a write brings another payment's rows: {}",
-            write.payment
-        ));
+        return refuse(format!("a write brings another payment's rows: {}", write.payment));
     }
     match size(write) {
         bytes if bytes > MOST_BYTES => refuse(format!("a write is too large: {bytes} bytes")),
@@ -457,22 +412,12 @@ fn size(write: &Write) -> usize {
     /// Names, numbers and the row's own cost.
     const ROW: usize = 256;
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let keys = write
-        .keys
-        .iter()
-        .map(|k| ROW + k.answer.as_ref().map_or(0, |a| a.1.len()));
+    let keys = write.keys.iter().map(|k| ROW + k.answer.as_ref().map_or(0, |a| a.1.len()));
     let answers = write.answers.iter().map(|a| ROW + a.body.len());
-    let events = write
-        .events
-        .iter()
-        .map(|e| ROW + text(&e.reason) + text(&e.detail));
+    let events = write.events.iter().map(|e| ROW + text(&e.reason) + text(&e.detail));
     let outbox = write.outbox.iter().map(|o| ROW + o.body.len());
     let rows = write.references.len() + write.operations.len() + write.notices.len() + 1;
-    let long = keys
-        .chain(answers)
-        .chain(events)
-        .chain(outbox)
-        .sum::<usize>();
+    let long = keys.chain(answers).chain(events).chain(outbox).sum::<usize>();
     write.body.len() + rows * ROW + long
 }
 

@@ -127,8 +127,7 @@ impl Admin {
     async fn doubts_by_account(&self, any: u64) -> Result<BTreeMap<String, i64>, Problem> {
         let mut counts: BTreeMap<String, i64> =
             self.driver.accounts.open.keys().map(|name| (name.clone(), 0)).collect();
-        let mut query =
-            ListQuery { in_doubt: Some(true), limit: LIST_MAX, ..ListQuery::default() };
+        let mut query = ListQuery { in_doubt: Some(true), limit: LIST_MAX, ..ListQuery::default() };
         for _ in 0..if any == 0 { 0 } else { DOUBT_PAGES_MAX } {
             let page = self.driver.store.list(query.clone()).await;
             let page = page.map_err(|e| Problem::of_failure(&e.into()))?;
@@ -387,19 +386,21 @@ fn doubts(p: &Payment) -> Vec<(Subject, String, String)> {
     let attempts = p.attempts.iter().enumerate().filter(|(_, a)| {
         !a.state.is_over() && !a.state.is_success() && a.state.as_str() != "started"
     });
-    let operations = p.operations.iter().enumerate().filter(|(_, o)| {
-        o.state.is_open() && o.state != OperationState::Started
-    });
-    let attempt_words = |a: &interlock_engine::Attempt| {
-        format!("{} at {}", a.state.as_str(), a.account)
-    };
-    let operation_words = |kind: ExchangeKind, state: OperationState| {
-        format!("{} {}", kind.as_str(), state.as_str())
-    };
+    let operations = p
+        .operations
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| o.state.is_open() && o.state != OperationState::Started);
+    let attempt_words =
+        |a: &interlock_engine::Attempt| format!("{} at {}", a.state.as_str(), a.account);
+    let operation_words =
+        |kind: ExchangeKind, state: OperationState| format!("{} {}", kind.as_str(), state.as_str());
     attempts
         .map(|(n, a)| (Subject::Attempt(n), a.id.clone(), attempt_words(a)))
-        .chain(operations.map(|(n, o)| {
-            (Subject::Operation(n), o.id.clone(), operation_words(o.kind, o.state))
-        }))
+        .chain(
+            operations.map(|(n, o)| {
+                (Subject::Operation(n), o.id.clone(), operation_words(o.kind, o.state))
+            }),
+        )
         .collect()
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use interlock_engine::{Again, Draft, Payment, Prepared, Sent, Stamp, Submission};
 use interlock_engine::{AccountPolicy, Call, ExchangeKind, Subject};
+use interlock_engine::{Again, Draft, Payment, Prepared, Sent, Stamp, Submission};
 use interlock_plugin_api::{
     Ack, CaptureMode, Credential, Customer, Done, Effect, Envelope, Event, Fact, Money, Next,
     Operation, Original, Request, STEPS_MAX, Send,
@@ -154,12 +154,7 @@ impl Caller {
     }
 
     /// Sends a request whose record is durable, and reads the answer.
-    pub async fn carry(
-        &self,
-        account: &OpenAccount,
-        ready: Ready,
-        last_send_by: Stamp,
-    ) -> Carried {
+    pub async fn carry(&self, account: &OpenAccount, ready: Ready, last_send_by: Stamp) -> Carried {
         let last_send_by = self.clock.instant(last_send_by);
         let Ready { mut envelope, send, body, state } = ready;
         let answer = self.exchange(account, &send, body, last_send_by, false).await;
@@ -367,7 +362,8 @@ impl Caller {
                 Next::Done(done) => return Ok((Ended::Done(done), last_status)),
                 Next::Send(send) => send,
             };
-            let Classified { purpose, effect } = self.judge(account, &envelope, &send, &out_body)?;
+            let Classified { purpose, effect } =
+                self.judge(account, &envelope, &send, &out_body)?;
             if effect != Effect::Read {
                 let draft = draft(&envelope, purpose, effect, &kept, &out_body)?;
                 let ready = Ready { envelope, send, body: out_body, state: kept };

@@ -357,8 +357,7 @@ impl Driver {
         };
         let payment = before.map(|p| p.id.clone()).or_else(|| self.submitted_id(input));
         let credential = payment.and_then(|id| self.credentials.get(&id, &call.account));
-        let built =
-            self.caller.prepare(account, policy, call, &order, before, credential).await;
+        let built = self.caller.prepare(account, policy, call, &order, before, credential).await;
         match built {
             Ok((prepared, ready)) => Ok((prepared, ready, reservation)),
             Err(reason) => {
@@ -384,8 +383,7 @@ impl Driver {
 
     /// The payment under which the merchant's order is live or paid.
     async fn order_holder(&self, input: &Input) -> Result<Option<OrderHolder>, DriveError> {
-        let Input::Submitted(Submission { merchant, merchant_ref: Some(order), .. }) = input
-        else {
+        let Input::Submitted(Submission { merchant, merchant_ref: Some(order), .. }) = input else {
             return Ok(None);
         };
         let Some(payment) = self.store.order(merchant, order).await? else { return Ok(None) };

@@ -68,23 +68,13 @@ impl Response {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Response {
         let headers = vec![("Content-Type", "application/json".to_owned())];
-        Response {
-            status,
-            headers,
-            body: body.into(),
-            stream: None,
-        }
+        Response { status, headers, body: body.into(), stream: None }
     }
 
     /// An answer of plain text.
     pub fn text(status: u16, body: impl Into<Bytes>) -> Response {
         let headers = vec![("Content-Type", "text/plain; charset=utf-8".to_owned())];
-        Response {
-            status,
-            headers,
-            body: body.into(),
-            stream: None,
-        }
+        Response { status, headers, body: body.into(), stream: None }
     }
 }
 
@@ -189,16 +179,9 @@ impl FrontDoor {
 
     /// What was counted since start.
     pub fn counts(&self) -> DoorCounts {
-        let Inner {
-            limits,
-            connections,
-            inflight,
-            ..
-        } = &*self.inner;
+        let Inner { limits, connections, inflight, .. } = &*self.inner;
         DoorCounts {
-            connections: limits
-                .connections
-                .saturating_sub(connections.available_permits()),
+            connections: limits.connections.saturating_sub(connections.available_permits()),
             inflight: limits.inflight.saturating_sub(inflight.available_permits()),
             requests: self.inner.requests.load(Relaxed),
             refused: self.inner.refused.load(Relaxed),
@@ -257,10 +240,6 @@ impl FrontDoor {
 
     /// Requests in flight now; none once the door was emptied.
     fn unfinished(&self) -> usize {
-        if self.inner.inflight.is_closed() {
-            0
-        } else {
-            self.counts().inflight
-        }
+        if self.inner.inflight.is_closed() { 0 } else { self.counts().inflight }
     }
 }

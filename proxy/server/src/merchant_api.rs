@@ -147,11 +147,7 @@ impl MerchantApi {
     }
 
     /// The first final answer of a key, byte for byte.
-    async fn kept_answer(
-        &self,
-        row: &KeyRow,
-        replayed: bool,
-    ) -> Result<Option<Response>, Problem> {
+    async fn kept_answer(&self, row: &KeyRow, replayed: bool) -> Result<Option<Response>, Problem> {
         let kept = self.driver.store.key(&row.merchant, &row.path, &row.key).await;
         let kept = kept.map_err(|e| Problem::of_failure(&e.into()))?;
         let answer = kept.and_then(|k| k.answer);

@@ -144,9 +144,9 @@ impl PluginHost {
         let inspection = file.inspect().map_err(|error| error.reason)?;
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.generations();
-        let same = known.iter().find(|g| {
-            g.sha256 == file.sha256 && g.file == file.name && g.quarantine().is_none()
-        });
+        let same = known
+            .iter()
+            .find(|g| g.sha256 == file.sha256 && g.file == file.name && g.quarantine().is_none());
         if let Some(same) = same {
             return Ok(same.clone());
         }

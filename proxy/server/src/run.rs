@@ -57,9 +57,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn start(
-    config: Config,
-) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
+async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
     let config = Arc::new(config);
     let loading = Arc::clone(&config);
     let opened = tokio::task::spawn_blocking(move || open(&loading)).await;
@@ -70,14 +68,8 @@ async fn start(
     let metrics = Metrics::new().map_err(|e| StartError(e.to_string()))?;
     let upstream = Upstream::new(UpstreamOptions::default());
     let caller = Caller::new(upstream, Arc::clone(&clock));
-    let driver = Driver::new(
-        store,
-        Arc::new(accounts),
-        clock,
-        Arc::new(numbers),
-        caller,
-        Arc::new(metrics),
-    );
+    let driver =
+        Driver::new(store, Arc::new(accounts), clock, Arc::new(numbers), caller, Arc::new(metrics));
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
     tracing::info!(recovered, "open payments are recovered");
     tokio::spawn(resolver::run(Arc::clone(&driver)));
@@ -114,12 +106,10 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     };
     std::fs::create_dir_all(dir).map_err(|e| at("data directory can't be made", &e, dir))?;
     let numbers = Numbers::open(dir).map_err(|e| at("key of ids can't be used", &e, dir))?;
-    let options = StoreOptions {
-        low_water_bytes: config.server.disk_low_water,
-        ..StoreOptions::default()
-    };
-    let store = SqliteStore::open(dir, options)
-        .map_err(|e| at("journal can't be opened", &e, dir))?;
+    let options =
+        StoreOptions { low_water_bytes: config.server.disk_low_water, ..StoreOptions::default() };
+    let store =
+        SqliteStore::open(dir, options).map_err(|e| at("journal can't be opened", &e, dir))?;
     let workers = config.server.workers.clamp(2, 16);
     let host = PluginHost::new(HostOptions { workers, queue: 4_096, ..HostOptions::default() });
     let accounts = Accounts::load(config, &host).map_err(StartError)?;

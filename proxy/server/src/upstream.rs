@@ -188,25 +188,16 @@ struct Failure {
 
 impl Failure {
     fn not_sent(reason: &'static str) -> Failure {
-        Failure {
-            sent: Sent::NotSent,
-            reason,
-        }
+        Failure { sent: Sent::NotSent, reason }
     }
 
     fn maybe_sent(reason: &'static str) -> Failure {
-        Failure {
-            sent: Sent::MaybeSent,
-            reason,
-        }
+        Failure { sent: Sent::MaybeSent, reason }
     }
 
     /// A pooled connection that the provider had already left fails in one of these ways.
     fn looks_like_a_dead_connection(self) -> bool {
-        matches!(
-            self.reason,
-            reason::WRITE_FAILED | reason::RESET | reason::CLOSED_WITHOUT_ANSWER
-        )
+        matches!(self.reason, reason::WRITE_FAILED | reason::RESET | reason::CLOSED_WITHOUT_ANSWER)
     }
 }
 
@@ -256,16 +247,10 @@ impl Upstream {
         // The exchange owns its socket, and a finished `await` has dropped the exchange.
         let exchange = self.exchange(endpoint, &outgoing, &progress, began);
         let outcome = timeout_at(deadline, exchange).await;
-        outcome
-            .unwrap_or_else(|_| Err(progress.cut()))
-            .map_err(|failure| {
-                self.shared.counters.lost(failure.reason);
-                Lost {
-                    sent: failure.sent,
-                    reason: failure.reason,
-                    elapsed: began.elapsed(),
-                }
-            })
+        outcome.unwrap_or_else(|_| Err(progress.cut())).map_err(|failure| {
+            self.shared.counters.lost(failure.reason);
+            Lost { sent: failure.sent, reason: failure.reason, elapsed: began.elapsed() }
+        })
     }
 
     /// Connections that are open and carry nothing.
@@ -319,9 +304,7 @@ impl Upstream {
         let connect_by = outgoing.deadline.min(connecting + outgoing.connect_timeout);
         let (stream, peer) = self.connect(&peers, connect_by).await?;
         let connect_elapsed = connecting.elapsed();
-        let answer = self
-            .converse(stream, peer, &wire, outgoing, progress)
-            .await?;
+        let answer = self.converse(stream, peer, &wire, outgoing, progress).await?;
         Ok(answer.incoming(began, Some(connect_elapsed)))
     }
 
@@ -365,9 +348,7 @@ impl Upstream {
         let idle = self.shared.options.idle_timeout;
         if let Some((stream, idle_timeout)) = answer.take_reusable(idle).await {
             let key = peer.reuse_hash();
-            self.shared
-                .transport
-                .release_stream(stream, key, Some(idle_timeout));
+            self.shared.transport.release_stream(stream, key, Some(idle_timeout));
         }
         Ok(answer)
     }

@@ -22,9 +22,7 @@ async fn a_request_arrives_whole_and_is_answered() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
     let head = "POST /echo?a=b HTTP/1.1\r\nHost: x\r\nX-One: 1\r\n";
-    client
-        .say(&format!("{head}Content-Length: 5\r\n\r\nhello"))
-        .await;
+    client.say(&format!("{head}Content-Length: 5\r\n\r\nhello")).await;
     let answer = client.answer().await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body, "POST /echo a=b 1 hello");
@@ -65,59 +63,39 @@ async fn pipelined_requests_are_answered_in_order() {
 async fn a_chunked_body_is_put_together() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
-    client
-        .say("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await;
+    client.say("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     for part in ["3\r\nabc\r\n", "2\r\nde\r\n0\r\n\r\n"] {
         tokio::time::sleep(Duration::from_millis(5)).await;
         client.say(part).await;
     }
     assert_eq!(client.answer().await.body, "POST /echo - - abcde");
     client.say("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(
-        client.answer().await.status,
-        200,
-        "the connection is still in step"
-    );
+    assert_eq!(client.answer().await.status, 200, "the connection is still in step");
 }
 
 #[tokio::test]
 async fn a_body_above_the_limit_is_refused_however_it_is_framed() {
-    let house = House::open(Limits {
-        body: 10,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { body: 10, ..Limits::default() }).await;
     for framed in [
         "Content-Length: 11\r\n\r\n01234567890",
         "Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n6\r\n012345\r\n0\r\n\r\n",
     ] {
         let mut client = house.knock().await;
-        client
-            .say(&format!("POST /echo HTTP/1.1\r\nHost: x\r\n{framed}"))
-            .await;
+        client.say(&format!("POST /echo HTTP/1.1\r\nHost: x\r\n{framed}")).await;
         client.refused(413, "payload_too_large").await;
     }
     assert_eq!(house.handled(), 0);
     let mut client = house.knock().await;
-    client
-        .say("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789")
-        .await;
+    client.say("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789").await;
     assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
 async fn a_client_still_sending_a_refused_body_reads_the_refusal() {
-    let house = House::open(Limits {
-        body: 10,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { body: 10, ..Limits::default() }).await;
     let mut client = house.knock().await;
-    client
-        .say("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n")
-        .await;
+    client.say("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n").await;
     client.say(&"x".repeat(500_000)).await;
     client.refused(413, "payload_too_large").await;
 }
@@ -127,21 +105,10 @@ async fn heads_above_the_limits_are_refused() {
     let house = House::open(Limits::default()).await;
     let many: String = (0..65).map(|n| format!("X-{n}: 1\r\n")).collect();
     for (head, status, code) in [
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(5000)), 414, "uri_too_long"),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"), 431, "headers_too_large"),
         (
-            format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(5000)),
-            414,
-            "uri_too_long",
-        ),
-        (
-            format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
-            431,
-            "headers_too_large",
-        ),
-        (
-            format!(
-                "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
-                "a".repeat(17_000)
-            ),
+            format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(17_000)),
             431,
             "headers_too_large",
         ),
@@ -194,20 +161,14 @@ async fn an_upgrade_is_not_taken_up() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
     let upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n";
-    client
-        .say(&format!("GET /echo HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n"))
-        .await;
+    client.say(&format!("GET /echo HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n")).await;
     assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
 async fn a_slow_head_and_a_slow_body_are_cut_off() {
     let read_timeout = Duration::from_millis(150);
-    let house = House::open(Limits {
-        read_timeout,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { read_timeout, ..Limits::default() }).await;
     for beginning in [
         "GET /echo HTTP/1.1\r\nHost: x\r\nX-",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
@@ -235,11 +196,7 @@ async fn a_slow_head_and_a_slow_body_are_cut_off() {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let short = Duration::from_millis(60);
-    let house = House::open(Limits {
-        read_timeout: short,
-        keepalive: short,
-        ..Limits::default()
-    });
+    let house = House::open(Limits { read_timeout: short, keepalive: short, ..Limits::default() });
     let house = house.await;
     let mut client = house.knock().await;
     assert_eq!(client.rest().await, "");
@@ -253,18 +210,12 @@ async fn a_silent_connection_is_closed() {
 async fn a_merchant_who_hangs_up_does_not_stop_the_handler() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
-    client
-        .say("POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        .await;
-    house
-        .until(|handler| handler.begun.load(Ordering::SeqCst) == 1)
-        .await;
+    client.say("POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
+    house.until(|handler| handler.begun.load(Ordering::SeqCst) == 1).await;
     client.stream.set_zero_linger().unwrap();
     drop(client);
     house.handler.gate.add_permits(1);
-    house
-        .until(|handler| handler.ended.load(Ordering::SeqCst) == 1)
-        .await;
+    house.until(|handler| handler.ended.load(Ordering::SeqCst) == 1).await;
     let front = &house.front;
     wait(|| front.counts().inflight == 0 && front.counts().connections == 0).await;
 }
@@ -279,59 +230,37 @@ async fn a_handler_that_panics_costs_one_answer() {
     assert!(answer.body.contains("\"code\":\"internal\"") && answer.body.contains("same_key"));
     client.say("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 200);
-    assert_eq!(
-        (house.front.counts().panics, house.front.counts().inflight),
-        (1, 0)
-    );
+    assert_eq!((house.front.counts().panics, house.front.counts().inflight), (1, 0));
 }
 
 #[tokio::test]
 async fn an_answer_that_is_not_http_is_a_500() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
-    client
-        .say("GET /bad-answer HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await;
+    client.say("GET /bad-answer HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 500);
 }
 
 #[tokio::test]
 async fn requests_above_the_limit_in_flight_are_told_to_come_back() {
-    let house = House::open(Limits {
-        inflight: 1,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { inflight: 1, ..Limits::default() }).await;
     let mut first = house.knock().await;
     first.say("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    house
-        .until(|handler| handler.begun.load(Ordering::SeqCst) == 1)
-        .await;
+    house.until(|handler| handler.begun.load(Ordering::SeqCst) == 1).await;
     let mut second = house.knock().await;
     second.say("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let answer = second.answer().await;
-    assert_eq!(
-        (answer.status, answer.field("retry-after")),
-        (503, Some("1"))
-    );
+    assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
     assert!(answer.body.contains("\"code\":\"overloaded\""));
     house.handler.gate.add_permits(1);
     assert_eq!(first.answer().await.status, 200);
     second.say("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert_eq!(
-        second.answer().await.status,
-        200,
-        "and on the same connection"
-    );
+    assert_eq!(second.answer().await.status, 200, "and on the same connection");
 }
 
 #[tokio::test]
 async fn connections_above_the_limit_are_refused() {
-    let house = House::open(Limits {
-        connections: 1,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { connections: 1, ..Limits::default() }).await;
     let mut first = house.knock().await;
     first.say("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(first.answer().await.status, 200);
@@ -347,11 +276,7 @@ async fn connections_above_the_limit_are_refused() {
 
 #[tokio::test]
 async fn an_address_that_calls_too_often_is_limited() {
-    let house = House::open(Limits {
-        rate_per_address: 5,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { rate_per_address: 5, ..Limits::default() }).await;
     let mut statuses = Vec::new();
     for _ in 0..12 {
         let mut client = house.knock().await;
@@ -366,14 +291,9 @@ async fn an_address_that_calls_too_often_is_limited() {
 async fn head_and_http_1_0_are_answered_as_they_should_be() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
-    client
-        .say("HEAD /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await;
+    client.say("HEAD /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     let told = client.rest().await;
-    assert!(
-        told.contains("Content-Length: ") && told.ends_with("\r\n\r\n"),
-        "{told}"
-    );
+    assert!(told.contains("Content-Length: ") && told.ends_with("\r\n\r\n"), "{told}");
     let mut client = house.knock().await;
     client.say("GET /echo HTTP/1.0\r\n\r\n").await;
     assert!(client.rest().await.ends_with("GET /echo - - "));
@@ -384,9 +304,7 @@ async fn a_client_that_expects_it_is_told_to_continue() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
     let head = "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n";
-    client
-        .say(&format!("{head}Content-Length: 2\r\n\r\n"))
-        .await;
+    client.say(&format!("{head}Content-Length: 2\r\n\r\n")).await;
     assert_eq!(client.answer().await.status, 100);
     client.say("ok").await;
     assert_eq!(client.answer().await.body, "POST /echo - - ok");
@@ -396,38 +314,25 @@ async fn a_client_that_expects_it_is_told_to_continue() {
 async fn a_stream_is_sent_part_by_part() {
     let house = House::open(Limits::default()).await;
     let mut client = house.knock().await;
-    client
-        .say("GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await;
+    client.say("GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     let told = client.rest().await;
     assert!(told.contains("Transfer-Encoding: chunked"), "{told}");
-    assert!(
-        told.ends_with("5\r\nfirst\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"),
-        "{told}"
-    );
+    assert!(told.ends_with("5\r\nfirst\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_clients_at_once_are_all_answered() {
-    let house = House::open(Limits {
-        rate_per_address: 0,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { rate_per_address: 0, ..Limits::default() }).await;
     let address = house.address;
     let clients: Vec<_> = (0..1000)
         .map(|n| {
             tokio::spawn(async move {
-                let mut client = Client {
-                    stream: TcpStream::connect(address).await.unwrap(),
-                };
+                let mut client = Client { stream: TcpStream::connect(address).await.unwrap() };
                 for _ in 0..3 {
                     let body = format!("body-{n}");
                     let length = body.len();
                     let head = "POST /echo HTTP/1.1\r\nHost: x\r\n";
-                    client
-                        .say(&format!("{head}Content-Length: {length}\r\n\r\n{body}"))
-                        .await;
+                    client.say(&format!("{head}Content-Length: {length}\r\n\r\n{body}")).await;
                     assert_eq!(client.answer().await.body, format!("POST /echo - - {body}"));
                 }
             })
@@ -447,9 +352,7 @@ async fn a_stop_lets_requests_in_flight_finish_and_closes_the_rest() {
     assert_eq!(idle.answer().await.status, 200);
     let mut busy = house.knock().await;
     busy.say("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    house
-        .until(|handler| handler.begun.load(Ordering::SeqCst) == 1)
-        .await;
+    house.until(|handler| handler.begun.load(Ordering::SeqCst) == 1).await;
 
     let handler = house.handler.clone();
     // The drain comes last: by then both requests were handled to their end.
@@ -461,16 +364,10 @@ async fn a_stop_lets_requests_in_flight_finish_and_closes_the_rest() {
     assert!(!stop.is_finished());
     house.handler.gate.add_permits(1);
     let answer = busy.answer().await;
-    assert_eq!(
-        (answer.status, answer.field("connection")),
-        (200, Some("close"))
-    );
+    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
     let stopped = stop.await.unwrap();
     assert_eq!((stopped.unfinished, stopped.drained), (0, true));
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "nothing is waited for once all is done"
-    );
+    assert!(began.elapsed() < Duration::from_secs(2), "nothing is waited for once all is done");
 }
 
 #[tokio::test]
@@ -478,13 +375,8 @@ async fn a_stop_does_not_wait_longer_than_told() {
     let house = House::open(Limits::default()).await;
     let mut busy = house.knock().await;
     busy.say("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    house
-        .until(|handler| handler.begun.load(Ordering::SeqCst) == 1)
-        .await;
-    let stopped = house
-        .running
-        .stop(Duration::from_millis(50), std::future::pending())
-        .await;
+    house.until(|handler| handler.begun.load(Ordering::SeqCst) == 1).await;
+    let stopped = house.running.stop(Duration::from_millis(50), std::future::pending()).await;
     assert_eq!((stopped.unfinished, stopped.drained), (1, false));
 }
 
@@ -512,14 +404,10 @@ fn a_process_told_to_terminate_answers_drains_and_leaves_at_once() {
     let mut told = || lines.next().unwrap().unwrap();
     let address: SocketAddr = told().strip_prefix("open ").unwrap().parse().unwrap();
     let mut client = std::net::TcpStream::connect(address).unwrap();
-    client
-        .write_all(b"GET /pause HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
+    client.write_all(b"GET /pause HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(told(), "handling");
     let began = Instant::now();
-    let killed = std::process::Command::new("kill")
-        .arg(child.id().to_string())
-        .status();
+    let killed = std::process::Command::new("kill").arg(child.id().to_string()).status();
     assert!(killed.unwrap().success());
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
@@ -570,10 +458,7 @@ async fn a_door_speaks_tls_and_refuses_files_that_it_cannot_use() {
         let front = FrontDoor::new(Arc::new(Echo::default()), Limits::default());
         Door::bind("127.0.0.1:0".parse().unwrap(), front).unwrap()
     };
-    let wrong = TlsFiles {
-        key: write("w.pem", "nonsense".to_owned()),
-        ..files.clone()
-    };
+    let wrong = TlsFiles { key: write("w.pem", "nonsense".to_owned()), ..files.clone() };
     assert!(Running::open(vec![door().with_tls(wrong)]).is_err());
 
     let running = Running::open(vec![door().with_tls(files)]).unwrap();
@@ -589,10 +474,7 @@ async fn a_door_speaks_tls_and_refuses_files_that_it_cannot_use() {
     let name = ServerName::try_from("door.example").unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name, plain).await.unwrap();
-    stream
-        .write_all(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut told = String::new();
     let _ = stream.read_to_string(&mut told).await;
     assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
@@ -605,11 +487,7 @@ async fn measure_an_idle_connection() {
         let told = std::fs::read_to_string("/proc/self/statm").unwrap();
         told.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     };
-    let house = House::open(Limits {
-        rate_per_address: 0,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { rate_per_address: 0, ..Limits::default() }).await;
     let mut clients = Vec::new();
     let mut before = 0;
     for n in 0..1100 {
@@ -620,38 +498,26 @@ async fn measure_an_idle_connection() {
         client.ask("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
         clients.push(client);
     }
-    eprintln!(
-        "{} bytes per idle connection, both ends",
-        (resident() - before) / 1000
-    );
+    eprintln!("{} bytes per idle connection, both ends", (resident() - before) / 1000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, not a judgement"]
 async fn measure_a_trivial_handler() {
-    let house = House::open(Limits {
-        rate_per_address: 0,
-        ..Limits::default()
-    })
-    .await;
+    let house = House::open(Limits { rate_per_address: 0, ..Limits::default() }).await;
     let request = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
     let mut client = house.knock().await;
     let began = Instant::now();
     for _ in 0..20_000 {
         client.ask(request).await;
     }
-    eprintln!(
-        "{:?} per request, one client in a row",
-        began.elapsed() / 20_000
-    );
+    eprintln!("{:?} per request, one client in a row", began.elapsed() / 20_000);
     let began = Instant::now();
     let address = house.address;
     let clients: Vec<_> = (0..32)
         .map(|_| {
             tokio::spawn(async move {
-                let mut client = Client {
-                    stream: TcpStream::connect(address).await.unwrap(),
-                };
+                let mut client = Client { stream: TcpStream::connect(address).await.unwrap() };
                 for _ in 0..2_000 {
                     client.ask(request).await;
                 }
@@ -661,10 +527,7 @@ async fn measure_a_trivial_handler() {
     for client in clients {
         client.await.unwrap();
     }
-    eprintln!(
-        "{:?} per request, 32 clients, client's work included",
-        began.elapsed() / 64_000
-    );
+    eprintln!("{:?} per request, 32 clients, client's work included", began.elapsed() / 64_000);
 }
 
 #[derive(Default)]
@@ -707,20 +570,12 @@ impl Handler for Echo {
             "/stream" => {
                 let (send, parts) = mpsc::channel(4);
                 for part in ["one", "two"] {
-                    send.send(Bytes::from_static(part.as_bytes()))
-                        .await
-                        .unwrap();
+                    send.send(Bytes::from_static(part.as_bytes())).await.unwrap();
                 }
-                Response {
-                    stream: Some(parts),
-                    ..Response::text(200, "first")
-                }
+                Response { stream: Some(parts), ..Response::text(200, "first") }
             }
             _ => {
-                let one = request
-                    .headers
-                    .get("x-one")
-                    .map_or("-", |value| value.to_str().unwrap());
+                let one = request.headers.get("x-one").map_or("-", |value| value.to_str().unwrap());
                 let query = request.query.as_deref().unwrap_or("-");
                 let body = String::from_utf8_lossy(&request.body);
                 let told = format!("{} {} {query} {one} {body}", request.method, request.path);
@@ -746,18 +601,11 @@ impl House {
         let front = FrontDoor::new(handler.clone(), limits);
         let door = Door::bind("127.0.0.1:0".parse().unwrap(), front.clone()).unwrap();
         let running = Running::open(vec![door]).unwrap();
-        House {
-            address: running.addresses()[0],
-            front,
-            handler,
-            running,
-        }
+        House { address: running.addresses()[0], front, handler, running }
     }
 
     async fn knock(&self) -> Client {
-        Client {
-            stream: TcpStream::connect(self.address).await.unwrap(),
-        }
+        Client { stream: TcpStream::connect(self.address).await.unwrap() }
     }
 
     fn handled(&self) -> usize {
@@ -810,14 +658,8 @@ impl Client {
         }
         let head = String::from_utf8(read).unwrap();
         let status = head[9..12].parse().unwrap();
-        let mut answer = Answer {
-            status,
-            head,
-            body: String::new(),
-        };
-        let length = answer
-            .field("content-length")
-            .map_or(0, |length| length.parse().unwrap());
+        let mut answer = Answer { status, head, body: String::new() };
+        let length = answer.field("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.unwrap();
         answer.body = String::from_utf8(body).unwrap();
@@ -829,8 +671,7 @@ impl Client {
         let mut told = Vec::new();
         let reading = self.stream.read_to_end(&mut told);
         let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
-        read.expect("the door closes in time")
-            .expect("the door closes in peace");
+        read.expect("the door closes in time").expect("the door closes in peace");
         String::from_utf8(told).unwrap()
     }
 
@@ -838,15 +679,8 @@ impl Client {
     async fn refused(&mut self, status: u16, code: &str) {
         let answer = self.answer().await;
         assert_eq!(answer.status, status, "{}", answer.body);
-        assert_eq!(
-            answer.field("content-type"),
-            Some("application/problem+json")
-        );
-        assert!(
-            answer.body.contains(&format!("\"code\":\"{code}\"")),
-            "{}",
-            answer.body
-        );
+        assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+        assert!(answer.body.contains(&format!("\"code\":\"{code}\"")), "{}", answer.body);
         assert!(answer.body.contains(answer.field("request-id").unwrap()));
         assert_eq!(answer.field("connection"), Some("close"));
         assert_eq!(self.rest().await, "");

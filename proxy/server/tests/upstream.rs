@@ -25,11 +25,7 @@ async fn a_whole_answer_comes_back_with_its_headers() {
     .await;
     let answer = send(&upstream(), &provider, post()).await.unwrap();
     assert_eq!((answer.status, &answer.body[..]), (201, &b"abcde"[..]));
-    assert!(
-        answer
-            .headers
-            .contains(&("x-req".to_owned(), "7".to_owned()))
-    );
+    assert!(answer.headers.contains(&("x-req".to_owned(), "7".to_owned())));
     assert!(answer.connect_elapsed.is_some() && !answer.reused);
     assert_eq!(provider.requests(), ["POST /v1/pay HTTP/1.1"]);
 }
@@ -57,10 +53,7 @@ async fn a_name_is_resolved_here() {
     let provider = Provider::answering(OK).await;
     let url = format!("http://localhost:{}", provider.address.port());
     let endpoint = Endpoint::new("a", &url, None).unwrap();
-    assert_eq!(
-        upstream().send(&endpoint, post()).await.unwrap().status,
-        200
-    );
+    assert_eq!(upstream().send(&endpoint, post()).await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -68,11 +61,7 @@ async fn a_provider_that_closes_before_it_reads_leaves_us_in_doubt() {
     let provider = Provider::new(|stream, _| async move { drop(stream) }).await;
     let lost = send(&upstream(), &provider, post()).await.unwrap_err();
     assert_eq!(lost.sent, Sent::MaybeSent);
-    let words = [
-        reason::CLOSED_WITHOUT_ANSWER,
-        reason::RESET,
-        reason::WRITE_FAILED,
-    ];
+    let words = [reason::CLOSED_WITHOUT_ANSWER, reason::RESET, reason::WRITE_FAILED];
     assert!(words.contains(&lost.reason), "{lost:?}");
 }
 
@@ -83,10 +72,7 @@ async fn a_provider_that_closes_after_it_read_leaves_us_in_doubt() {
     })
     .await;
     let lost = send(&upstream(), &provider, post()).await.unwrap_err();
-    assert_eq!(
-        told(&lost),
-        (Sent::MaybeSent, reason::CLOSED_WITHOUT_ANSWER)
-    );
+    assert_eq!(told(&lost), (Sent::MaybeSent, reason::CLOSED_WITHOUT_ANSWER));
 }
 
 #[tokio::test]
@@ -112,11 +98,7 @@ async fn a_hang_ends_at_the_deadline_with_the_socket_closed() {
     outgoing.deadline = Instant::now() + Duration::from_millis(150);
     let lost = send(&upstream, &provider, outgoing).await.unwrap_err();
     assert_eq!(told(&lost), (Sent::MaybeSent, reason::TIMEOUT));
-    assert_eq!(
-        upstream.counts().open,
-        0,
-        "the socket is closed before the loss is told"
-    );
+    assert_eq!(upstream.counts().open, 0, "the socket is closed before the loss is told");
     assert!(lost.elapsed < Duration::from_secs(2));
     assert_eq!(provider.seen.ended().await, "reset");
 }
@@ -154,11 +136,7 @@ async fn an_answer_that_is_not_whole_is_unreadable() {
         let provider = Provider::answering_and_closing(half).await;
         let lost = send(&upstream(), &provider, post()).await.unwrap_err();
         let shown = String::from_utf8_lossy(half);
-        assert_eq!(
-            told(&lost),
-            (Sent::MaybeSent, reason::UNREADABLE),
-            "{shown}"
-        );
+        assert_eq!(told(&lost), (Sent::MaybeSent, reason::UNREADABLE), "{shown}");
     }
 }
 
@@ -166,7 +144,8 @@ async fn an_answer_that_is_not_whole_is_unreadable() {
 async fn an_answer_above_the_limit_is_cut_off() {
     let answers: [&[u8]; 3] = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n01234567890",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n01234567\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+          8\r\n01234567\r\n3\r\nabc\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n01234567890",
     ];
     for answer in answers {
@@ -182,9 +161,7 @@ async fn an_answer_above_the_limit_is_cut_off() {
 async fn a_body_that_drips_ends_at_the_deadline() {
     let provider = Provider::new(|mut stream, seen| async move {
         read_request(&mut stream, &seen).await;
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await;
         while stream.write_all(b".").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -207,11 +184,7 @@ async fn a_pooled_connection_that_died_is_replaced_before_anything_is_written() 
         assert!(!answer.reused);
         // The provider's close is on its way; pingora's watcher takes it out of the pool.
         until(|| upstream.counts().open == 0).await;
-        assert_eq!(
-            provider.requests().len(),
-            round,
-            "no request was sent twice"
-        );
+        assert_eq!(provider.requests().len(), round, "no request was sent twice");
     }
 }
 
@@ -221,10 +194,7 @@ async fn a_pooled_connection_that_dies_under_a_post_leaves_us_in_doubt_and_is_no
     let upstream = upstream();
     assert!(send(&upstream, &provider, post()).await.is_ok());
     let lost = send(&upstream, &provider, post()).await.unwrap_err();
-    assert_eq!(
-        told(&lost),
-        (Sent::MaybeSent, reason::CLOSED_WITHOUT_ANSWER)
-    );
+    assert_eq!(told(&lost), (Sent::MaybeSent, reason::CLOSED_WITHOUT_ANSWER));
     assert_eq!(provider.requests().len(), 2);
 }
 
@@ -232,11 +202,7 @@ async fn a_pooled_connection_that_dies_under_a_post_leaves_us_in_doubt_and_is_no
 async fn a_read_is_sent_again_on_a_fresh_connection() {
     let provider = Provider::new(second_request_is_cut_off).await;
     let upstream = upstream();
-    let read = || Outgoing {
-        method: "GET".to_owned(),
-        retry_read: true,
-        ..post()
-    };
+    let read = || Outgoing { method: "GET".to_owned(), retry_read: true, ..post() };
     assert!(send(&upstream, &provider, read()).await.is_ok());
     let answer = send(&upstream, &provider, read()).await.unwrap();
     assert!(!answer.reused);
@@ -345,10 +311,7 @@ async fn tls_is_verified_against_the_pinned_authority_and_the_name() {
     let good = format!("https://localhost:{port}");
     let answer = try_it(good.clone(), Some(ours.pem())).await.unwrap();
     assert_eq!((answer.status, answer.reused), (200, false));
-    assert!(
-        try_it(good.clone(), Some(ours.pem())).await.unwrap().reused,
-        "pooled over tls"
-    );
+    assert!(try_it(good.clone(), Some(ours.pem())).await.unwrap().reused, "pooled over tls");
 
     let stranger = Authority::new();
     for (url, authority) in [
@@ -359,11 +322,7 @@ async fn tls_is_verified_against_the_pinned_authority_and_the_name() {
         let lost = try_it(url, authority).await.unwrap_err();
         assert_eq!(told(&lost), (Sent::NotSent, reason::TLS));
     }
-    assert_eq!(
-        provider.requests().len(),
-        2,
-        "a provider that cannot prove itself saw nothing"
-    );
+    assert_eq!(provider.requests().len(), 2, "a provider that cannot prove itself saw nothing");
 }
 
 #[tokio::test]
@@ -398,12 +357,7 @@ async fn losses_are_counted_by_reason() {
     send(&upstream, &provider, post()).await.unwrap_err();
     let lost: u64 = upstream.counts().lost.iter().map(|(_, count)| count).sum();
     assert_eq!(lost, 1);
-    assert!(
-        upstream
-            .counts()
-            .lost
-            .contains(&(reason::CLOSED_WITHOUT_ANSWER, 1))
-    );
+    assert!(upstream.counts().lost.contains(&(reason::CLOSED_WITHOUT_ANSWER, 1)));
 }
 
 #[tokio::test]
@@ -411,10 +365,7 @@ async fn a_large_body_arrives_whole() {
     let provider = Provider::answering(OK).await;
     let mut outgoing = post();
     outgoing.body = Bytes::from(vec![b'x'; 3 << 20]);
-    assert_eq!(
-        send(&upstream(), &provider, outgoing).await.unwrap().status,
-        200
-    );
+    assert_eq!(send(&upstream(), &provider, outgoing).await.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -509,10 +460,7 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
-        let provider = Provider {
-            address,
-            seen: seen.clone(),
-        };
+        let provider = Provider { address, seen: seen.clone() };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 seen.connections.fetch_add(1, Ordering::SeqCst);
@@ -612,10 +560,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin), seen: &Seen) -> boo
             .find_map(|line| line.strip_prefix("Content-Length: "))
             .map_or(0, |length| length.parse::<usize>().unwrap());
         if read.len() >= end + 4 + length {
-            seen.lines
-                .lock()
-                .unwrap()
-                .push(head.lines().next().unwrap().to_owned());
+            seen.lines.lock().unwrap().push(head.lines().next().unwrap().to_owned());
             return true;
         }
     }
@@ -633,10 +578,7 @@ impl Authority {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            issuer: rcgen::Issuer::new(params, key),
-            pem,
-        }
+        Authority { issuer: rcgen::Issuer::new(params, key), pem }
     }
 
     fn pem(&self) -> String {

@@ -48,13 +48,7 @@ impl Account {
         requests: Arc<Requests>,
         (latency_ms, late_ms): (u64, u64),
     ) -> Self {
-        Self {
-            fake,
-            dial,
-            requests,
-            latency_ms,
-            late_ms,
-        }
+        Self { fake, dial, requests, latency_ms, late_ms }
     }
 
     /// The account's name.
@@ -113,12 +107,8 @@ impl Account {
             Arrived::Broken => return Err(Cut),
         };
         let call = self.recognise(&inbound);
-        let met = self
-            .dial
-            .meet_request(self.name(), call.operation, Instant::now());
-        let seq = self
-            .requests
-            .open(self.record(&inbound, &call, met.as_ref()));
+        let met = self.dial.meet_request(self.name(), call.operation, Instant::now());
+        let seq = self.requests.open(self.record(&inbound, &call, met.as_ref()));
         let answer = self.treat(&inbound, &call, met).await?;
         self.requests.answered(seq, answer.status);
         Ok(respond(answer))
@@ -142,11 +132,7 @@ impl Account {
         let mut busy_ms = self.latency_ms;
         if kind == Some(FaultKind::Slow) {
             let asked_ms = met.as_ref().map_or(0, |met| met.ms);
-            busy_ms += if asked_ms == 0 {
-                self.late_ms
-            } else {
-                asked_ms
-            };
+            busy_ms += if asked_ms == 0 { self.late_ms } else { asked_ms };
         }
         let bend = Bend {
             decline: match kind {
@@ -273,9 +259,7 @@ fn respond(answer: Answer) -> Response<Full<Bytes>> {
     }
     if !answer.content_type.is_empty() {
         let value = hyper::header::HeaderValue::from_static(answer.content_type);
-        response
-            .headers_mut()
-            .insert(hyper::header::CONTENT_TYPE, value);
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);
     }
     response
 }

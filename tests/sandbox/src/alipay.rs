@@ -45,13 +45,7 @@ impl Alipay {
         // Two accounts, and two runs, must not make the same numbers.
         let serial = rand::random::<u64>() % 1_000_000_000_000_000_000;
         let trades = Mutex::new(Trades::new(rules, serial));
-        Self {
-            desk,
-            config,
-            app_key,
-            gateway_key,
-            trades,
-        }
+        Self { desk, config, app_key, gateway_key, trades }
     }
 
     /// What `inbound` asks for, before it is known whether it may.
@@ -76,11 +70,7 @@ impl Alipay {
             }
             _ => number,
         };
-        Call {
-            operation,
-            name: clipped(method, 64),
-            op_id,
-        }
+        Call { operation, name: clipped(method, 64), op_id }
     }
 
     /// Whether there is no room for another trade.
@@ -105,10 +95,7 @@ impl Alipay {
             Err(turned) => {
                 let node = Node::refused(turned.code, turned.sub_code);
                 let nameless = ["missing-method", "missing-app-id", "invalid-app-id"];
-                if nameless
-                    .iter()
-                    .any(|reason| turned.sub_code.ends_with(reason))
-                {
+                if nameless.iter().any(|reason| turned.sub_code.ends_with(reason)) {
                     return Answer::json(200, node.into_error());
                 }
                 node
@@ -117,10 +104,7 @@ impl Alipay {
         if method.ends_with(".page.pay") || method.ends_with(".wap.pay") {
             return Answer::html(200, "<html><body>cashier</body></html>");
         }
-        Answer::json(
-            200,
-            node.seal(method, &self.gateway_key, bend.wrong_signature),
-        )
+        Answer::json(200, node.seal(method, &self.gateway_key, bend.wrong_signature))
     }
 
     /// The answer of a gateway that turns a request away for want of quota.
@@ -132,10 +116,7 @@ impl Alipay {
     /// An answer that nobody can read, to `call`.
     pub fn garbage(&self, call: &Call) -> Answer {
         let name = call.name.replace('.', "_");
-        Answer::json(
-            200,
-            format!("{{\"{name}_response\":{{\"code\":\"100\u{fffd}"),
-        )
+        Answer::json(200, format!("{{\"{name}_response\":{{\"code\":\"100\u{fffd}"))
     }
 
     /// The shopper acts on an order number or a QR code.
@@ -183,11 +164,7 @@ impl Alipay {
         if let Some(decline) = decline {
             return Node::refused("40004", forced(method, decline));
         }
-        let asked = Asked {
-            content,
-            params,
-            account: self,
-        };
+        let asked = Asked { content, params, account: self };
         let done = match method {
             "alipay.trade.pay" => asked.pay(),
             "alipay.trade.query" => asked.query(),
@@ -247,10 +224,7 @@ impl Alipay {
             ("buyer_logon_id", BUYER_LOGON.into()),
             ("charset", "utf-8".into()),
             ("gmt_create", moment::beijing(trade.made_ms)),
-            (
-                "notify_id",
-                format!("{}{id:026x}", moment::beijing_day(now)),
-            ),
+            ("notify_id", format!("{}{id:026x}", moment::beijing_day(now))),
             ("notify_time", moment::beijing(now)),
             ("notify_type", "trade_status_sync".into()),
             ("out_trade_no", trade.order.out_trade_no.clone()),
@@ -271,10 +245,7 @@ impl Alipay {
             pairs.push(("gmt_close", moment::beijing(closed)));
         }
         if let Some(refund) = &fact.refund {
-            pairs.push((
-                "gmt_refund",
-                format!("{}.000", moment::beijing(refund.at_ms)),
-            ));
+            pairs.push(("gmt_refund", format!("{}.000", moment::beijing(refund.at_ms))));
             pairs.push(("out_biz_no", refund.out_biz_no.clone()));
             pairs.push(("refund_fee", yuan(refund.fee)));
         }
@@ -313,10 +284,7 @@ fn forced(method: &str, decline: Decline) -> Refused {
 /// What the last two digits of an auth code do; see the table in the crate's documentation.
 fn barcode(auth_code: &str) -> Barcode {
     let digits = auth_code.bytes().all(|b| b.is_ascii_digit());
-    let head: u32 = auth_code
-        .get(..2)
-        .and_then(|head| head.parse().ok())
-        .unwrap_or(0);
+    let head: u32 = auth_code.get(..2).and_then(|head| head.parse().ok()).unwrap_or(0);
     if !digits || !(16..=24).contains(&auth_code.len()) || !(25..=30).contains(&head) {
         return Barcode::Refuses("ACQ.PAYMENT_AUTH_CODE_INVALID");
     }
@@ -340,12 +308,8 @@ impl Asked<'_> {
     fn precreate(&self) -> Result<Node, Refused> {
         let order = self.order()?;
         let number = order.out_trade_no.clone();
-        let qr = self
-            .account
-            .with_trades(|trades, now, fx| trades.precreate(order, now, fx))?;
-        Ok(Node::coded("10000")
-            .put("out_trade_no", &number)
-            .put("qr_code", &qr))
+        let qr = self.account.with_trades(|trades, now, fx| trades.precreate(order, now, fx))?;
+        Ok(Node::coded("10000").put("out_trade_no", &number).put("qr_code", &qr))
     }
 
     fn pay(&self) -> Result<Node, Refused> {
@@ -357,9 +321,7 @@ impl Asked<'_> {
         let barcode = barcode(code);
         let mut begun = false;
         let trade = self.account.with_trades(|trades, now, fx| {
-            let known = trades
-                .query(Some(&order.out_trade_no), None, now, fx)
-                .is_ok();
+            let known = trades.query(Some(&order.out_trade_no), None, now, fx).is_ok();
             let trade = trades.pay(order, barcode, now, fx);
             begun = !known && trade.is_ok();
             trade
@@ -382,9 +344,7 @@ impl Asked<'_> {
 
     fn query(&self) -> Result<Node, Refused> {
         let (out, no) = self.names()?;
-        let trade = self
-            .account
-            .with_trades(|trades, now, fx| trades.query(out, no, now, fx))?;
+        let trade = self.account.with_trades(|trades, now, fx| trades.query(out, no, now, fx))?;
         let node = named(Node::coded("10000"), &trade)
             .put("trade_status", trade.status.word())
             .put("total_amount", &total(&trade));
@@ -399,9 +359,7 @@ impl Asked<'_> {
 
     fn close(&self) -> Result<Node, Refused> {
         let (out, no) = self.names()?;
-        let trade = self
-            .account
-            .with_trades(|trades, now, fx| trades.close(out, no, now, fx))?;
+        let trade = self.account.with_trades(|trades, now, fx| trades.close(out, no, now, fx))?;
         Ok(Node::coded("10000")
             .put("trade_no", &trade.trade_no)
             .put("out_trade_no", &trade.order.out_trade_no))
@@ -409,9 +367,7 @@ impl Asked<'_> {
 
     fn cancel(&self) -> Result<Node, Refused> {
         let (out, no) = self.names()?;
-        let done = self
-            .account
-            .with_trades(|trades, now, fx| trades.cancel(out, no, now, fx))?;
+        let done = self.account.with_trades(|trades, now, fx| trades.cancel(out, no, now, fx))?;
         let node = Node::coded("10000").put("retry_flag", "N");
         let node = match out {
             Some(out) => node.put("out_trade_no", out),
@@ -463,9 +419,7 @@ impl Asked<'_> {
     fn order(&self) -> Result<Order, Refused> {
         let number = self.text("out_trade_no").filter(|number| is_number(number));
         let amount = fen(self.content.get("total_amount"));
-        let subject = self
-            .text("subject")
-            .filter(|subject| subject.chars().count() <= 256);
+        let subject = self.text("subject").filter(|subject| subject.chars().count() <= 256);
         let (Some(number), Some(amount), Some(subject)) = (number, amount, subject) else {
             return Err("ACQ.INVALID_PARAMETER");
         };
@@ -480,11 +434,7 @@ impl Asked<'_> {
     fn names(&self) -> Result<(Option<&str>, Option<&str>), Refused> {
         let (out, no) = (self.text("out_trade_no"), self.text("trade_no"));
         let good = out.is_none_or(is_number) && (out.is_some() || no.is_some());
-        if good {
-            Ok((out, no))
-        } else {
-            Err("ACQ.INVALID_PARAMETER")
-        }
+        if good { Ok((out, no)) } else { Err("ACQ.INVALID_PARAMETER") }
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -493,10 +443,7 @@ impl Asked<'_> {
 }
 
 fn is_number(text: &str) -> bool {
-    text.len() <= 64
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 fn named(node: Node, trade: &Trade) -> Node {
@@ -522,10 +469,7 @@ mod tests {
         assert_eq!(barcode("280000000000000006"), Barcode::Pays);
         let refused = |code| matches!(barcode(code), Barcode::Refuses(_));
         assert!(refused("280000000000000003"));
-        assert!(
-            refused("310000000000000001"),
-            "no payment code starts like this"
-        );
+        assert!(refused("310000000000000001"), "no payment code starts like this");
         assert!(refused("2800000001"), "too short");
         assert!(refused("28000000000000000a"));
     }

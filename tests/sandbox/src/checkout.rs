@@ -88,14 +88,7 @@ impl Checkout {
     /// An account without payments. `base` is its own URL, for links.
     pub fn new(desk: Desk, config: CheckoutConfig, base: String, issuer: Arc<Issuer>) -> Self {
         let webhook_key = hmac::Key::new(hmac::HMAC_SHA256, config.webhook_key.as_bytes());
-        Self {
-            desk,
-            config,
-            base,
-            issuer,
-            webhook_key,
-            state: Mutex::default(),
-        }
+        Self { desk, config, base, issuer, webhook_key, state: Mutex::default() }
     }
 
     /// What `inbound` asks for, before it is known whether it may.
@@ -103,11 +96,7 @@ impl Checkout {
         let route = Route::of(&inbound.method, &inbound.path);
         let (operation, name, id) = match route {
             Route::Pay => (Operation::Authorize, "payments", None),
-            Route::List => (
-                Operation::Inquire,
-                "list",
-                query(&inbound.query, "reference"),
-            ),
+            Route::List => (Operation::Inquire, "list", query(&inbound.query, "reference")),
             Route::Show(id) => (Operation::Inquire, "payment", Some(id.to_owned())),
             Route::Actions(id) => (Operation::Inquire, "actions", Some(id.to_owned())),
             Route::Step(id, operation) => {
@@ -119,17 +108,10 @@ impl Checkout {
         };
         let reference = || {
             let body: Value = serde_json::from_slice(&inbound.body).ok()?;
-            body["reference"]
-                .as_str()
-                .map(str::to_owned)
-                .filter(|text| !text.is_empty())
+            body["reference"].as_str().map(str::to_owned).filter(|text| !text.is_empty())
         };
         let op_id = inbound.idempotency_key.clone().or_else(reference).or(id);
-        Call {
-            operation,
-            name: name.into(),
-            op_id: op_id.map(|id| clipped(&id, 200)),
-        }
+        Call { operation, name: name.into(), op_id: op_id.map(|id| clipped(&id, 200)) }
     }
 
     /// Whether there is no room for another payment.
@@ -149,10 +131,7 @@ impl Checkout {
             Route::Nowhere => return Answer::empty(404),
             _ => {}
         }
-        let bearer = inbound
-            .authorization
-            .as_deref()
-            .and_then(|a| a.strip_prefix("Bearer "));
+        let bearer = inbound.authorization.as_deref().and_then(|a| a.strip_prefix("Bearer "));
         if bearer != Some(&self.config.secret_key) {
             return Answer::empty(401);
         }
@@ -179,11 +158,7 @@ impl Checkout {
         let mut guard = self.state();
         let state = &mut *guard;
         let now = moment::now_ms();
-        let id = state
-            .payments
-            .find(op_id)
-            .map(|p| p.id.clone())
-            .ok_or("no such payment")?;
+        let id = state.payments.find(op_id).map(|p| p.id.clone()).ok_or("no such payment")?;
         let credential = state.waiting.get(&id).cloned();
         let verdict = || credential.as_ref().and_then(|c| self.issuer.decide(c));
         let payment = state.payments.finish(&id, outcome, verdict, now, &mut fx)?;
@@ -211,10 +186,7 @@ impl Checkout {
     fn keyed(self: &Arc<Self>, route: &Route<'_>, inbound: &Inbound, bend: Bend) -> Answer {
         // Reversals are not among the provider's idempotent endpoints.
         let reversal = matches!(route, Route::Step(_, Operation::Close));
-        let key = inbound
-            .idempotency_key
-            .clone()
-            .filter(|key| !key.is_empty() && !reversal);
+        let key = inbound.idempotency_key.clone().filter(|key| !key.is_empty() && !reversal);
         let place = key.map(|key| (inbound.path.clone(), key));
         let mut fx = Effects::default();
         let mut state = self.state();
@@ -235,14 +207,7 @@ impl Checkout {
         };
         if let Some(place) = place.filter(|_| (200..300).contains(&answer.status) && !bend.fails) {
             let busy_until_ms = now + bend.busy_ms as i64;
-            state.keys.insert(
-                place,
-                Kept {
-                    at_ms: now,
-                    busy_until_ms,
-                    answer: answer.clone(),
-                },
-            );
+            state.keys.insert(place, Kept { at_ms: now, busy_until_ms, answer: answer.clone() });
         }
         self.desk.write(now, std::mem::take(&mut fx.moves));
         drop(state);
@@ -267,10 +232,7 @@ impl Checkout {
             Decline::Hard => HARD.to_owned(),
         });
         // A forced decline is the issuer's, so the cryptogram is spent with it.
-        let wish = Wish {
-            challenge: wish.challenge && forced.is_none(),
-            ..wish
-        };
+        let wish = Wish { challenge: wish.challenge && forced.is_none(), ..wish };
         let verdict = || {
             let own = self.issuer.decide(&credential);
             forced.or(own)
@@ -352,10 +314,9 @@ impl Checkout {
             return Answer::empty(403);
         }
         let asked = match operation {
-            Operation::Capture => Asked::Capture {
-                amount,
-                last: body["capture_type"] != "NonFinal",
-            },
+            Operation::Capture => {
+                Asked::Capture { amount, last: body["capture_type"] != "NonFinal" }
+            }
             Operation::Void => Asked::Void,
             Operation::Refund => Asked::Refund { amount },
             _ => Asked::Reverse,
@@ -395,12 +356,8 @@ impl Checkout {
         let state = self.state();
         let until_ms = moment::now_ms() - self.config.list_delay_ms as i64;
         let found = state.payments.list(&reference, until_ms);
-        let data: Vec<Value> = found
-            .iter()
-            .skip(skip)
-            .take(limit)
-            .map(|payment| payment.show(&self.base))
-            .collect();
+        let data: Vec<Value> =
+            found.iter().skip(skip).take(limit).map(|payment| payment.show(&self.base)).collect();
         let body = json!({
             "limit": limit, "skip": skip, "total_count": found.len(), "data": data,
         });
@@ -468,9 +425,7 @@ impl Checkout {
 
 fn query(text: &str, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(text.as_bytes());
-    pairs
-        .find(|(held, _)| held == name)
-        .map(|(_, value)| value.into_owned())
+    pairs.find(|(held, _)| held == name).map(|(_, value)| value.into_owned())
 }
 
 fn problem(status: u16, error_type: &str, code: Option<&str>) -> Answer {
@@ -490,10 +445,7 @@ mod tests {
         let of = |method, path| Route::of(method, path);
         assert_eq!(of("POST", "/payments"), Route::Pay);
         assert_eq!(of("GET", "/payments"), Route::List);
-        assert_eq!(
-            of("GET", "/payments/pay_1/actions"),
-            Route::Actions("pay_1")
-        );
+        assert_eq!(of("GET", "/payments/pay_1/actions"), Route::Actions("pay_1"));
         let reversal = Route::Step("pay_1", Operation::Close);
         assert_eq!(of("POST", "/payments/pay_1/reversals"), reversal);
         assert_eq!(of("DELETE", "/payments/pay_1"), Route::Nowhere);

@@ -38,10 +38,7 @@ pub struct ControlConfig {
 
 impl Default for ControlConfig {
     fn default() -> Self {
-        Self {
-            listen: control_listen(),
-            seed: 0,
-        }
+        Self { listen: control_listen(), seed: 0 }
     }
 }
 
@@ -270,17 +267,9 @@ mod tests {
             gateway_private_key = "b.pem"
         "#;
         let config = Config::parse(text, Path::new("/nowhere")).unwrap();
-        let AccountConfig::Alipay(alipay) = &config.accounts["a"] else {
-            unreachable!()
-        };
+        let AccountConfig::Alipay(alipay) = &config.accounts["a"] else { unreachable!() };
         assert_eq!(alipay.qr_expiry_ms, 7_200_000);
         assert!(!alipay.tombstone);
-        assert!(
-            config
-                .key_text("a.pem")
-                .unwrap_err()
-                .to_string()
-                .contains("/nowhere/a.pem")
-        );
+        assert!(config.key_text("a.pem").unwrap_err().to_string().contains("/nowhere/a.pem"));
     }
 }

@@ -80,11 +80,7 @@ struct Refused {
 
 impl Refused {
     fn new(status: StatusCode, code: &'static str, error: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            error: error.into(),
-        }
+        Self { status, code, error: error.into() }
     }
 
     fn invalid(error: impl Into<String>) -> Self {
@@ -135,11 +131,8 @@ async fn healthz(State(control): Shared) -> Response {
             "notifications_dropped": dropped,
         })
     };
-    let accounts: BTreeMap<&String, Value> = control
-        .accounts
-        .iter()
-        .map(|(name, held)| (name, show(held)))
-        .collect();
+    let accounts: BTreeMap<&String, Value> =
+        control.accounts.iter().map(|(name, held)| (name, show(held))).collect();
     answer(&json!({ "ok": true, "accounts": accounts }))
 }
 
@@ -167,10 +160,7 @@ async fn set_fault(State(control): Shared, body: Bytes) -> Answered {
     if order.account != "*" {
         control.known(Some(&order.account))?;
     }
-    let id = control
-        .dial
-        .set(order, Instant::now())
-        .map_err(Refused::invalid)?;
+    let id = control.dial.set(order, Instant::now()).map_err(Refused::invalid)?;
     control.let_doors_act().await;
     Ok(answer(&json!({ "id": id })))
 }

@@ -114,18 +114,13 @@ impl Courier {
 
     /// How many are pending, and how many were dropped for want of room.
     pub fn load(&self) -> (usize, u64) {
-        (
-            self.inner.pending.load(Ordering::Acquire),
-            self.inner.dropped.load(Ordering::Relaxed),
-        )
+        (self.inner.pending.load(Ordering::Acquire), self.inner.dropped.load(Ordering::Relaxed))
     }
 }
 
 impl Inner {
     async fn carry(&self, mut notice: Notice, epoch: u64) {
-        let met = self
-            .dial
-            .meet_notice(&self.account, notice.cause, Instant::now());
+        let met = self.dial.meet_notice(&self.account, notice.cause, Instant::now());
         let wait = |ms: u64| Duration::from_millis(if ms == 0 { self.late_ms } else { ms });
         tokio::time::sleep(Duration::from_millis(self.delay_ms)).await;
         let mut times = 1;
@@ -161,10 +156,7 @@ impl Inner {
             if taken {
                 return;
             }
-            let wait_ms = self
-                .retry_ms
-                .saturating_mul(1 << attempt)
-                .min(LONGEST_WAIT_MS);
+            let wait_ms = self.retry_ms.saturating_mul(1 << attempt).min(LONGEST_WAIT_MS);
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
     }
@@ -213,9 +205,7 @@ mod tests {
         for text in ["0a", "fb", "A="] {
             let mut seal = Seal::Form(text.into());
             seal.spoil();
-            let Seal::Form(spoiled) = seal else {
-                unreachable!()
-            };
+            let Seal::Form(spoiled) = seal else { unreachable!() };
             assert_ne!(spoiled, text);
             assert_eq!(spoiled.len(), text.len());
         }

@@ -24,8 +24,7 @@ pub struct Desk {
 impl Desk {
     /// Writes `moves` to the ledger; call it under the lock of the state that moved the money.
     pub fn write(&self, at_ms: i64, moves: Vec<Move>) {
-        self.ledger
-            .write(&self.account, self.provider, at_ms, moves);
+        self.ledger.write(&self.account, self.provider, at_ms, moves);
     }
 }
 
@@ -93,29 +92,17 @@ pub struct Answer {
 impl Answer {
     /// A JSON answer.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
-        Self {
-            status,
-            content_type: "application/json; charset=utf-8",
-            body: body.into(),
-        }
+        Self { status, content_type: "application/json; charset=utf-8", body: body.into() }
     }
 
     /// An HTML page.
     pub fn html(status: u16, body: impl Into<Bytes>) -> Self {
-        Self {
-            status,
-            content_type: "text/html; charset=utf-8",
-            body: body.into(),
-        }
+        Self { status, content_type: "text/html; charset=utf-8", body: body.into() }
     }
 
     /// A status alone.
     pub fn empty(status: u16) -> Self {
-        Self {
-            status,
-            content_type: "",
-            body: Bytes::new(),
-        }
+        Self { status, content_type: "", body: Bytes::new() }
     }
 }
 

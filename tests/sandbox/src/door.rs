@@ -41,11 +41,7 @@ pub type Look = oneshot::Sender<()>;
 /// # Errors
 /// The operating system's.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -82,14 +78,7 @@ impl Door {
         looks: mpsc::Receiver<Look>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
-        Self {
-            address,
-            account,
-            dial,
-            looks,
-            reset: watch::Sender::new(0),
-            places,
-        }
+        Self { address, account, dial, looks, reset: watch::Sender::new(0), places }
     }
 
     /// Serves until the sandbox is dropped.
@@ -149,10 +138,7 @@ impl Door {
 
 async fn serve(stream: TcpStream, account: Arc<Account>, mut reset: watch::Receiver<u64>) {
     let cut = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(CutStream {
-        stream,
-        cut: cut.clone(),
-    });
+    let io = TokioIo::new(CutStream { stream, cut: cut.clone() });
     let by_handler = cut.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let account = account.clone();
@@ -166,9 +152,7 @@ async fn serve(stream: TcpStream, account: Arc<Account>, mut reset: watch::Recei
         }
     });
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(60));
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
     let mut connection = pin!(builder.serve_connection(io, service));
     tokio::select! {
         // A client that breaks the protocol or leaves is no event of ours.

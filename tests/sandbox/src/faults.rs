@@ -82,10 +82,7 @@ pub enum FaultKind {
 impl FaultKind {
     fn is_of_notifications(self) -> bool {
         use FaultKind::{NotifyDelay, NotifyDuplicate, NotifyLose, NotifyReorder};
-        matches!(
-            self,
-            NotifyLose | NotifyDelay | NotifyDuplicate | NotifyReorder
-        )
+        matches!(self, NotifyLose | NotifyDelay | NotifyDuplicate | NotifyReorder)
     }
 
     fn is_decline(self) -> bool {
@@ -125,10 +122,7 @@ impl FaultOrder {
     /// Why the order makes no sense, if it does not.
     pub fn complaint(&self) -> Option<String> {
         if !(0.0..=1.0).contains(&self.probability) {
-            return Some(format!(
-                "probability is not between 0 and 1: {}",
-                self.probability
-            ));
+            return Some(format!("probability is not between 0 and 1: {}", self.probability));
         }
         let for_notify = self.fault.is_of_notifications()
             || matches!(self.fault, FaultKind::BadSignature | FaultKind::Slow);
@@ -140,10 +134,7 @@ impl FaultOrder {
             ));
         }
         if self.operation == Operation::Inquire && self.fault.is_decline() {
-            return Some(format!(
-                "an inquiry cannot be declined: {}",
-                word(&self.fault)
-            ));
+            return Some(format!("an inquiry cannot be declined: {}", word(&self.fault)));
         }
         None
     }
@@ -278,9 +269,7 @@ impl FaultDial {
         let mut dial = self.lock();
         dial.drop_ended(now);
         if dial.faults.len() >= FAULTS_LIMIT {
-            return Err(format!(
-                "too many faults at once, the limit is: {FAULTS_LIMIT}"
-            ));
+            return Err(format!("too many faults at once, the limit is: {FAULTS_LIMIT}"));
         }
         dial.next += 1;
         let id: Arc<str> = format!("flt_{:026}", dial.next).into();
@@ -457,10 +446,7 @@ impl Dial {
 
 /// The word of a value in JSON, without quotes.
 pub fn word<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value)
-        .unwrap_or_default()
-        .trim_matches('"')
-        .to_owned()
+    serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
 }
 
 #[cfg(test)]
@@ -471,11 +457,7 @@ mod tests {
     fn a_fault_meets_its_account_and_operation_only() {
         let dial = FaultDial::new(1);
         let now = Instant::now();
-        dial.set(
-            order(r#"{"account":"a","operation":"authorize","fault":"hang"}"#),
-            now,
-        )
-        .unwrap();
+        dial.set(order(r#"{"account":"a","operation":"authorize","fault":"hang"}"#), now).unwrap();
         assert!(dial.meet_request("b", Operation::Authorize, now).is_none());
         assert!(dial.meet_request("a", Operation::Refund, now).is_none());
         assert!(dial.meet_notice("a", Operation::Authorize, now).is_none());
@@ -503,9 +485,7 @@ mod tests {
             let now = Instant::now();
             let text = r#"{"account":"a","operation":"*","fault":"hang","probability":0.5}"#;
             dial.set(order(text), now).unwrap();
-            (0..64)
-                .map(|_| dial.meet_request("a", Operation::Void, now).is_some())
-                .collect()
+            (0..64).map(|_| dial.meet_request("a", Operation::Void, now).is_some()).collect()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
@@ -519,21 +499,11 @@ mod tests {
         let now = Instant::now();
         let partial = r#"{"account":"a","operation":"*","fault":"refuse","probability":0.2}"#;
         dial.set(order(partial), now).unwrap();
-        assert_eq!(
-            dial.refusal("a", now),
-            Refusal {
-                closed: false,
-                chance: 0.2,
-                until: None
-            }
-        );
+        assert_eq!(dial.refusal("a", now), Refusal { closed: false, chance: 0.2, until: None });
         let full = r#"{"account":"a","operation":"refund","fault":"refuse","after_n":1}"#;
         dial.set(order(full), now).unwrap();
         assert!(!dial.refusal("a", now).closed);
-        assert!(
-            dial.meet_request("a", Operation::Refund, now).is_none(),
-            "the first passes"
-        );
+        assert!(dial.meet_request("a", Operation::Refund, now).is_none(), "the first passes");
         assert!(dial.refusal("a", now).closed);
         assert!(!dial.refusal("b", now).closed);
         assert_eq!(dial.lift_all(), 2);

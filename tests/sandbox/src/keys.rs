@@ -58,9 +58,7 @@ impl Signer {
         let unreadable = KeyError::Unreadable("private key");
         let text = text.trim();
         let key = if text.starts_with("-----") {
-            RsaPrivateKey::from_pkcs8_pem(text)
-                .ok()
-                .or(RsaPrivateKey::from_pkcs1_pem(text).ok())
+            RsaPrivateKey::from_pkcs8_pem(text).ok().or(RsaPrivateKey::from_pkcs1_pem(text).ok())
         } else {
             bare(text).and_then(|der| {
                 RsaPrivateKey::from_pkcs8_der(&der)
@@ -72,10 +70,7 @@ impl Signer {
             return Err(unreadable);
         };
         let pair = RsaKeyPair::from_pkcs8(der.as_bytes()).map_err(|_| unreadable)?;
-        Ok(Self {
-            pair,
-            random: SystemRandom::new(),
-        })
+        Ok(Self { pair, random: SystemRandom::new() })
     }
 
     /// The signature of `content` in base64.
@@ -101,9 +96,7 @@ impl Verifier {
     pub fn read(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         let key = if text.starts_with("-----") {
-            RsaPublicKey::from_public_key_pem(text)
-                .ok()
-                .or(RsaPublicKey::from_pkcs1_pem(text).ok())
+            RsaPublicKey::from_public_key_pem(text).ok().or(RsaPublicKey::from_pkcs1_pem(text).ok())
         } else {
             bare(text).and_then(|der| {
                 RsaPublicKey::from_public_key_der(&der)
@@ -113,9 +106,7 @@ impl Verifier {
         };
         let der = key.and_then(|key| key.to_pkcs1_der().ok());
         let der = der.ok_or(KeyError::Unreadable("public key"))?;
-        Ok(Self {
-            pkcs1_der: der.as_bytes().to_vec(),
-        })
+        Ok(Self { pkcs1_der: der.as_bytes().to_vec() })
     }
 
     /// Whether `signature` (base64) is this key's over `content`.
@@ -198,11 +189,7 @@ mod tests {
     fn a_fresh_pair_signs_what_its_public_half_accepts_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(write_account_keys(folder.path()).unwrap(), 2);
-        assert_eq!(
-            write_account_keys(folder.path()).unwrap(),
-            0,
-            "keys that exist stay"
-        );
+        assert_eq!(write_account_keys(folder.path()).unwrap(), 0, "keys that exist stay");
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         let signer = Signer::read(&read("app_private.pem")).unwrap();
         let verifier = Verifier::read(&read("app_public.pem")).unwrap();
@@ -218,9 +205,7 @@ mod tests {
     fn the_bare_base64_of_alipay_tools_is_a_key_too() {
         let pair = fresh_pair().unwrap();
         let inner = |pem: &str| -> String {
-            pem.lines()
-                .filter(|line| !line.starts_with("-----"))
-                .collect()
+            pem.lines().filter(|line| !line.starts_with("-----")).collect()
         };
         let signer = Signer::read(&inner(&pair.private_pem)).unwrap();
         let verifier = Verifier::read(&inner(&pair.public_pem)).unwrap();

@@ -129,9 +129,7 @@ impl Ledger {
     pub fn read(&self, account: Option<&str>, since: Since) -> Vec<Movement> {
         let movements = self.lock();
         let first = match since {
-            Since::Seq(seq) => usize::try_from(seq)
-                .unwrap_or(usize::MAX)
-                .min(movements.len()),
+            Since::Seq(seq) => usize::try_from(seq).unwrap_or(usize::MAX).min(movements.len()),
             Since::Ms(ms) => movements.partition_point(|m| m.at < ms),
         };
         let wanted = |m: &&Movement| account.is_none_or(|name| &*m.account == name);
@@ -142,9 +140,7 @@ impl Ledger {
     pub fn net(&self, account: Option<&str>) -> Vec<Net> {
         let mut sums: BTreeMap<(Arc<str>, String, String), (i64, u64)> = BTreeMap::new();
         for m in self.read(account, Since::Seq(0)) {
-            let sum = sums
-                .entry((m.account, m.reference, m.currency))
-                .or_default();
+            let sum = sums.entry((m.account, m.reference, m.currency)).or_default();
             match m.kind {
                 Kind::Charge | Kind::Authorize => {
                     sum.0 += m.amount;
@@ -170,9 +166,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Movement>> {
-        self.movements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.movements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,11 +208,7 @@ mod tests {
         write(&ledger, "b", 2_000, Kind::Authorize, 700);
         write(&ledger, "a", 3_000, Kind::Refund, 500);
         let seqs = |since| -> Vec<u64> {
-            ledger
-                .read(None, Since::parse(since).unwrap())
-                .iter()
-                .map(|m| m.seq)
-                .collect()
+            ledger.read(None, Since::parse(since).unwrap()).iter().map(|m| m.seq).collect()
         };
         assert_eq!(seqs(None), [1, 2, 3]);
         assert_eq!(seqs(Some("2")), [3]);

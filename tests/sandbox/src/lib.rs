@@ -210,12 +210,7 @@ impl Sandbox {
             // It serves until the task is dropped.
             let _ = axum::serve(listener, routes).await;
         });
-        Ok(Self {
-            control,
-            accounts: addresses,
-            ledger: parts.ledger,
-            tasks,
-        })
+        Ok(Self { control, accounts: addresses, ledger: parts.ledger, tasks })
     }
 
     /// Where the control plane listens.
@@ -269,12 +264,7 @@ impl Parts {
             ),
         };
         let courier = Courier::new(name.clone(), self.dial.clone(), self.client.clone(), notify);
-        let desk = Desk {
-            account: name.clone(),
-            provider,
-            ledger: self.ledger.clone(),
-            courier,
-        };
+        let desk = Desk { account: name.clone(), provider, ledger: self.ledger.clone(), courier };
         let fake = match account {
             AccountConfig::Alipay(alipay) => {
                 let bad = |why| StartError::Key(name.to_string(), why);
@@ -289,30 +279,15 @@ impl Parts {
                         )));
                     }
                 }
-                Fake::Alipay(Arc::new(Alipay::new(
-                    desk,
-                    alipay.clone(),
-                    app_key,
-                    gateway_key,
-                )))
+                Fake::Alipay(Arc::new(Alipay::new(desk, alipay.clone(), app_key, gateway_key)))
             }
             AccountConfig::Checkout(checkout) => {
                 let base = format!("http://{address}");
                 let issuer = self.issuer.clone();
-                Fake::Checkout(Arc::new(Checkout::new(
-                    desk,
-                    checkout.clone(),
-                    base,
-                    issuer,
-                )))
+                Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))
             }
         };
-        Ok(Account::new(
-            fake,
-            self.dial.clone(),
-            self.requests.clone(),
-            answers,
-        ))
+        Ok(Account::new(fake, self.dial.clone(), self.requests.clone(), answers))
     }
 }
 

@@ -73,16 +73,12 @@ fn serve(arguments: Arguments) -> Result<(), String> {
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|why| why.to_string())?;
     runtime.block_on(async {
-        let sandbox = Sandbox::start(config)
-            .await
-            .map_err(|why| why.to_string())?;
+        let sandbox = Sandbox::start(config).await.map_err(|why| why.to_string())?;
         let line = serde_json::json!({
             "control": sandbox.control(), "accounts": sandbox.accounts(),
         });
         let mut out = std::io::stdout();
-        writeln!(out, "{line}")
-            .and_then(|()| out.flush())
-            .map_err(|why| why.to_string())?;
+        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|why| why.to_string())?;
         tokio::select! {
             () = sandbox.serve() => {}
             _ = tokio::signal::ctrl_c() => {}

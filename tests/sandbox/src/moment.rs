@@ -27,18 +27,12 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
 
 /// `ms` since the epoch as Alipay writes it: `yyyy-MM-dd HH:mm:ss` in Beijing.
 pub fn beijing(ms: i64) -> String {
-    instant(ms)
-        .to_zoned_datetime(beijing_zone())
-        .strftime(ALIPAY_FORM)
-        .to_string()
+    instant(ms).to_zoned_datetime(beijing_zone()).strftime(ALIPAY_FORM).to_string()
 }
 
 /// `ms` since the epoch as `yyyyMMdd` in Beijing, the head of every trade number.
 pub fn beijing_day(ms: i64) -> String {
-    instant(ms)
-        .to_zoned_datetime(beijing_zone())
-        .strftime("%Y%m%d")
-        .to_string()
+    instant(ms).to_zoned_datetime(beijing_zone()).strftime("%Y%m%d").to_string()
 }
 
 /// Milliseconds since the epoch of Alipay's `yyyy-MM-dd HH:mm:ss`, or `None` for any other form.
@@ -47,13 +41,7 @@ pub fn parse_beijing(text: &str) -> Option<i64> {
         return None;
     }
     let civil = DateTime::strptime(ALIPAY_FORM, text).ok()?;
-    Some(
-        civil
-            .to_zoned_datetime(beijing_zone())
-            .ok()?
-            .timestamp()
-            .as_millisecond(),
-    )
+    Some(civil.to_zoned_datetime(beijing_zone()).ok()?.timestamp().as_millisecond())
 }
 
 /// The year and month of `ms` in UTC, for the expiry of cards.

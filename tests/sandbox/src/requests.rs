@@ -92,10 +92,7 @@ impl Requests {
         let Some(place) = seq.checked_sub(first) else {
             return;
         };
-        if let Some(received) = ring
-            .kept
-            .get_mut(usize::try_from(place).unwrap_or(usize::MAX))
-        {
+        if let Some(received) = ring.kept.get_mut(usize::try_from(place).unwrap_or(usize::MAX)) {
             received.answered = Some(status);
         }
     }
@@ -136,11 +133,8 @@ mod tests {
         requests.open(received(Operation::Authorize, "k"));
         requests.open(received(Operation::Authorize, "k"));
         requests.open(received(Operation::Inquire, "k"));
-        let duplicates: Vec<bool> = requests
-            .read(None, Since::Seq(0))
-            .iter()
-            .map(|r| r.duplicate)
-            .collect();
+        let duplicates: Vec<bool> =
+            requests.read(None, Since::Seq(0)).iter().map(|r| r.duplicate).collect();
         assert_eq!(duplicates, [false, true, false]);
     }
 

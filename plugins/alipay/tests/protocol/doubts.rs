@@ -44,12 +44,8 @@ fn an_unsigned_or_wrongly_signed_refusal_declines_nothing() {
         format!(r#"{{"alipay_trade_pay_response":{node},"sign":"{sign}"}}"#)
     };
     assert_eq!(pay(signed("alipay").as_bytes()), What::Declined);
-    let theirs = answered(
-        Operation::Authorize,
-        payment("barcode"),
-        200,
-        signed("stranger").as_bytes(),
-    );
+    let theirs =
+        answered(Operation::Authorize, payment("barcode"), 200, signed("stranger").as_bytes());
     assert_eq!(theirs.what, What::Unknown);
     assert_eq!(theirs.provider_code.as_deref(), Some("unverified:ACQ.PAYMENT_FAIL"));
     let sign = sign("alipay", node.as_bytes());
@@ -82,8 +78,10 @@ fn the_exact_text_of_the_node_is_what_is_verified() {
     let sign = sign("alipay", node.as_bytes());
     for body in [
         format!(r#"{{"alipay_trade_pay_response":{node},"sign":"{sign}"}}"#),
-        format!("{{\n \"sign\" :\t\"{sign}\",\"alipay_cert_sn\":\"1\",\r\n\
-                 \"alipay_trade_pay_response\" :  {node}  }}\n"),
+        format!(
+            "{{\n \"sign\" :\t\"{sign}\",\"alipay_cert_sn\":\"1\",\r\n\
+                 \"alipay_trade_pay_response\" :  {node}  }}\n"
+        ),
     ] {
         assert_eq!(pay(body.as_bytes()), What::Captured, "{body}");
     }

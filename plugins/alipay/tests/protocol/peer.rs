@@ -4,9 +4,7 @@ use alipay::Alipay;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use interlock_plugin_api::testkit::{self, Drive, TestHost};
-use interlock_plugin_api::{
-    Credential, Fact, Host, Operation, Original, Provider, Request, What,
-};
+use interlock_plugin_api::{Credential, Fact, Host, Operation, Original, Provider, Request, What};
 use ring::signature::{KeyPair, RsaKeyPair};
 use serde_json::{Value, json};
 

@@ -87,9 +87,8 @@ fn every_operation_says_exactly_what_it_must() {
         let notifies = request.notify_url.clone().filter(|_| op == Operation::Authorize);
         let (send, body) = start(op, request);
         assert_eq!(content(&body), expected, "{method}");
-        let value = |name: &str| {
-            send.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
-        };
+        let value =
+            |name: &str| send.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
         assert_eq!(value("method").as_deref(), Some(method));
         assert_eq!(value("notify_url"), notifies, "{method}");
     }

@@ -1,15 +1,15 @@
 //! Who is tried next, and who is not (SAFETY section 3, the matrix of credentials, RESILIENCE).
 
 use interlock_engine::{
-    AttemptState, Candidate, ExchangeKind, Failover, FailReason, Input, Outcome, Refusal, Sent,
+    AttemptState, Candidate, ExchangeKind, FailReason, Failover, Input, Outcome, Refusal, Sent,
     Settled, Skip, Strategy, route,
 };
 use interlock_plugin_api::{Class, CredentialForm, Fact, NotFound, What};
 
 use crate::desk::{Desk, asks, at_the_till, by_card, refused};
 use crate::table::{
-    HOUR, account, barcode, barcode_method, bare, card, cny, method, money, policy,
-    prompt_card, submission, token_method,
+    HOUR, account, barcode, barcode_method, bare, card, cny, method, money, policy, prompt_card,
+    submission, token_method,
 };
 
 fn three() -> Desk {

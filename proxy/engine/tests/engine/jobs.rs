@@ -131,7 +131,9 @@ impl Job {
     fn told(&self) -> Fact {
         let what = match (self.state, self.kind) {
             (JobState::Pending, _) => What::Pending,
-            (JobState::Failed, _) => return Fact { what: What::Failed, ..refusal(Class::Unmapped) },
+            (JobState::Failed, _) => {
+                return Fact { what: What::Failed, ..refusal(Class::Unmapped) };
+            }
             (JobState::Refused, _) => return refusal(Class::DeclinedHard).of_key(),
             (JobState::Done, ExchangeKind::Capture) => What::Captured,
             (JobState::Done, ExchangeKind::Void) => What::Voided,

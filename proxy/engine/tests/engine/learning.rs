@@ -7,9 +7,7 @@ use interlock_engine::{
 };
 use interlock_plugin_api::{Class, Close, Contract, Fact, Inquiry, NotFound, What};
 
-use crate::desk::{
-    Desk, asks, at_the_till, by_card, held, on_the_screen, paid, refused, sends,
-};
+use crate::desk::{Desk, asks, at_the_till, by_card, held, on_the_screen, paid, refused, sends};
 use crate::table::{
     HOUR, MINUTE, TIMEOUT, W, account, barcode, barcode_method, card, policy, prompt_card,
     submission,

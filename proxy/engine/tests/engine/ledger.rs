@@ -159,8 +159,7 @@ impl Provider {
             order.made_ms = now;
             return answer(200, vec![shown()]);
         }
-        let excluded =
-            self.contract.move_rule("pay").concurrency == Concurrency::Excluded;
+        let excluded = self.contract.move_rule("pay").concurrency == Concurrency::Excluded;
         let beside = !excluded && now < order.running_until_ms;
         order.running_until_ms = now + 300;
         let remembered = match class {

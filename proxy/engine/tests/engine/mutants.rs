@@ -24,8 +24,7 @@ fn alone(desk: &Desk) -> bool {
 /// A card that was sent twice, at a provider with a close.
 fn twice_with_a_close(repeatable: bool) -> Desk {
     let close = Close { repeatable, ..Close::default() };
-    let contract =
-        Contract { close: BTreeMap::from([("*".to_owned(), close)]), ..prompt_card() };
+    let contract = Contract { close: BTreeMap::from([("*".to_owned(), close)]), ..prompt_card() };
     let mut desk = by_card(contract);
     desk.time_out();
     desk.come_due();
@@ -127,8 +126,7 @@ fn a_refusal_of_one_send_taken_as_the_keys_answer() {
 #[test]
 fn a_new_code_before_the_old_one_is_proven_closed() {
     let mut desk = on_the_screen();
-    let request =
-        interlock_engine::Request::Switch { key: "s".into(), method: barcode_method() };
+    let request = interlock_engine::Request::Switch { key: "s".into(), method: barcode_method() };
     desk.put(Input::Merchant(request)).unwrap();
     assert!(alone(&desk));
     desk.lose(CLOSE);
@@ -334,8 +332,7 @@ fn an_order_that_is_live_gets_no_second_payment() {
     let mut desk = at_the_till();
     let holder = desk.p().id.clone();
     desk.payment = None;
-    desk.order =
-        Some(interlock_engine::OrderHolder { payment: holder, succeeded: false });
+    desk.order = Some(interlock_engine::OrderHolder { payment: holder, succeeded: false });
     let mut asked = submission(barcode_method());
     (asked.key, asked.another) = ("k2".into(), true);
     assert!(desk.put(Input::Submitted(asked)).is_err());

@@ -28,13 +28,35 @@ pub enum Event {
     /// A decision that was slow to be written.
     Write(usize, u64, Input, u64, Box<Decision>, bool),
     /// A request reaches the provider.
-    Arrive { node: usize, boot: u64, socket: u64, request: Wire },
+    Arrive {
+        node: usize,
+        boot: u64,
+        socket: u64,
+        request: Wire,
+    },
     /// A socket gives up.
-    TimeOut { node: usize, boot: u64, socket: u64, exchange: String },
+    TimeOut {
+        node: usize,
+        boot: u64,
+        socket: u64,
+        exchange: String,
+    },
     /// An answer reaches its socket.
-    Answer { node: usize, boot: u64, socket: u64, exchange: String, status: u16, facts: Vec<Fact> },
+    Answer {
+        node: usize,
+        boot: u64,
+        socket: u64,
+        exchange: String,
+        status: u16,
+        facts: Vec<Fact>,
+    },
     /// An inquiry reaches the provider.
-    Ask { node: usize, boot: u64, subject: Subject, asked: Asked },
+    Ask {
+        node: usize,
+        boot: u64,
+        subject: Subject,
+        asked: Asked,
+    },
     /// A provider does by itself what it said it would.
     Provider(String, Later),
     /// Somebody must look.

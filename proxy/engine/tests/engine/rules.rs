@@ -5,12 +5,10 @@ use interlock_plugin_api::{
     Class, Close, Concurrency, Contract, Fact, IdempotencyClass, NotFound, What,
 };
 
-use crate::desk::{
-    Desk, at_the_till, by_card, on_the_screen, paid, refused, sends, shown,
-};
+use crate::desk::{Desk, at_the_till, by_card, on_the_screen, paid, refused, sends, shown};
 use crate::table::{
-    HOUR, MINUTE, W, account, bare, barcode, card, moves, policy, prompt_card,
-    submission, token_method,
+    HOUR, MINUTE, W, account, barcode, bare, card, moves, policy, prompt_card, submission,
+    token_method,
 };
 
 /// What comes out at the next due time after the first send was lost.

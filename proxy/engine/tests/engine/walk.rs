@@ -17,7 +17,7 @@ use interlock_plugin_api::{
 use crate::ledger::Provider;
 use crate::nodes::{CALM, Event, Street, WINDOW, resting};
 use crate::table::{
-    AMOUNT, Board, HOUR, MINUTE, account, asked, bare, barcode_method, moves, policy, qr_method,
+    AMOUNT, Board, HOUR, MINUTE, account, asked, barcode_method, bare, moves, policy, qr_method,
     submission, token_method,
 };
 
@@ -231,8 +231,15 @@ fn story(p: &Payment) -> String {
     let attempts: Vec<String> = p
         .attempts
         .iter()
-        .map(|a| format!("{}:{}/{}{}", a.account, a.flow, a.state.as_str(),
-            if a.unconfirmed.is_some() { "?" } else { "" }))
+        .map(|a| {
+            format!(
+                "{}:{}/{}{}",
+                a.account,
+                a.flow,
+                a.state.as_str(),
+                if a.unconfirmed.is_some() { "?" } else { "" }
+            )
+        })
         .collect();
     let operations: Vec<String> = p
         .operations

@@ -7,89 +7,34 @@ use crate::store::{Cursor, EventRow, ListQuery, Store, Write};
 
 pub(super) async fn the_earliest_due_comes_first(store: &dyn Store) {
     assert_eq!(store.next_due().await.expect("readable"), None);
-    for (id, due_at_ms) in [
-        ("b", Some(20)),
-        ("d", Some(40)),
-        ("a", Some(-10)),
-        ("n", None),
-    ] {
-        done(
-            store,
-            Write {
-                due_at_ms,
-                ..payment(id)
-            },
-        )
-        .await;
+    for (id, due_at_ms) in [("b", Some(20)), ("d", Some(40)), ("a", Some(-10)), ("n", None)] {
+        done(store, Write { due_at_ms, ..payment(id) }).await;
     }
     let due = async |before, limit| -> Vec<(String, i64)> {
         let rows = store.due(before, limit).await.expect("readable");
-        rows.into_iter()
-            .map(|due| (due.payment, due.due_at_ms))
-            .collect()
+        rows.into_iter().map(|due| (due.payment, due.due_at_ms)).collect()
     };
     assert_eq!(due(40, 9).await, [("a".into(), -10), ("b".into(), 20)]);
     assert_eq!(due(41, 2).await, [("a".into(), -10), ("b".into(), 20)]);
     assert_eq!(due(41, 0).await, []);
     assert_eq!(store.next_due().await.expect("readable"), Some(-10));
-    done(
-        store,
-        Write {
-            due_at_ms: None,
-            ..after(&payment("a"))
-        },
-    )
-    .await;
-    done(
-        store,
-        Write {
-            due_at_ms: Some(50),
-            ..after(&payment("b"))
-        },
-    )
-    .await;
+    done(store, Write { due_at_ms: None, ..after(&payment("a")) }).await;
+    done(store, Write { due_at_ms: Some(50), ..after(&payment("b")) }).await;
     assert_eq!(due(i64::MAX, 9).await, [("d".into(), 40), ("b".into(), 50)]);
     assert_eq!(store.next_due().await.expect("readable"), Some(40));
 }
 
 pub(super) async fn a_timeline_is_read_in_order_and_in_parts(store: &dyn Store) {
-    let first = Write {
-        events: vec![event("p", 2), event("p", 1)],
-        ..payment("p")
-    };
+    let first = Write { events: vec![event("p", 2), event("p", 1)], ..payment("p") };
     done(store, first.clone()).await;
-    done(
-        store,
-        Write {
-            events: vec![event("q", 1)],
-            ..payment("q")
-        },
-    )
-    .await;
-    let bare = EventRow {
-        reason: None,
-        detail: Some("{\"n\":1}".into()),
-        ..event("p", 3)
-    };
-    done(
-        store,
-        Write {
-            events: vec![bare.clone()],
-            ..after(&first)
-        },
-    )
-    .await;
+    done(store, Write { events: vec![event("q", 1)], ..payment("q") }).await;
+    let bare = EventRow { reason: None, detail: Some("{\"n\":1}".into()), ..event("p", 3) };
+    done(store, Write { events: vec![bare.clone()], ..after(&first) }).await;
     let all = store.timeline("p", 0, 10).await.expect("readable");
     assert_eq!(all, [event("p", 1), event("p", 2), bare.clone()]);
-    assert_eq!(
-        store.timeline("p", 0, 1).await.expect("readable"),
-        [event("p", 1)]
-    );
+    assert_eq!(store.timeline("p", 0, 1).await.expect("readable"), [event("p", 1)]);
     assert_eq!(store.timeline("p", 2, 10).await.expect("readable"), [bare]);
-    assert_eq!(
-        store.timeline("p", u64::MAX, 10).await.expect("readable"),
-        []
-    );
+    assert_eq!(store.timeline("p", u64::MAX, 10).await.expect("readable"), []);
 }
 
 pub(super) async fn all_events_are_read_in_the_order_of_their_commits(store: &Arc<dyn Store>) {
@@ -98,15 +43,9 @@ pub(super) async fn all_events_are_read_in_the_order_of_their_commits(store: &Ar
         let store = Arc::clone(store);
         tasks.push(tokio::spawn(async move {
             let id = format!("p{n}");
-            let mut write = Write {
-                events: vec![event(&id, 1)],
-                ..payment(&id)
-            };
+            let mut write = Write { events: vec![event(&id, 1)], ..payment(&id) };
             done(&*store, write.clone()).await;
-            write = Write {
-                events: vec![event(&id, 2), event(&id, 3)],
-                ..after(&write)
-            };
+            write = Write { events: vec![event(&id, 2), event(&id, 3)], ..after(&write) };
             done(&*store, write).await;
         }));
     }
@@ -124,98 +63,43 @@ pub(super) async fn all_events_are_read_in_the_order_of_their_commits(store: &Ar
         task.await.expect("a writer does not panic");
     }
     let all = store.events(0, 1000).await.expect("readable");
-    assert_eq!(
-        tail,
-        all.into_iter().map(|(_, event)| event).collect::<Vec<_>>()
-    );
+    assert_eq!(tail, all.into_iter().map(|(_, event)| event).collect::<Vec<_>>());
     for n in 0..50 {
-        let of_one = tail
-            .iter()
-            .filter(|e| e.payment == format!("p{n}"))
-            .map(|e| e.seq);
+        let of_one = tail.iter().filter(|e| e.payment == format!("p{n}")).map(|e| e.seq);
         assert_eq!(of_one.collect::<Vec<_>>(), [1, 2, 3]);
     }
 }
 
 pub(super) async fn an_outbox_keeps_what_is_not_delivered(store: &dyn Store) {
-    let first = Write {
-        outbox: vec![message("p", 1), message("p", 2)],
-        ..payment("p")
-    };
+    let first = Write { outbox: vec![message("p", 1), message("p", 2)], ..payment("p") };
     done(store, first.clone()).await;
-    done(
-        store,
-        Write {
-            outbox: vec![message("p", 3)],
-            ..after(&first)
-        },
-    )
-    .await;
-    done(
-        store,
-        Write {
-            outbox: vec![message("q", 1)],
-            ..payment("q")
-        },
-    )
-    .await;
+    done(store, Write { outbox: vec![message("p", 3)], ..after(&first) }).await;
+    done(store, Write { outbox: vec![message("q", 1)], ..payment("q") }).await;
     store.outbox_delivered("p", 1).await.expect("storable");
     store.outbox_delivered("p", 1).await.expect("storable");
     let left = store.outbox("p", 10).await.expect("readable");
     assert_eq!(left, [message("p", 2), message("p", 3)]);
-    assert_eq!(
-        store.outbox("p", 1).await.expect("readable"),
-        [message("p", 2)]
-    );
-    assert_eq!(
-        store.outbox("q", 10).await.expect("readable"),
-        [message("q", 1)]
-    );
+    assert_eq!(store.outbox("p", 1).await.expect("readable"), [message("p", 2)]);
+    assert_eq!(store.outbox("q", 10).await.expect("readable"), [message("q", 1)]);
 }
 
 pub(super) async fn a_list_shows_the_newest_first_and_goes_on_at_its_cursor(store: &dyn Store) {
     let mut expected = Vec::new();
     for n in 0..25 {
         // Several of the same millisecond, and not in the order of time.
-        let write = Write {
-            created_ms: (n * 7) % 5,
-            ..payment(&format!("p{n:02}"))
-        };
+        let write = Write { created_ms: (n * 7) % 5, ..payment(&format!("p{n:02}")) };
         expected.push((write.created_ms, write.payment.clone()));
         done(store, write).await;
     }
     expected.sort();
     expected.reverse();
     for limit in [1, 4, 25, 26] {
-        let heard = ids(
-            store,
-            ListQuery {
-                limit,
-                ..ListQuery::default()
-            },
-        )
-        .await;
-        assert_eq!(
-            heard,
-            expected
-                .iter()
-                .map(|(_, id)| id.clone())
-                .collect::<Vec<_>>()
-        );
+        let heard = ids(store, ListQuery { limit, ..ListQuery::default() }).await;
+        assert_eq!(heard, expected.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>());
     }
-    let from = Cursor {
-        created_ms: 2,
-        id: "p".into(),
-    };
-    let query = ListQuery {
-        limit: 100,
-        cursor: Some(from),
-        ..ListQuery::default()
-    };
-    let older = expected
-        .iter()
-        .filter(|(ms, _)| *ms < 2)
-        .map(|(_, id)| id.clone());
+    let from = Cursor { created_ms: 2, id: "p".into() };
+    let query = ListQuery { limit: 100, cursor: Some(from), ..ListQuery::default() };
+    let older = expected.iter().filter(|(ms, _)| *ms < 2).map(|(_, id)| id.clone());
     assert_eq!(ids(store, query).await, older.collect::<Vec<_>>());
 }
 
@@ -223,11 +107,7 @@ pub(super) async fn a_list_shows_only_what_was_asked_for(store: &dyn Store) {
     let mut all = Vec::new();
     for n in 0..64_i64 {
         let bit = |b: u32, no: &str, yes: &str| {
-            if n & (1 << b) == 0 {
-                no.to_owned()
-            } else {
-                yes.to_owned()
-            }
+            if n & (1 << b) == 0 { no.to_owned() } else { yes.to_owned() }
         };
         let write = Write {
             merchant: bit(0, "m1", "m2"),
@@ -256,11 +136,7 @@ pub(super) async fn a_list_shows_only_what_was_asked_for(store: &dyn Store) {
             cursor: None,
         });
     }
-    queries.push(ListQuery {
-        account: some("nobody"),
-        limit: 5,
-        ..ListQuery::default()
-    });
+    queries.push(ListQuery { account: some("nobody"), limit: 5, ..ListQuery::default() });
     for query in queries {
         let wanted =
             |text: &Option<String>, has: Option<&String>| text.is_none() || text.as_ref() == has;
@@ -280,18 +156,9 @@ pub(super) async fn a_list_shows_only_what_was_asked_for(store: &dyn Store) {
 
 pub(super) async fn settings_are_kept(store: &dyn Store) {
     assert_eq!(store.settings_get("clock").await.expect("readable"), None);
-    store
-        .settings_put("clock", b"1".to_vec())
-        .await
-        .expect("storable");
-    store
-        .settings_put("clock", b"22".to_vec())
-        .await
-        .expect("storable");
-    assert_eq!(
-        store.settings_get("clock").await.expect("readable"),
-        Some(b"22".to_vec())
-    );
+    store.settings_put("clock", b"1".to_vec()).await.expect("storable");
+    store.settings_put("clock", b"22".to_vec()).await.expect("storable");
+    assert_eq!(store.settings_get("clock").await.expect("readable"), Some(b"22".to_vec()));
 }
 
 pub(super) async fn stats_count_what_is_open_and_in_doubt(store: &dyn Store) {
@@ -308,15 +175,7 @@ pub(super) async fn stats_count_what_is_open_and_in_doubt(store: &dyn Store) {
     done(store, write("b", 30, 200, "EUR", Some(1), true)).await;
     done(store, write("c", 20, 7, "JPY", Some(1), true)).await;
     done(store, write("d", 10, 300, "EUR", Some(1), false)).await;
-    done(
-        store,
-        Write {
-            due_at_ms: None,
-            in_doubt: false,
-            ..after(&settled)
-        },
-    )
-    .await;
+    done(store, Write { due_at_ms: None, in_doubt: false, ..after(&settled) }).await;
     let stats = store.stats().await.expect("readable");
     assert_eq!((stats.payments, stats.open, stats.in_doubt), (4, 3, 2));
     assert_eq!(stats.oldest_in_doubt_ms, Some(20));

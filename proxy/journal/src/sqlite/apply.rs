@@ -72,9 +72,8 @@ pub(super) fn keep_notice(conn: &Connection, notice: &NoticeRow) -> Result<bool,
          VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
     )?;
     let n = notice;
-    let changed = insert.execute(params![
-        n.account, n.event_id, n.payment, n.digest, n.at_ms, n.applied
-    ])?;
+    let changed =
+        insert.execute(params![n.account, n.event_id, n.payment, n.digest, n.at_ms, n.applied])?;
     Ok(changed == 1)
 }
 
@@ -124,9 +123,7 @@ fn take_key(conn: &Connection, key: &KeyRow) -> Result<Option<KeyRow>, Fault> {
         return Ok(None);
     }
     let taken = super::reader::key(conn, &key.merchant, &key.path, &key.key)?;
-    taken
-        .map(Some)
-        .ok_or_else(|| Fault::Broken("a key was taken and is not there".into()))
+    taken.map(Some).ok_or_else(|| Fault::Broken("a key was taken and is not there".into()))
 }
 
 /// False if the notice was stored before. A row that was only kept gives way to one that is
@@ -140,9 +137,8 @@ fn put_notice(conn: &Connection, notice: &NoticeRow) -> Result<bool, Fault> {
          WHERE notice.applied = 0 AND excluded.applied = 1",
     )?;
     let n = notice;
-    let changed = insert.execute(params![
-        n.account, n.event_id, n.payment, n.digest, n.at_ms, n.applied
-    ])?;
+    let changed =
+        insert.execute(params![n.account, n.event_id, n.payment, n.digest, n.at_ms, n.applied])?;
     Ok(changed == 1)
 }
 
@@ -217,9 +213,7 @@ fn put_payment(conn: &Connection, write: &Write) -> Result<Placed, Fault> {
         .prepare_cached("SELECT ver FROM payment WHERE id = ?1")?
         .query_row([&w.payment], |row| row.get(0))
         .optional()?;
-    Ok(Placed::Nowhere {
-        ver: ver.map(i64::cast_unsigned),
-    })
+    Ok(Placed::Nowhere { ver: ver.map(i64::cast_unsigned) })
 }
 
 /// The other payment that holds the order, if one does.

@@ -116,10 +116,7 @@ impl Disk {
         reserve_bytes: u64,
         poll_every: Duration,
     ) -> Self {
-        let kept = dir
-            .join(RESERVE_FILE)
-            .metadata()
-            .is_ok_and(|m| m.len() == reserve_bytes);
+        let kept = dir.join(RESERVE_FILE).metadata().is_ok_and(|m| m.len() == reserve_bytes);
         let disk = Self {
             dir: dir.to_path_buf(),
             medium,
@@ -213,8 +210,7 @@ impl Disk {
         // A mark that is crossed both ways by one payment's own bytes would flap; going back up
         // takes as much more as the reserve is large.
         let mark = if was_low {
-            self.low_water_bytes
-                .saturating_add(if spent { 0 } else { self.reserve_bytes })
+            self.low_water_bytes.saturating_add(if spent { 0 } else { self.reserve_bytes })
         } else {
             self.low_water_bytes
         };
@@ -223,17 +219,9 @@ impl Disk {
         if low != was_low {
             self.low.store(low, Ordering::Relaxed);
             if low {
-                tracing::warn!(
-                    free,
-                    mark,
-                    "new payments are refused: the disk is nearly full"
-                );
+                tracing::warn!(free, mark, "new payments are refused: the disk is nearly full");
             } else {
-                tracing::info!(
-                    free,
-                    mark,
-                    "new payments are taken again: the disk has room"
-                );
+                tracing::info!(free, mark, "new payments are taken again: the disk has room");
             }
         }
     }
@@ -250,11 +238,7 @@ impl Disk {
 
     fn allocate(&self) -> io::Result<()> {
         let path = self.dir.join(RESERVE_FILE);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         if self.reserve_bytes == 0 {
             return Ok(());
         }
@@ -286,10 +270,7 @@ mod tests {
         let second = Lock::take(dir.path()).unwrap_err();
         assert_eq!(
             second,
-            OpenError::Locked {
-                dir: dir.path().into(),
-                pid: Some(std::process::id())
-            }
+            OpenError::Locked { dir: dir.path().into(), pid: Some(std::process::id()) }
         );
         drop(first);
         Lock::take(dir.path()).unwrap();

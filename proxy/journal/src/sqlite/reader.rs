@@ -67,17 +67,10 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, ReadFault> + Send + 'static,
     {
         let closed = |_| StoreError::Busy;
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(closed)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
         let readers = Arc::clone(self);
         let answer = tokio::task::spawn_blocking(move || readers.run(permit, question)).await;
-        answer.unwrap_or_else(|error| {
-            Err(StoreError::Failed {
-                reason: error.to_string(),
-            })
-        })
+        answer.unwrap_or_else(|error| Err(StoreError::Failed { reason: error.to_string() }))
     }
 
     /// Takes every connection out of use and closes it; none is opened while the answer is held.
@@ -116,10 +109,7 @@ impl Readers {
             ReadFault::Sqlite(error) => explain(&error),
             ReadFault::Checksum(id) => {
                 tracing::error!(payment = %id, "a payment is not what was written");
-                StoreError::Corrupt {
-                    table: "payment",
-                    id,
-                }
+                StoreError::Corrupt { table: "payment", id }
             }
         })
     }
@@ -134,14 +124,9 @@ fn explain(error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             tracing::error!(%error, "the journal's file is damaged");
-            StoreError::Corrupt {
-                table: "database",
-                id: error.to_string(),
-            }
+            StoreError::Corrupt { table: "database", id: error.to_string() }
         }
-        _ => StoreError::Failed {
-            reason: error.to_string(),
-        },
+        _ => StoreError::Failed { reason: error.to_string() },
     }
 }
 
@@ -241,10 +226,7 @@ pub(super) fn due(conn: &Connection, before_ms: i64, limit: usize) -> rusqlite::
          WHERE due_at_ms IS NOT NULL AND due_at_ms < ?1 ORDER BY due_at_ms, row LIMIT ?2",
     )?
     .query_map(params![before_ms, rows_of(limit)], |row| {
-        Ok(Due {
-            payment: row.get(0)?,
-            due_at_ms: row.get(1)?,
-        })
+        Ok(Due { payment: row.get(0)?, due_at_ms: row.get(1)? })
     })?
     .collect()
 }
@@ -265,10 +247,7 @@ pub(super) fn timeline(
          FROM payment CROSS JOIN event ON event.payment = payment.row
          WHERE payment.id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?
-    .query_map(
-        params![payment, clamped(after_seq), rows_of(limit)],
-        event_row,
-    )?
+    .query_map(params![payment, clamped(after_seq), rows_of(limit)], event_row)?
     .map(|row| row.map(|(_, event)| event))
     .collect()
 }
@@ -333,10 +312,7 @@ pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page, ReadFau
             return Ok(page);
         }
         scanned += 1;
-        last = Some(Cursor {
-            created_ms: row.get(4)?,
-            id: row.get(0)?,
-        });
+        last = Some(Cursor { created_ms: row.get(4)?, id: row.get(0)? });
         if matches_rest(row, query)? {
             page.rows.push(payment_row(row)?);
         }
@@ -347,14 +323,12 @@ pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page, ReadFau
 /// Counts without reading the payments' bodies.
 pub(super) fn stats(conn: &Connection) -> rusqlite::Result<Stats> {
     // Payments are never deleted, so the last row's number is how many there are.
-    let payments: i64 = conn.query_row("SELECT coalesce(max(row), 0) FROM payment", [], |row| {
-        row.get(0)
-    })?;
-    let open: i64 = conn.query_row(
-        "SELECT count(*) FROM payment WHERE due_at_ms IS NOT NULL",
-        [],
-        |row| row.get(0),
-    )?;
+    let payments: i64 =
+        conn.query_row("SELECT coalesce(max(row), 0) FROM payment", [], |row| row.get(0))?;
+    let open: i64 =
+        conn.query_row("SELECT count(*) FROM payment WHERE due_at_ms IS NOT NULL", [], |row| {
+            row.get(0)
+        })?;
     let mut stats = Stats {
         payments: payments.cast_unsigned(),
         open: open.cast_unsigned(),
@@ -384,11 +358,7 @@ fn indexed_filter(query: &ListQuery) -> (String, Vec<Value>) {
     let mut values = Vec::new();
     let narrow = query.merchant_ref.is_some() || query.in_doubt == Some(true);
     if let Some(merchant) = &query.merchant {
-        filter.push_str(if narrow {
-            " AND +merchant = ?"
-        } else {
-            " AND merchant = ?"
-        });
+        filter.push_str(if narrow { " AND +merchant = ?" } else { " AND merchant = ?" });
         values.push(Value::Text(merchant.clone()));
     }
     if let Some(merchant_ref) = &query.merchant_ref {
@@ -465,9 +435,7 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<(u64, EventRow)> {
 }
 
 fn one(conn: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Option<String>> {
-    conn.prepare_cached(sql)?
-        .query_row(values, |row| row.get(0))
-        .optional()
+    conn.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }
 
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
@@ -506,11 +474,8 @@ mod tests {
                                         NULL, X'00', X'00' FROM n",
         )
         .unwrap();
-        let mut query = ListQuery {
-            status: Some("processing".into()),
-            limit: 1,
-            ..ListQuery::default()
-        };
+        let mut query =
+            ListQuery { status: Some("processing".into()), limit: 1, ..ListQuery::default() };
         for page_number in 1..=3 {
             let page = list(&conn, &query).unwrap();
             assert_eq!(page.rows.len(), usize::from(page_number == 3));
@@ -524,57 +489,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let conn = schema::open_writer(dir.path(), true, 0).unwrap();
         let word = || Some("x".to_owned());
-        let cursor = Some(Cursor {
-            created_ms: 1,
-            id: "x".into(),
-        });
+        let cursor = Some(Cursor { created_ms: 1, id: "x".into() });
         for (index, query) in [
             ("payment_created", ListQuery::default()),
-            (
-                "payment_created",
-                ListQuery {
-                    created_after_ms: Some(1),
-                    ..Default::default()
-                },
-            ),
-            (
-                "payment_merchant",
-                ListQuery {
-                    merchant: word(),
-                    ..Default::default()
-                },
-            ),
+            ("payment_created", ListQuery { created_after_ms: Some(1), ..Default::default() }),
+            ("payment_merchant", ListQuery { merchant: word(), ..Default::default() }),
+            ("payment_ref", ListQuery { merchant_ref: word(), ..Default::default() }),
             (
                 "payment_ref",
-                ListQuery {
-                    merchant_ref: word(),
-                    ..Default::default()
-                },
-            ),
-            (
-                "payment_ref",
-                ListQuery {
-                    merchant: word(),
-                    merchant_ref: word(),
-                    ..Default::default()
-                },
+                ListQuery { merchant: word(), merchant_ref: word(), ..Default::default() },
             ),
             (
                 "payment_in_doubt",
-                ListQuery {
-                    merchant: word(),
-                    in_doubt: Some(true),
-                    ..Default::default()
-                },
+                ListQuery { merchant: word(), in_doubt: Some(true), ..Default::default() },
             ),
         ] {
-            for query in [
-                query.clone(),
-                ListQuery {
-                    cursor: cursor.clone(),
-                    ..query
-                },
-            ] {
+            for query in [query.clone(), ListQuery { cursor: cursor.clone(), ..query }] {
                 let (filter, values) = indexed_filter(&query);
                 let plan: Vec<String> = conn
                     .prepare(&format!(

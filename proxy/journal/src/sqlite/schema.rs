@@ -84,9 +84,7 @@ pub(super) fn open_writer(
     check_identity(&conn)?;
     let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(OpenError::Sqlite {
-            reason: format!("no write-ahead log here: {mode}"),
-        });
+        return Err(OpenError::Sqlite { reason: format!("no write-ahead log here: {mode}") });
     }
     conn.execute_batch(
         "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;
@@ -99,9 +97,7 @@ pub(super) fn open_writer(
     migrate(&mut conn)?;
     let state = checkpoint(&conn, "TRUNCATE")?;
     if state.busy {
-        return Err(OpenError::Sqlite {
-            reason: "somebody else reads the journal's log".into(),
-        });
+        return Err(OpenError::Sqlite { reason: "somebody else reads the journal's log".into() });
     }
     Ok(conn)
 }
@@ -194,11 +190,7 @@ fn check_identity(conn: &Connection) -> Result<(), OpenError> {
 
 fn check_pages(conn: &Connection) -> Result<(), OpenError> {
     let heard: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if heard == "ok" {
-        Ok(())
-    } else {
-        Err(OpenError::Corrupt { reason: heard })
-    }
+    if heard == "ok" { Ok(()) } else { Err(OpenError::Corrupt { reason: heard }) }
 }
 
 fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
@@ -223,13 +215,9 @@ impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => OpenError::DiskFull,
-            Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt {
-                reason: error.to_string(),
-            },
+            Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { reason: error.to_string() },
             Some(ErrorCode::NotADatabase) => OpenError::Foreign,
-            _ => OpenError::Sqlite {
-                reason: error.to_string(),
-            },
+            _ => OpenError::Sqlite { reason: error.to_string() },
         }
     }
 }
@@ -273,7 +261,6 @@ mod tests {
     }
 
     fn number(conn: &Connection, pragma: &str) -> i64 {
-        conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
-            .unwrap()
+        conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).unwrap()
     }
 }

@@ -21,11 +21,7 @@ struct Turns {
 
 impl SyncTimes {
     pub(super) fn new() -> Self {
-        let turns = Turns {
-            now: [0; BUCKETS],
-            before: [0; BUCKETS],
-            began: Instant::now(),
-        };
+        let turns = Turns { now: [0; BUCKETS], before: [0; BUCKETS], began: Instant::now() };
         Self(Mutex::new(turns))
     }
 
@@ -61,9 +57,7 @@ impl SyncTimes {
 
 fn bucket_of(took: Duration) -> usize {
     let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    (0..BUCKETS)
-        .find(|&index| us <= upper_us(index))
-        .unwrap_or(BUCKETS - 1)
+    (0..BUCKETS).find(|&index| us <= upper_us(index)).unwrap_or(BUCKETS - 1)
 }
 
 fn upper_us(index: usize) -> u64 {
@@ -87,10 +81,7 @@ mod tests {
         }
         for (percent, exact) in [(50, 500.0), (99, 990.0)] {
             let heard = times.quantile_us(percent) as f64;
-            assert!(
-                heard >= exact * 0.99 && heard <= exact * 1.26,
-                "{percent}: {heard}"
-            );
+            assert!(heard >= exact * 0.99 && heard <= exact * 1.26, "{percent}: {heard}");
         }
     }
 

@@ -85,12 +85,7 @@ impl Writer {
         queue: mpsc::Receiver<Job>,
         batch: usize,
     ) -> Self {
-        Self {
-            conn: Some(conn),
-            shared,
-            queue,
-            batch: batch.max(1),
-        }
+        Self { conn: Some(conn), shared, queue, batch: batch.max(1) }
     }
 
     /// Serves until nobody can send any more, then leaves a checkpointed file behind.
@@ -163,10 +158,7 @@ impl Writer {
     fn give_up(&mut self, batch: Vec<Job>, fault: Fault) {
         match fault {
             Fault::Full => {
-                tracing::error!(
-                    writes = batch.len(),
-                    "the disk is full: outcomes are not written"
-                );
+                tracing::error!(writes = batch.len(), "the disk is full: outcomes are not written");
                 answer_all(batch, &StoreError::Full);
             }
             Fault::Busy => answer_all(batch, &StoreError::Busy),
@@ -285,11 +277,7 @@ fn transact(conn: &Connection, batch: &[Job], shared: &Shared) -> Result<Vec<Ans
 }
 
 fn sync(shared: &Shared, moment: Moment) -> Result<(), Fault> {
-    shared
-        .disk
-        .medium()
-        .syncing(moment)
-        .map_err(|error| Fault::Broken(error.to_string()))
+    shared.disk.medium().syncing(moment).map_err(|error| Fault::Broken(error.to_string()))
 }
 
 fn perform(conn: &Connection, task: &Task) -> Result<Applied, Fault> {

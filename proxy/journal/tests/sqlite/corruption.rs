@@ -22,21 +22,14 @@ async fn a_changed_payment_is_told_apart_from_a_written_one() {
         done(&store, payment("sound")).await;
         drop(store);
         let conn = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
-        conn.execute_batch(&format!("UPDATE payment SET {change} WHERE id = 'p'"))
-            .unwrap();
+        conn.execute_batch(&format!("UPDATE payment SET {change} WHERE id = 'p'")).unwrap();
         drop(conn);
 
         let store = open(dir.path());
         let id = if change.starts_with("id") { "q" } else { "p" };
-        let corrupt = StoreError::Corrupt {
-            table: "payment",
-            id: id.into(),
-        };
+        let corrupt = StoreError::Corrupt { table: "payment", id: id.into() };
         assert_eq!(store.payment(id).await, Err(corrupt.clone()), "{change}");
-        let all = ListQuery {
-            limit: 10,
-            ..ListQuery::default()
-        };
+        let all = ListQuery { limit: 10, ..ListQuery::default() };
         assert_eq!(store.list(all).await, Err(corrupt), "{change}");
         assert!(store.payment("sound").await.unwrap().is_some());
     }

@@ -25,15 +25,10 @@ async fn what_was_acknowledged_survives_a_kill() {
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
     let mut seed = std::process::id() as u64 | 1;
     for round in 0..ROUNDS {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let heard = acknowledged.len();
         kill_one(dir.path(), round, seed >> 33, &mut acknowledged);
-        assert!(
-            acknowledged.len() > heard,
-            "round {round} acknowledged something"
-        );
+        assert!(acknowledged.len() > heard, "round {round} acknowledged something");
 
         let store = open(dir.path());
         for (id, ver) in &acknowledged {
@@ -44,18 +39,12 @@ async fn what_was_acknowledged_survives_a_kill() {
             // Whatever version is there, it is there with everything that came with it.
             let events = store.timeline(id, 0, 100).await.unwrap();
             assert_eq!(events.len() as u64, row.ver, "{id}");
-            assert!(
-                store.key("m", "/v1/payments", id).await.unwrap().is_some(),
-                "{id}"
-            );
+            assert!(store.key("m", "/v1/payments", id).await.unwrap().is_some(), "{id}");
         }
         let payments = store.stats().await.unwrap().payments;
         assert!(payments >= acknowledged.len() as u64);
     }
-    eprintln!(
-        "{} payments acknowledged over {ROUNDS} kills",
-        acknowledged.len()
-    );
+    eprintln!("{} payments acknowledged over {ROUNDS} kills", acknowledged.len());
 }
 
 /// The child; without its variables it is a test that has nothing to do.
@@ -101,17 +90,11 @@ fn kill_one(
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // Now and then long enough to be killed around a checkpoint.
-    let wait = if round % 7 == 6 {
-        5_000 + draw % 5_000
-    } else {
-        1 + draw % 600
-    };
+    let wait = if round % 7 == 6 { 5_000 + draw % 5_000 } else { 1 + draw % 600 };
     let mut count = 0;
     let mut killed = false;
     while let Some(Ok(line)) = lines.next() {
-        let Some((id, ver)) = line
-            .rsplit_once("ack ")
-            .and_then(|(_, ack)| ack.split_once(' '))
+        let Some((id, ver)) = line.rsplit_once("ack ").and_then(|(_, ack)| ack.split_once(' '))
         else {
             continue;
         };
@@ -132,11 +115,7 @@ fn kill_one(
 
 fn step(id: &str, ver: u64) -> Write {
     let mut write = version(id, ver);
-    write.purpose = if ver == 1 {
-        Purpose::Intake
-    } else {
-        Purpose::Outcome
-    };
+    write.purpose = if ver == 1 { Purpose::Intake } else { Purpose::Outcome };
     if ver == 1 {
         write.keys = vec![KeyRow {
             merchant: "m".into(),
@@ -146,10 +125,6 @@ fn step(id: &str, ver: u64) -> Write {
             ..KeyRow::default()
         }];
     }
-    write.events = vec![EventRow {
-        payment: id.into(),
-        seq: ver,
-        ..EventRow::default()
-    }];
+    write.events = vec![EventRow { payment: id.into(), seq: ver, ..EventRow::default() }];
     write
 }

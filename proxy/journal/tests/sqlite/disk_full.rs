@@ -108,10 +108,7 @@ async fn on_the_small_disk() {
     assert_eq!(store.payment(&id).await, Ok(None));
     assert!(!reserve.exists(), "the reserve was given up");
     assert_eq!(store.health(), Health::LowDisk);
-    assert_eq!(
-        store.commit(intake("another")).await,
-        Err(StoreError::LowDisk)
-    );
+    assert_eq!(store.commit(intake("another")).await, Err(StoreError::LowDisk));
 
     for id in &taken {
         done(&store, large(version(id, 2))).await;
@@ -138,17 +135,11 @@ async fn on_the_small_disk() {
     assert!(store.payment("first").await.unwrap().unwrap().ver >= last - 1);
     let start = Instant::now();
     while store.health() != Health::Writable {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "it takes work again"
-        );
+        assert!(start.elapsed() < Duration::from_secs(30), "it takes work again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     done(&store, intake("after")).await;
-    eprintln!(
-        "small disk: {} payments taken, {last} versions of one",
-        taken.len()
-    );
+    eprintln!("small disk: {} payments taken, {last} versions of one", taken.len());
 }
 
 fn told_no(stderr: &[u8]) -> bool {
@@ -156,10 +147,7 @@ fn told_no(stderr: &[u8]) -> bool {
 }
 
 fn intake(id: &str) -> Write {
-    large(Write {
-        purpose: Purpose::Intake,
-        ..payment(id)
-    })
+    large(Write { purpose: Purpose::Intake, ..payment(id) })
 }
 
 fn large(mut write: Write) -> Write {

@@ -17,10 +17,7 @@ async fn a_sync_that_never_happened_leaves_nothing_and_the_store_goes_on() {
     done(&store, payment("p")).await;
     medium.fail(Moment::Before);
     let answer = store.commit(version("p", 2)).await;
-    assert!(
-        matches!(answer, Err(StoreError::Failed { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(StoreError::Failed { .. })), "{answer:?}");
     assert_eq!(store.health(), Health::Writable, "it was reopened");
     assert_eq!(store.payment("p").await.unwrap().unwrap().ver, 1);
     done(&store, version("p", 2)).await;
@@ -33,10 +30,7 @@ async fn a_sync_whose_success_was_not_heard_is_unknown_and_found_by_reading() {
     done(&store, payment("p")).await;
     medium.fail(Moment::After);
     let answer = store.commit(version("p", 2)).await;
-    assert!(
-        matches!(answer, Err(StoreError::Failed { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(StoreError::Failed { .. })), "{answer:?}");
     assert_eq!(store.payment("p").await.unwrap().unwrap().ver, 2);
     let again = store.commit(version("p", 2)).await;
     assert_eq!(again, Ok(Committed::Conflict { ver: Some(2) }));
@@ -53,24 +47,12 @@ async fn a_store_that_cannot_be_reopened_refuses_everything() {
     assert!(store.payment("p").await.unwrap().is_some());
     medium.vanish(dir.path().join("data"));
     let answer = store.commit(version("p", 2)).await;
-    assert!(
-        matches!(answer, Err(StoreError::Failed { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(StoreError::Failed { .. })), "{answer:?}");
     assert!(matches!(store.health(), Health::Failed(_)));
-    assert!(matches!(
-        store.payment("p").await,
-        Err(StoreError::Failed { .. })
-    ));
+    assert!(matches!(store.payment("p").await, Err(StoreError::Failed { .. })));
     let answer = store.commit(payment("q")).await;
-    assert!(
-        matches!(answer, Err(StoreError::Failed { .. })),
-        "{answer:?}"
-    );
-    assert!(
-        !dir.path().join("data").exists(),
-        "no empty journal takes the place of a lost one"
-    );
+    assert!(matches!(answer, Err(StoreError::Failed { .. })), "{answer:?}");
+    assert!(!dir.path().join("data").exists(), "no empty journal takes the place of a lost one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -95,11 +77,7 @@ async fn a_failing_disk_under_load_loses_nothing_that_was_acknowledged() {
         }));
     }
     for n in 0..10 {
-        medium.fail(if n % 2 == 0 {
-            Moment::Before
-        } else {
-            Moment::After
-        });
+        medium.fail(if n % 2 == 0 { Moment::Before } else { Moment::After });
         while medium.is_armed() && tasks.iter().any(|task| !task.is_finished()) {
             tokio::task::yield_now().await;
         }
@@ -118,14 +96,7 @@ async fn a_failing_disk_under_load_loses_nothing_that_was_acknowledged() {
 }
 
 fn open(dir: &std::path::Path, medium: &Arc<Faulty>) -> SqliteStore {
-    SqliteStore::open(
-        dir,
-        Options {
-            medium: medium.clone(),
-            ..options()
-        },
-    )
-    .unwrap()
+    SqliteStore::open(dir, Options { medium: medium.clone(), ..options() }).unwrap()
 }
 
 #[derive(Default)]
@@ -145,10 +116,7 @@ impl Faulty {
         self.0.lock().unwrap().at.is_some()
     }
     fn vanish(&self, dir: PathBuf) {
-        *self.0.lock().unwrap() = Fault {
-            at: Some(Moment::Before),
-            remove: Some(dir),
-        };
+        *self.0.lock().unwrap() = Fault { at: Some(Moment::Before), remove: Some(dir) };
     }
 }
 

@@ -34,11 +34,7 @@ pub fn open(dir: &Path) -> SqliteStore {
 }
 
 pub fn options() -> Options {
-    Options {
-        low_water_bytes: 0,
-        reserve_bytes: 1 << 16,
-        ..Options::default()
-    }
+    Options { low_water_bytes: 0, reserve_bytes: 1 << 16, ..Options::default() }
 }
 
 pub fn payment(id: &str) -> Write {

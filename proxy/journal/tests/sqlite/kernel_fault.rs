@@ -23,11 +23,7 @@ fn a_sync_that_the_kernel_fails_is_never_taken_for_done() {
         .args(["-e", "inject=fsync,fdatasync:error=EIO:when=1", "-o"])
         .arg(&log)
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "kernel_fault::on_a_failing_kernel",
-            "--nocapture",
-        ])
+        .args(["--exact", "kernel_fault::on_a_failing_kernel", "--nocapture"])
         .env(DIR, dir.path().join("data"))
         .output();
     let out = match ended {
@@ -38,23 +34,10 @@ fn a_sync_that_the_kernel_fails_is_never_taken_for_done() {
     if told.contains("PTRACE") || told.contains("ptrace") {
         return eprintln!("skipped: no tracing here: {told}");
     }
-    assert!(
-        out.status.success(),
-        "{}\n{told}",
-        String::from_utf8_lossy(&out.stdout)
-    );
-    assert!(
-        told.contains("failing kernel:"),
-        "the inner test ran: {told}"
-    );
-    let injected = std::fs::read_to_string(&log)
-        .unwrap()
-        .matches("(INJECTED)")
-        .count();
-    assert!(
-        injected >= 3,
-        "opener, writer and keeper each failed once: {injected}"
-    );
+    assert!(out.status.success(), "{}\n{told}", String::from_utf8_lossy(&out.stdout));
+    assert!(told.contains("failing kernel:"), "the inner test ran: {told}");
+    let injected = std::fs::read_to_string(&log).unwrap().matches("(INJECTED)").count();
+    assert!(injected >= 3, "opener, writer and keeper each failed once: {injected}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,19 +46,12 @@ async fn on_a_failing_kernel() {
     let dir = Path::new(&dir).to_path_buf();
     std::fs::create_dir(&dir).unwrap();
     let probe = File::open(&dir).unwrap();
-    assert!(
-        probe.sync_all().is_err(),
-        "this thread's first sync is made to fail"
-    );
+    assert!(probe.sync_all().is_err(), "this thread's first sync is made to fail");
     let store: Arc<dyn Store> = Arc::new(open(&dir));
 
     let first = store.commit(payment("p")).await;
     assert!(matches!(first, Err(StoreError::Failed { .. })), "{first:?}");
-    assert_eq!(
-        store.health(),
-        Health::Writable,
-        "everything was opened again"
-    );
+    assert_eq!(store.health(), Health::Writable, "everything was opened again");
     let ver = store.payment("p").await.unwrap().map_or(0, |row| row.ver);
     done(&*store, version("p", ver + 1)).await;
 
@@ -107,13 +83,7 @@ async fn on_a_failing_kernel() {
     drop(store);
     let store = open(&dir);
     for id in &acknowledged {
-        assert!(
-            store.payment(id).await.unwrap().is_some(),
-            "{id} was acknowledged and is gone"
-        );
+        assert!(store.payment(id).await.unwrap().is_some(), "{id} was acknowledged and is gone");
     }
-    eprintln!(
-        "failing kernel: {} acknowledged, {unknown} unknown",
-        acknowledged.len()
-    );
+    eprintln!("failing kernel: {} acknowledged, {unknown} unknown", acknowledged.len());
 }

@@ -74,8 +74,7 @@ impl Model {
         }
         for answer in &write.answers {
             if let Some(key) = self.keys.get_mut(&answer.key) {
-                key.answer
-                    .get_or_insert((answer.status, answer.body.clone()));
+                key.answer.get_or_insert((answer.status, answer.body.clone()));
             }
         }
         self.events.extend(write.events.iter().cloned());
@@ -129,30 +128,17 @@ async fn compare(store: &dyn Store, model: &Model) {
         assert_eq!(kept.as_ref(), model.keys.get(key));
     }
     for name in NAMES {
-        assert_eq!(
-            store.order("m", name).await.unwrap().as_ref(),
-            model.orders.get(name)
-        );
+        assert_eq!(store.order("m", name).await.unwrap().as_ref(), model.orders.get(name));
         let kept = store.reference("a", name).await.unwrap();
         assert_eq!(kept.as_ref(), model.references.get(name));
-        let kept = store
-            .notice("a", name)
-            .await
-            .unwrap()
-            .map(|notice| notice.applied);
+        let kept = store.notice("a", name).await.unwrap().map(|notice| notice.applied);
         assert_eq!(kept.as_ref(), model.notices.get(name));
     }
     let events = store.events(0, 10_000).await.unwrap();
-    assert_eq!(
-        events.into_iter().map(|(_, e)| e).collect::<Vec<_>>(),
-        model.events
-    );
+    assert_eq!(events.into_iter().map(|(_, e)| e).collect::<Vec<_>>(), model.events);
     let due = store.due(i64::MAX, 100).await.unwrap();
-    let mut expected: Vec<_> = model
-        .payments
-        .values()
-        .filter_map(|w| Some((w.due_at_ms?, &w.payment)))
-        .collect();
+    let mut expected: Vec<_> =
+        model.payments.values().filter_map(|w| Some((w.due_at_ms?, &w.payment))).collect();
     expected.sort();
     let mut heard: Vec<_> = due.iter().map(|d| (d.due_at_ms, &d.payment)).collect();
     assert!(heard.is_sorted_by_key(|(due_at_ms, _)| *due_at_ms));
@@ -160,10 +146,7 @@ async fn compare(store: &dyn Store, model: &Model) {
     assert_eq!(heard, expected);
     let stats = store.stats().await.unwrap();
     assert_eq!(stats.payments, model.payments.len() as u64);
-    assert_eq!(
-        stats.in_doubt,
-        model.payments.values().filter(|w| w.in_doubt).count() as u64
-    );
+    assert_eq!(stats.in_doubt, model.payments.values().filter(|w| w.in_doubt).count() as u64);
 }
 
 const PAYMENTS: [&str; 4] = ["p1", "p2", "p3", "p4"];
@@ -190,33 +173,19 @@ fn any_write() -> impl Strategy<Value = Write> {
         let (due_at_ms, in_doubt, body) = fields;
         let (keys, answers, references, notices, applied, (order, name), has_event) = rows;
         let order = match order {
-            0 => OrderChange::Claim {
-                merchant_ref: name.into(),
-            },
-            1 => OrderChange::Release {
-                merchant_ref: name.into(),
-            },
+            0 => OrderChange::Claim { merchant_ref: name.into() },
+            1 => OrderChange::Release { merchant_ref: name.into() },
             _ => OrderChange::None,
         };
-        let event = EventRow {
-            payment: id.into(),
-            what: "x".into(),
-            ..EventRow::default()
-        };
+        let event = EventRow { payment: id.into(), what: "x".into(), ..EventRow::default() };
         Write {
             due_at_ms,
             in_doubt,
             answers: answers.into_iter().map(|key| answer(key, &body)).collect(),
             body,
             keys: keys.into_iter().map(|key| taking(key, id)).collect(),
-            references: references
-                .into_iter()
-                .map(|name| reference(name, id))
-                .collect(),
-            notices: notices
-                .into_iter()
-                .map(|name| notice(name, applied))
-                .collect(),
+            references: references.into_iter().map(|name| reference(name, id)).collect(),
+            notices: notices.into_iter().map(|name| notice(name, applied)).collect(),
             order,
             events: if has_event { vec![event] } else { Vec::new() },
             ..version(id, next)
@@ -245,20 +214,11 @@ fn answer(key: &str, body: &[u8]) -> Answer {
 }
 
 fn reference(name: &str, payment: &str) -> Reference {
-    Reference {
-        account: "a".into(),
-        reference: name.into(),
-        payment: payment.into(),
-    }
+    Reference { account: "a".into(), reference: name.into(), payment: payment.into() }
 }
 
 fn notice(name: &str, applied: bool) -> NoticeRow {
-    NoticeRow {
-        account: "a".into(),
-        event_id: name.into(),
-        applied,
-        ..NoticeRow::default()
-    }
+    NoticeRow { account: "a".into(), event_id: name.into(), applied, ..NoticeRow::default() }
 }
 
 fn row(write: &Write) -> PaymentRow {

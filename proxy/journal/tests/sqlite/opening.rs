@@ -23,38 +23,21 @@ fn a_newer_schema_is_refused_and_left_alone() {
     conn.execute_batch("PRAGMA user_version=99").unwrap();
     drop(conn);
     let refused = SqliteStore::open(dir.path(), options()).err();
-    assert_eq!(
-        refused,
-        Some(OpenError::Newer {
-            found: 99,
-            known: 1
-        })
-    );
+    assert_eq!(refused, Some(OpenError::Newer { found: 99, known: 1 }));
 }
 
 #[test]
 fn a_file_that_is_not_a_journal_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("journal.db");
-    std::fs::write(
-        &file,
-        "not a database at all, but a long enough line of text",
-    )
-    .unwrap();
-    assert_eq!(
-        SqliteStore::open(dir.path(), options()).err(),
-        Some(OpenError::Foreign)
-    );
+    std::fs::write(&file, "not a database at all, but a long enough line of text").unwrap();
+    assert_eq!(SqliteStore::open(dir.path(), options()).err(), Some(OpenError::Foreign));
 
     std::fs::remove_file(&file).unwrap();
     let conn = rusqlite::Connection::open(&file).unwrap();
-    conn.execute_batch("CREATE TABLE somebody_elses(x)")
-        .unwrap();
+    conn.execute_batch("CREATE TABLE somebody_elses(x)").unwrap();
     drop(conn);
-    assert_eq!(
-        SqliteStore::open(dir.path(), options()).err(),
-        Some(OpenError::Foreign)
-    );
+    assert_eq!(SqliteStore::open(dir.path(), options()).err(), Some(OpenError::Foreign));
 }
 
 #[tokio::test]

@@ -14,21 +14,12 @@ use crate::ground::{options, payment};
 async fn nothing_is_seen_before_its_sync_and_only_new_work_is_turned_away() {
     let dir = tempfile::tempdir().unwrap();
     let (gate, told, open) = Gate::new();
-    let options = Options {
-        queue: 1,
-        batch: 1,
-        medium: Arc::new(gate),
-        ..options()
-    };
+    let options = Options { queue: 1, batch: 1, medium: Arc::new(gate), ..options() };
     let store = Arc::new(SqliteStore::open(dir.path(), options).unwrap());
 
     let first = spawn(&store, payment("first"));
     told.recv().unwrap();
-    assert_eq!(
-        store.payment("first").await,
-        Ok(None),
-        "its sync has not returned"
-    );
+    assert_eq!(store.payment("first").await, Ok(None), "its sync has not returned");
     assert!(!first.is_finished());
 
     // Polled once, it holds the queue's only place.
@@ -38,10 +29,7 @@ async fn nothing_is_seen_before_its_sync_and_only_new_work_is_turned_away() {
         _ = &mut queued => panic!("the writer is busy with the first"),
         () = std::future::ready(()) => {}
     }
-    let intake = Write {
-        purpose: Purpose::Intake,
-        ..payment("intake")
-    };
+    let intake = Write { purpose: Purpose::Intake, ..payment("intake") };
     assert_eq!(store.commit(intake).await, Err(StoreError::Busy));
     let waiting = spawn(&store, payment("waiting"));
     for _ in 0..3 {

@@ -29,7 +29,11 @@ pub fn check(path: &Path, strict: bool, as_json: bool) -> ExitCode {
             "findings": findings }));
     } else {
         output::findings(&findings);
-        output::line(format_args!("check  {}, {}", count(errors, "error"), count(warnings, "warning")));
+        output::line(format_args!(
+            "check  {}, {}",
+            count(errors, "error"),
+            count(warnings, "warning")
+        ));
     }
     if errors > 0 || (strict && warnings > 0) { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }

@@ -45,9 +45,9 @@ pub fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Pin { config, json } => pin_all(&config, json),
         Command::List { config, json } => list(&config, json),
-        Command::Inspect { file, json } => inspect(&file)
-            .map(|found| show(&found, json))
-            .map_err(|e| output::error(&e)),
+        Command::Inspect { file, json } => {
+            inspect(&file).map(|found| show(&found, json)).map_err(|e| output::error(&e))
+        }
     };
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
@@ -184,13 +184,17 @@ fn contract(m: &Manifest) {
         (false, true) => "by the provider's number only",
         (false, false) => "not possible",
     };
-    output::line(format_args!("inquiry   {asked}; \"not found\" is {}", match c.inquiry.not_found {
-        NotFound::AfterFence => "believed after the late window",
-        NotFound::Undeclared => "never believed",
-    }));
+    output::line(format_args!(
+        "inquiry   {asked}; \"not found\" is {}",
+        match c.inquiry.not_found {
+            NotFound::AfterFence => "believed after the late window",
+            NotFound::Undeclared => "never believed",
+        }
+    ));
     for (flow, close) in &c.close {
         let refund = if close.may_refund { "may give back what was paid" } else { "never refunds" };
-        let late = if close.tombstone { "a late create is refused" } else { "a late create may pass" };
+        let late =
+            if close.tombstone { "a late create is refused" } else { "a late create may pass" };
         output::line(format_args!("close     {flow}: {refund}; {late}"));
     }
     let seconds = c.late_window_ms / 1_000;

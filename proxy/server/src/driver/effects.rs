@@ -114,8 +114,7 @@ impl Driver {
             }
             Carried::Lost { sent, reason, elapsed_ms } => {
                 self.metrics.lost(&call.account, reason);
-                let ours = sent == Sent::No
-                    && matches!(reason, "too_late" | "invalid_request");
+                let ours = sent == Sent::No && matches!(reason, "too_late" | "invalid_request");
                 let verdict = classify::lost(sent, ours);
                 let input = Input::Lost { exchange, sent, reason: reason.to_owned() };
                 (input, verdict, elapsed_ms, None)

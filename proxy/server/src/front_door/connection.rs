@@ -40,14 +40,9 @@ impl ServerApp for FrontDoor {
             self.refuse(stream, Problem::overloaded().into()).await;
             return None;
         };
-        let peer = stream
-            .get_socket_digest()
-            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        let mut visit = Visit {
-            door: self,
-            peer,
-            shutdown: shutdown.clone(),
-        };
+        let peer =
+            stream.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().copied());
+        let mut visit = Visit { door: self, peer, shutdown: shutdown.clone() };
         let limits = &self.inner.limits;
         let mut next = Some((stream, BytesMut::new()));
         let mut patience = limits.read_timeout;
@@ -162,10 +157,9 @@ impl Visit<'_> {
             }
             if let Some(end) = framing::end_of_head(early, limits)? {
                 let head = &early[..end];
-                return framing::judge(head, limits).map(Some).map_err(|problem| Refusal {
-                    problem,
-                    path: path_of(head),
-                });
+                return framing::judge(head, limits)
+                    .map(Some)
+                    .map_err(|problem| Refusal { problem, path: path_of(head) });
             }
             early.reserve(HEAD_ROOM);
             if !matches!(stream.read_buf(early).await, Ok(1..)) {
@@ -249,11 +243,7 @@ impl Visit<'_> {
         let stream = response.stream.take();
         let streamed = stream.is_some();
         let Some(head) = response_head(&response, id, streamed) else {
-            tracing::error!(
-                request_id = id,
-                status = response.status,
-                "an answer is not HTTP"
-            );
+            tracing::error!(request_id = id, status = response.status, "an answer is not HTTP");
             let _ = session.write_response_header(Box::new(plain_500(id))).await;
             let _ = session.finish_body().await;
             return false;
@@ -293,10 +283,7 @@ impl Visit<'_> {
             if part.is_empty() {
                 continue;
             }
-            if !matches!(
-                timeout(patience, session.write_body(&part)).await,
-                Ok(Ok(_))
-            ) {
+            if !matches!(timeout(patience, session.write_body(&part)).await, Ok(Ok(_))) {
                 return false;
             }
         }
@@ -379,18 +366,15 @@ fn response_head(response: &Response, id: &str, streamed: bool) -> Option<Respon
     if streamed {
         head.insert_header("Transfer-Encoding", "chunked").ok()?;
     } else if !matches!(response.status, 204 | 304) {
-        head.insert_header("Content-Length", response.body.len().to_string())
-            .ok()?;
+        head.insert_header("Content-Length", response.body.len().to_string()).ok()?;
     }
     Some(head)
 }
 
 fn plain_500(id: &str) -> ResponseHeader {
     let mut head = ResponseHeader::build(500, Some(4)).expect("500 is a status");
-    head.insert_header("Request-Id", id)
-        .expect("an id is a field value");
-    head.insert_header("Content-Length", "0")
-        .expect("a digit is a field value");
+    head.insert_header("Request-Id", id).expect("an id is a field value");
+    head.insert_header("Content-Length", "0").expect("a digit is a field value");
     head
 }
 

@@ -22,9 +22,7 @@ pub(super) fn end_of_head(read: &[u8], limits: &Limits) -> Result<Option<usize>,
             _ => true,
         };
         if !good {
-            return Err(Problem::malformed(
-                "a line of the head does not end with CR LF",
-            ));
+            return Err(Problem::malformed("a line of the head does not end with CR LF"));
         }
     }
     if head.len() > limits.header_bytes {
@@ -68,9 +66,7 @@ pub(super) fn judge(head: &[u8], limits: &Limits) -> Result<Framing, Problem> {
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             if chunked || !http_11 || !value.eq_ignore_ascii_case("chunked") {
-                return Err(Problem::malformed(
-                    "Transfer-Encoding may only be one \"chunked\"",
-                ));
+                return Err(Problem::malformed("Transfer-Encoding may only be one \"chunked\""));
             }
             chunked = true;
         } else if name.eq_ignore_ascii_case("host") {
@@ -83,23 +79,14 @@ pub(super) fn judge(head: &[u8], limits: &Limits) -> Result<Framing, Problem> {
         return Err(Problem::malformed("Host must be said once"));
     }
     if chunked && length.is_some() {
-        return Err(Problem::malformed(
-            "both Content-Length and Transfer-Encoding are said",
-        ));
+        return Err(Problem::malformed("both Content-Length and Transfer-Encoding are said"));
     }
     let length = length.unwrap_or(0);
     if length > limits.body as u64 {
         return Err(Problem::body_too_large());
     }
-    let body = if chunked {
-        Body::Chunked
-    } else {
-        Body::Length(length as usize)
-    };
-    Ok(Framing {
-        body,
-        expects_continue: expects_continue && http_11,
-    })
+    let body = if chunked { Body::Chunked } else { Body::Length(length as usize) };
+    Ok(Framing { body, expects_continue: expects_continue && http_11 })
 }
 
 /// True for HTTP/1.1, false for HTTP/1.0.
@@ -117,9 +104,7 @@ fn judge_request_line(line: &str, limits: &Limits) -> Result<bool, Problem> {
         return Err(malformed());
     }
     let good_target = target.starts_with('/')
-        && target
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     match version {
         "HTTP/1.1" if good_target => Ok(true),
         "HTTP/1.0" if good_target => Ok(false),
@@ -136,10 +121,7 @@ fn read_field(line: &str) -> Result<(&str, &str), Problem> {
         return Err(malformed());
     }
     let value = value.trim_matches([' ', '\t']);
-    if value
-        .bytes()
-        .any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f))
-    {
+    if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
         return Err(malformed());
     }
     Ok((name, value))
@@ -162,13 +144,7 @@ mod tests {
         let framing = read("POST /v1?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
         assert_eq!(framing.unwrap().body, Body::Length(5));
         let framing = read("GET / HTTP/1.0\r\n\r\n").unwrap();
-        assert_eq!(
-            framing,
-            Framing {
-                body: Body::Length(0),
-                expects_continue: false
-            }
-        );
+        assert_eq!(framing, Framing { body: Body::Length(0), expects_continue: false });
         let framing = read("PUT / HTTP/1.1\r\nHost:x\r\nTransfer-Encoding: Chunked\r\n\r\n");
         assert_eq!(framing.unwrap().body, Body::Chunked);
     }
@@ -222,49 +198,21 @@ mod tests {
         assert!(end_of_head(b"GET / HTTP/1.1\n", &limits).is_err());
         assert!(end_of_head(b"GET / HTTP/1.1\rX", &limits).is_err());
         assert_eq!(end_of_head(b"GET / HTTP/1.1\r", &limits), Ok(None));
-        assert_eq!(
-            end_of_head(b"GET / HTTP/1.1\r\n\r\n\n\0", &limits),
-            Ok(Some(18))
-        );
+        assert_eq!(end_of_head(b"GET / HTTP/1.1\r\n\r\n\n\0", &limits), Ok(Some(18)));
     }
 
     #[test]
     fn limits_have_their_own_status() {
-        let limits = Limits {
-            header_bytes: 100,
-            header_count: 2,
-            uri: 20,
-            body: 9,
-            ..Limits::default()
-        };
+        let limits =
+            Limits { header_bytes: 100, header_count: 2, uri: 20, body: 9, ..Limits::default() };
         let status = |head: &str| {
             let end = end_of_head(head.as_bytes(), &limits);
-            end.and_then(|end| judge(&head.as_bytes()[..end.unwrap()], &limits))
-                .unwrap_err()
-                .status
+            end.and_then(|end| judge(&head.as_bytes()[..end.unwrap()], &limits)).unwrap_err().status
         };
-        assert_eq!(
-            status(&format!(
-                "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
-                "x".repeat(100)
-            )),
-            431
-        );
-        assert_eq!(
-            status("GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB: 2\r\n\r\n"),
-            431
-        );
-        assert_eq!(
-            status(&format!(
-                "GET /{} HTTP/1.1\r\nHost: x\r\n\r\n",
-                "x".repeat(20)
-            )),
-            414
-        );
-        assert_eq!(
-            status("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"),
-            413
-        );
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "x".repeat(100))), 431);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB: 2\r\n\r\n"), 431);
+        assert_eq!(status(&format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20))), 414);
+        assert_eq!(status("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), 413);
     }
 
     fn read(head: &str) -> Result<Framing, Problem> {

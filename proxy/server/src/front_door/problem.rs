@@ -130,11 +130,6 @@ impl Problem {
             headers.push(("Retry-After", seconds.to_owned()));
         }
         let body = document.to_string().into();
-        Response {
-            status: self.status,
-            headers,
-            body,
-            stream: None,
-        }
+        Response { status: self.status, headers, body, stream: None }
     }
 }

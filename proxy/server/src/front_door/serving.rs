@@ -54,20 +54,12 @@ pub struct Door {
 impl Door {
     /// Binds `address`; port 0 lets the system choose.
     pub fn bind(address: SocketAddr, front: FrontDoor) -> io::Result<Door> {
-        Ok(Door {
-            listener: TcpListener::bind(address)?,
-            front,
-            tls: None,
-        })
+        Ok(Door { listener: TcpListener::bind(address)?, front, tls: None })
     }
 
     /// Takes a listener that is bound already (socket activation, tests).
     pub fn on(listener: TcpListener, front: FrontDoor) -> Door {
-        Door {
-            listener,
-            front,
-            tls: None,
-        }
+        Door { listener, front, tls: None }
     }
 
     /// Where it listens.
@@ -77,10 +69,7 @@ impl Door {
 
     /// Speaks TLS 1.2 and 1.3.
     pub fn with_tls(self, files: TlsFiles) -> Door {
-        Door {
-            tls: Some(files),
-            ..self
-        }
+        Door { tls: Some(files), ..self }
     }
 }
 
@@ -105,12 +94,8 @@ impl Running {
     /// Opens the doors on the runtime of the caller.
     pub fn open(doors: Vec<Door>) -> io::Result<Running> {
         let (stopping, stop) = watch::channel(false);
-        let mut running = Running {
-            addresses: Vec::new(),
-            fronts: Vec::new(),
-            stopping,
-            services: Vec::new(),
-        };
+        let mut running =
+            Running { addresses: Vec::new(), fronts: Vec::new(), stopping, services: Vec::new() };
         for door in doors {
             let address = door.listener.local_addr()?;
             door.listener.set_nonblocking(true)?;
@@ -126,9 +111,7 @@ impl Running {
             bound.add(name, door.listener.into_raw_fd());
             let stop = stop.clone();
             running.services.push(tokio::spawn(async move {
-                service
-                    .start_service(Some(Arc::new(bound.into())), stop, 1)
-                    .await;
+                service.start_service(Some(Arc::new(bound.into())), stop, 1).await;
             }));
             running.addresses.push(address);
             running.fronts.push(door.front);
@@ -155,10 +138,7 @@ impl Running {
         }
         let drained = timeout_at(by, drain).await.is_ok();
         let unfinished = self.fronts.iter().map(FrontDoor::unfinished).sum();
-        Stopped {
-            unfinished,
-            drained,
-        }
+        Stopped { unfinished, drained }
     }
 }
 
@@ -212,9 +192,7 @@ fn checked_tls(files: &TlsFiles) -> io::Result<TlsSettings> {
         let told = format!("certificate or key cannot be used: {}", files.certificate);
         io::Error::new(io::ErrorKind::InvalidInput, told)
     };
-    let tried = catch_unwind(AssertUnwindSafe(|| {
-        settings().map(TlsSettings::build).is_ok()
-    }));
+    let tried = catch_unwind(AssertUnwindSafe(|| settings().map(TlsSettings::build).is_ok()));
     if !tried.unwrap_or(false) {
         return Err(refused());
     }

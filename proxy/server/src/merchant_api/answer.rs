@@ -76,9 +76,7 @@ pub fn refund(p: &Payment, o: &Operation) -> Value {
 
 /// The refunds of a payment that its merchant may see: its own, and those made in the portal.
 pub fn refunds(p: &Payment) -> impl Iterator<Item = &Operation> {
-    p.operations
-        .iter()
-        .filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
+    p.operations.iter().filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
 }
 
 /// One line of a timeline.
@@ -116,8 +114,7 @@ pub fn final_answers(before: Option<&Payment>, p: &Payment, policy: &Policy) -> 
         });
     }
     for (n, o) in p.operations.iter().enumerate() {
-        let was_open =
-            before.and_then(|b| b.operations.get(n)).is_none_or(|o| o.state.is_open());
+        let was_open = before.and_then(|b| b.operations.get(n)).is_none_or(|o| o.state.is_open());
         let Some(key) = o.key.clone().filter(|_| was_open && !o.state.is_open()) else {
             continue;
         };

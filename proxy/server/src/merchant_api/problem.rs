@@ -48,7 +48,8 @@ impl Problem {
 
     /// 422: the key stands for another request.
     pub fn key_reused() -> Self {
-        let detail = "this key was first used with another content; use a new key for a new request";
+        let detail =
+            "this key was first used with another content; use a new key for a new request";
         let title = "Idempotency-Key was used for a different request";
         Self::new(422, "idempotency_key_reused", title, detail)
     }

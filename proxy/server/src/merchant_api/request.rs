@@ -422,8 +422,13 @@ fn told(error: &serde_json::Error) -> String {
             let expected = expected.split(" at line").next().unwrap_or(expected);
             format!("expected {expected}")
         }
-        _ if said.starts_with("missing field") => "a required member is missing".to_owned()
-            + said.split(" at line").next().map_or("", |s| s.trim_start_matches("missing field")),
+        _ if said.starts_with("missing field") => {
+            "a required member is missing".to_owned()
+                + said
+                    .split(" at line")
+                    .next()
+                    .map_or("", |s| s.trim_start_matches("missing field"))
+        }
         _ if said.starts_with("unknown field") => "unknown member".to_owned(),
         _ => "can't be read".to_owned(),
     }

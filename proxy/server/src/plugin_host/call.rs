@@ -69,9 +69,8 @@ pub(super) fn create(
     let out = Out { ctx: (&raw mut sink).cast(), put };
     // SAFETY: every pointer lives for the call; the plugin's function was checked not to be null,
     // and by its flags no panic leaves it.
-    let rc = unsafe {
-        (plugin.create)(table, Bytes::new(config), &raw const out, &raw mut instance)
-    };
+    let rc =
+        unsafe { (plugin.create)(table, Bytes::new(config), &raw const out, &raw mut instance) };
     (rc, Handle(instance), sink)
 }
 

@@ -136,7 +136,10 @@ pub(super) fn check_descriptor(bytes: &[u8]) -> Result<(u16, u16), LoadReason> {
     let flags = u32::from_ne_bytes(part(bytes, 16));
     let least = size_of::<abi::Plugin>();
     if magic != abi::MAGIC {
-        return Err(descriptor("magic", &format!("host needs {:#x}, found {magic:#x}", abi::MAGIC)));
+        return Err(descriptor(
+            "magic",
+            &format!("host needs {:#x}, found {magic:#x}", abi::MAGIC),
+        ));
     }
     if major != abi::ABI_MAJOR {
         return Err(LoadReason::Abi { built_for: major.into() });
@@ -222,7 +225,10 @@ impl<'a> Image<'a> {
                 }
                 elf::PT_GNU_STACK => {
                     if flags.contains(elf::PF_X) {
-                        return Err(LoadReason::elf("PT_GNU_STACK", "it wants an executable stack"));
+                        return Err(LoadReason::elf(
+                            "PT_GNU_STACK",
+                            "it wants an executable stack",
+                        ));
                     }
                     stack = true;
                 }
@@ -267,8 +273,8 @@ impl<'a> Image<'a> {
     fn check_dynamic(&self) -> Result<(), LoadReason> {
         for entry in self.dynamic()? {
             let (tag, value) = (entry.d_tag(self.endian), entry.d_val(self.endian));
-            let text = tag == elf::DT_TEXTREL
-                || (tag == elf::DT_FLAGS && value & elf::DF_TEXTREL.0 != 0);
+            let text =
+                tag == elf::DT_TEXTREL || (tag == elf::DT_FLAGS && value & elf::DF_TEXTREL.0 != 0);
             if text {
                 return Err(LoadReason::elf("DT_TEXTREL", "its code would have to be writable"));
             }

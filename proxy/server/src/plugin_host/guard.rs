@@ -311,8 +311,22 @@ mod tests {
     #[test]
     fn a_path_that_could_be_read_in_two_ways_is_refused() {
         for path in [
-            "", "gateway", "//host/gateway", "/a b", "/a\r\nX: y", "/a\u{7f}", "/é", "/a?b",
-            "/a#b", "/a/../b", "/a/./b", "/a/..;/b", "/a%2F..", "/a%2e%2E/b", "/a\\b", "/a%252f",
+            "",
+            "gateway",
+            "//host/gateway",
+            "/a b",
+            "/a\r\nX: y",
+            "/a\u{7f}",
+            "/é",
+            "/a?b",
+            "/a#b",
+            "/a/../b",
+            "/a/./b",
+            "/a/..;/b",
+            "/a%2F..",
+            "/a%2e%2E/b",
+            "/a\\b",
+            "/a%252f",
         ] {
             let send = Send { path: path.into(), ..gateway("trade.query") };
             let refused = classify_send(&manifest(), Operation::Authorize, &send, b"").unwrap_err();
@@ -326,9 +340,16 @@ mod tests {
     #[test]
     fn a_plugin_sets_no_header_of_the_hosts_and_none_that_breaks_the_request() {
         for (name, value) in [
-            ("Host", "x"), ("content-LENGTH", "1"), ("Transfer-Encoding", "chunked"),
-            ("Connection", "close"), ("a b", "x"), ("", "x"), ("X", "a\r\nb"), ("X", "a\0"),
-            ("X", "é"), ("Content-Type", "application/json"),
+            ("Host", "x"),
+            ("content-LENGTH", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("Connection", "close"),
+            ("a b", "x"),
+            ("", "x"),
+            ("X", "a\r\nb"),
+            ("X", "a\0"),
+            ("X", "é"),
+            ("Content-Type", "application/json"),
         ] {
             let mut send = gateway("trade.query");
             send.headers.push((name.into(), value.into()));

@@ -294,8 +294,7 @@ impl Live {
         }
         count(&generation.counters.calls);
         let since = Instant::now();
-        let (rc, handle, sink) =
-            call::create(generation.plugin, table.as_ptr(), config.as_bytes());
+        let (rc, handle, sink) = call::create(generation.plugin, table.as_ptr(), config.as_bytes());
         generation.returned(since.elapsed());
         match rc {
             abi::OK => Ok(Self { generation, account, table, handle }),

@@ -40,7 +40,9 @@ pub(super) fn rsa_public(pem: &str) -> Result<Vec<u8>, &'static str> {
         "PUBLIC KEY" => spki_content(&der).ok_or("it is not an RSA public key")?,
         "RSA PUBLIC KEY" => &der[..],
         "CERTIFICATE" => return Err("it is a certificate, its public key is needed"),
-        "PRIVATE KEY" | "RSA PRIVATE KEY" => return Err("it is a private key, which is not theirs"),
+        "PRIVATE KEY" | "RSA PRIVATE KEY" => {
+            return Err("it is a private key, which is not theirs");
+        }
         _ => return Err("it is PEM, but not a public key"),
     };
     let (modulus, exponent) = public_numbers(pkcs1).ok_or("it is not an RSA public key")?;

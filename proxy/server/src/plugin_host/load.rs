@@ -109,8 +109,8 @@ fn sealed(bytes: &[u8]) -> io::Result<File> {
     let name = CString::new("interlock-plugin").expect("no zero byte in it");
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Kernels before 6.3 do not know MFD_EXEC; later ones may be set to refuse code without it.
-    let mut memory = memory_file(&name, flags | libc::MFD_EXEC)
-        .or_else(|_| memory_file(&name, flags))?;
+    let mut memory =
+        memory_file(&name, flags | libc::MFD_EXEC).or_else(|_| memory_file(&name, flags))?;
     memory.write_all(bytes)?;
     let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: a valid descriptor and a command that takes an integer.
@@ -201,9 +201,10 @@ mod tests {
         let Err(LoadReason::Linker(text)) = link(&file) else { unreachable!() };
         assert!(text.starts_with("x.so: "), "{text}");
         let left = hex::encode(file.sha256);
-        let found = fs::read_dir(std::env::temp_dir()).unwrap().flatten().any(|entry| {
-            entry.path().join(format!("{left}.so")).exists()
-        });
+        let found = fs::read_dir(std::env::temp_dir())
+            .unwrap()
+            .flatten()
+            .any(|entry| entry.path().join(format!("{left}.so")).exists());
         assert!(!found);
     }
 }

@@ -58,7 +58,8 @@ impl Secrets {
         let mut by_name = BTreeMap::new();
         for (name, value) in pairs {
             let fail = |problem| SecretError { name: name.clone(), problem };
-            let kind = declared.get(&name).ok_or(fail("the plugin does not use one of this name"))?;
+            let kind =
+                declared.get(&name).ok_or(fail("the plugin does not use one of this name"))?;
             let secret = shape(*kind, &value).map_err(fail)?;
             if by_name.insert(name.clone(), secret).is_some() {
                 return Err(fail("it is given twice"));

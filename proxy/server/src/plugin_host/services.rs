@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use interlock_plugin_api::abi::{self, Bytes, HostTable, Out, SignExtension, VerifyExtension};
+use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
-use ring::hmac;
 
 use super::call::printable;
 use super::secrets::{Secret, Secrets};

@@ -29,10 +29,7 @@ pub(super) async fn read(stream: Stream, body_limit: usize) -> Result<Answer, Fa
     let mut session = HttpSession::new(stream);
     let mut interim = 0;
     let status = loop {
-        session
-            .read_response()
-            .await
-            .map_err(|error| lost_in_head(&error))?;
+        session.read_response().await.map_err(|error| lost_in_head(&error))?;
         match session.get_status().map(|status| status.as_u16()) {
             // 101 would hand the connection to a protocol that nobody asked for.
             Some(100 | 102..=199) if interim < INTERIM_ANSWERS => interim += 1,
@@ -42,12 +39,7 @@ pub(super) async fn read(stream: Stream, body_limit: usize) -> Result<Answer, Fa
     };
     let headers = read_headers(&session);
     let body = read_body(&mut session, body_limit).await?;
-    Ok(Answer {
-        status,
-        headers,
-        body,
-        session: Some(session),
-    })
+    Ok(Answer { status, headers, body, session: Some(session) })
 }
 
 impl Answer {
@@ -58,13 +50,10 @@ impl Answer {
         if !session.will_keepalive() {
             return None;
         }
-        let told = session
-            .get_header("keep-alive")
-            .and_then(|value| told_timeout(value.as_bytes()));
+        let told =
+            session.get_header("keep-alive").and_then(|value| told_timeout(value.as_bytes()));
         // One second less than told: the provider counts from when it sent, we from when we read.
-        let idle = told.map_or(idle, |told| {
-            idle.min(told.saturating_sub(Duration::from_secs(1)))
-        });
+        let idle = told.map_or(idle, |told| idle.min(told.saturating_sub(Duration::from_secs(1))));
         if idle.is_zero() {
             return None;
         }
@@ -95,18 +84,13 @@ fn read_headers(session: &HttpSession) -> Vec<(String, String)> {
 }
 
 async fn read_body(session: &mut HttpSession, limit: usize) -> Result<Bytes, Failure> {
-    let told = session
-        .get_header("content-length")
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let told =
+        session.get_header("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
     if told.is_some_and(|told: u64| told > limit as u64) {
         return Err(Failure::maybe_sent(reason::ANSWER_TOO_LARGE));
     }
     let mut body = BytesMut::new();
-    while let Some(part) = session
-        .read_body_ref()
-        .await
-        .map_err(|error| lost_in_body(&error))?
-    {
+    while let Some(part) = session.read_body_ref().await.map_err(|error| lost_in_body(&error))? {
         if body.len() + part.len() > limit {
             return Err(Failure::maybe_sent(reason::ANSWER_TOO_LARGE));
         }
@@ -117,10 +101,8 @@ async fn read_body(session: &mut HttpSession, limit: usize) -> Result<Bytes, Fai
 
 fn lost_in_head(error: &Error) -> Failure {
     // pingora tells how much of a head it had only in words; the tests hold it to them.
-    let nothing_read = error
-        .context
-        .as_ref()
-        .is_some_and(|told| told.as_str().ends_with("bytes already read: 0"));
+    let nothing_read =
+        error.context.as_ref().is_some_and(|told| told.as_str().ends_with("bytes already read: 0"));
     let reason = match (error.etype(), io_kind(error)) {
         (ErrorType::ReadError, Some(ErrorKind::TimedOut)) => reason::TIMEOUT,
         (ErrorType::ReadError, Some(ErrorKind::ConnectionReset)) => reason::RESET,
@@ -142,10 +124,7 @@ fn lost_in_body(error: &Error) -> Failure {
 }
 
 fn io_kind(error: &Error) -> Option<ErrorKind> {
-    error
-        .root_cause()
-        .downcast_ref::<std::io::Error>()
-        .map(std::io::Error::kind)
+    error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind)
 }
 
 /// `timeout=5, max=100` says five seconds.
@@ -153,9 +132,7 @@ fn told_timeout(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| {
         let (name, seconds) = part.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("timeout")
-            .then(|| seconds.trim().parse().ok())?
+        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse().ok())?
     })?;
     Some(Duration::from_secs(seconds))
 }
@@ -167,14 +144,8 @@ mod tests {
 
     #[test]
     fn a_providers_keep_alive_is_heard() {
-        assert_eq!(
-            told_timeout(b"timeout=5, max=100"),
-            Some(Duration::from_secs(5))
-        );
-        assert_eq!(
-            told_timeout(b"max=7,Timeout = 9"),
-            Some(Duration::from_secs(9))
-        );
+        assert_eq!(told_timeout(b"timeout=5, max=100"), Some(Duration::from_secs(5)));
+        assert_eq!(told_timeout(b"max=7,Timeout = 9"), Some(Duration::from_secs(9)));
         assert_eq!(told_timeout(b"max=7"), None);
         assert_eq!(told_timeout(b"timeout=soon"), None);
     }

@@ -64,9 +64,7 @@ impl Counters {
             open,
             busy,
             idle: open.saturating_sub(busy),
-            lost: lost
-                .map(|(reason, count)| (*reason, count.load(Relaxed)))
-                .collect(),
+            lost: lost.map(|(reason, count)| (*reason, count.load(Relaxed))).collect(),
         }
     }
 }

@@ -87,10 +87,7 @@ impl Endpoint {
             Some("https") => true,
             _ => return Err(not_an_url()),
         };
-        let written = url
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(not_an_url)?;
+        let written = url.host().filter(|host| !host.is_empty()).ok_or_else(not_an_url)?;
         let bare = written.trim_start_matches('[').trim_end_matches(']');
         let host = match bare.parse::<IpAddr>() {
             Ok(address) => Host::Literal(address),
@@ -98,11 +95,8 @@ impl Endpoint {
         };
         let usual = if tls { 443 } else { 80 };
         let port = url.port_u16().unwrap_or(usual);
-        let authority = if port == usual {
-            written.to_owned()
-        } else {
-            format!("{written}:{port}")
-        };
+        let authority =
+            if port == usual { written.to_owned() } else { format!("{written}:{port}") };
         let authorities = ca_pem.map(read_authorities).transpose()?;
         let mut hasher = DefaultHasher::new();
         (account, tls, &authority, ca_pem).hash(&mut hasher);
@@ -155,9 +149,7 @@ impl Endpoint {
             user_timeout,
         });
         peer.options.upstream_tcp_sock_tweak_hook = Some(Arc::new(|socket| {
-            socket
-                .set_zero_linger()
-                .or_err(ErrorType::SocketError, "SO_LINGER 0")
+            socket.set_zero_linger().or_err(ErrorType::SocketError, "SO_LINGER 0")
         }));
         peer
     }
@@ -166,11 +158,7 @@ impl Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.inner.tls { "https" } else { "http" };
-        write!(
-            out,
-            "{scheme}://{}{}",
-            self.inner.authority, self.inner.prefix
-        )
+        write!(out, "{scheme}://{}{}", self.inner.authority, self.inner.prefix)
     }
 }
 
@@ -180,9 +168,7 @@ fn read_authorities(pem: &[u8]) -> Result<Arc<[WrappedX509]>, EndpointError> {
         let certificate = certificate.map_err(|error| EndpointError::BadCa(error.to_string()))?;
         // Both readings happen again at every handshake, where pingora panics or fails.
         let mut store = RootCertStore::empty();
-        store
-            .add(certificate.clone())
-            .map_err(|error| EndpointError::BadCa(error.to_string()))?;
+        store.add(certificate.clone()).map_err(|error| EndpointError::BadCa(error.to_string()))?;
         x509_parser::parse_x509_certificate(&certificate)
             .map_err(|error| EndpointError::BadCa(error.to_string()))?;
         authorities.push(WrappedX509::new(certificate.to_vec(), parse_x509));
@@ -211,28 +197,15 @@ mod tests {
 
     #[test]
     fn what_is_no_base_url_is_refused() {
-        for url in [
-            "",
-            "api.example",
-            "ftp://x",
-            "https://",
-            "/v1",
-            "http://a b",
-        ] {
+        for url in ["", "api.example", "ftp://x", "https://", "/v1", "http://a b"] {
             assert!(
-                matches!(
-                    Endpoint::new("a", url, None),
-                    Err(EndpointError::NotAnUrl(_))
-                ),
+                matches!(Endpoint::new("a", url, None), Err(EndpointError::NotAnUrl(_))),
                 "{url}"
             );
         }
         for url in ["https://u:p@x", "https://x?q=1", "https://x/#f"] {
             assert!(
-                matches!(
-                    Endpoint::new("a", url, None),
-                    Err(EndpointError::Surplus(_))
-                ),
+                matches!(Endpoint::new("a", url, None), Err(EndpointError::Surplus(_))),
                 "{url}"
             );
         }
@@ -242,10 +215,7 @@ mod tests {
     fn a_ca_that_holds_no_certificate_is_refused() {
         for pem in [&b""[..], b"nonsense", PRIVATE, GARBLED] {
             let refused = Endpoint::new("a", "https://x", Some(pem));
-            assert!(
-                matches!(refused, Err(EndpointError::BadCa(_))),
-                "{refused:?}"
-            );
+            assert!(matches!(refused, Err(EndpointError::BadCa(_))), "{refused:?}");
         }
     }
 

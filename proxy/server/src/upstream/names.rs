@@ -38,22 +38,15 @@ impl Names {
     /// Asks the system's resolver.
     pub(super) fn system(ttl: Duration, patience: Duration) -> Names {
         let lookup = |name: String, port: u16| -> Answer {
-            Box::pin(async move {
-                Ok(tokio::net::lookup_host((name, port))
-                    .await?
-                    .collect::<Vec<_>>())
-            })
+            Box::pin(
+                async move { Ok(tokio::net::lookup_host((name, port)).await?.collect::<Vec<_>>()) },
+            )
         };
         Names::asking(Box::new(lookup), ttl, patience)
     }
 
     fn asking(lookup: Box<Lookup>, ttl: Duration, patience: Duration) -> Names {
-        Names {
-            lookup,
-            ttl,
-            patience,
-            known: Mutex::default(),
-        }
+        Names { lookup, ttl, patience, known: Mutex::default() }
     }
 
     /// The addresses of `name`; waits for the resolver only `patience` when an old answer exists.
@@ -108,10 +101,7 @@ impl Names {
 
 impl Name {
     fn read(&self) -> Option<(Vec<SocketAddr>, Instant)> {
-        self.answer
-            .lock()
-            .expect("nothing panics while it is held")
-            .clone()
+        self.answer.lock().expect("nothing panics while it is held").clone()
     }
 
     fn keep_for(&self, addresses: &[SocketAddr], time: Duration) {
@@ -132,10 +122,7 @@ mod tests {
         let asked = Arc::new(AtomicU32::new(0));
         let names = scripted(&asked, Duration::from_secs(30), |_| Some("192.0.2.1:443"));
         for _ in 0..5 {
-            assert_eq!(
-                names.resolve("p.example", 443).await.unwrap(),
-                at("192.0.2.1:443")
-            );
+            assert_eq!(names.resolve("p.example", 443).await.unwrap(), at("192.0.2.1:443"));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
@@ -143,14 +130,9 @@ mod tests {
     #[tokio::test]
     async fn the_last_good_answer_survives_a_resolver_that_fails() {
         let asked = Arc::new(AtomicU32::new(0));
-        let names = scripted(&asked, Duration::ZERO, |n| {
-            (n == 0).then_some("192.0.2.1:443")
-        });
+        let names = scripted(&asked, Duration::ZERO, |n| (n == 0).then_some("192.0.2.1:443"));
         for _ in 0..3 {
-            assert_eq!(
-                names.resolve("p.example", 443).await.unwrap(),
-                at("192.0.2.1:443")
-            );
+            assert_eq!(names.resolve("p.example", 443).await.unwrap(), at("192.0.2.1:443"));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 3);
     }
@@ -160,10 +142,7 @@ mod tests {
         let asked = Arc::new(AtomicU32::new(0));
         let names = scripted(&asked, Duration::from_secs(30), |_| None);
         let failure = names.resolve("p.example", 443).await.unwrap_err();
-        assert_eq!(
-            (failure.sent, failure.reason),
-            (super::super::Sent::NotSent, reason::DNS)
-        );
+        assert_eq!((failure.sent, failure.reason), (super::super::Sent::NotSent, reason::DNS));
     }
 
     #[tokio::test]
@@ -177,10 +156,7 @@ mod tests {
         };
         let names = Names::asking(Box::new(lookup), Duration::ZERO, Duration::from_millis(5));
         for _ in 0..2 {
-            assert_eq!(
-                names.resolve("p.example", 443).await.unwrap(),
-                at("192.0.2.1:443")
-            );
+            assert_eq!(names.resolve("p.example", 443).await.unwrap(), at("192.0.2.1:443"));
         }
     }
 

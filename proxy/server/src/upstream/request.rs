@@ -49,39 +49,20 @@ pub(super) fn still_in_time(last_send_by: Instant, deadline: Instant) -> Result<
 /// Head and body in one buffer, so that they leave in one write.
 pub(super) fn to_wire(endpoint: &Endpoint, outgoing: &Outgoing) -> Result<Vec<u8>, Failure> {
     let invalid = || Failure::not_sent(reason::INVALID_REQUEST);
-    let Outgoing {
-        method,
-        path_and_query: target,
-        headers,
-        body,
-        ..
-    } = outgoing;
+    let Outgoing { method, path_and_query: target, headers, body, .. } = outgoing;
     // HEAD and CONNECT change how the answer is framed; no provider call needs them.
     if !matches!(method.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE") {
         return Err(invalid());
     }
     let good_target = (target.is_empty() || target.starts_with(['/', '?']))
-        && target
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if !good_target {
         return Err(invalid());
     }
-    let path = if endpoint.prefix().is_empty() && !target.starts_with('/') {
-        "/"
-    } else {
-        ""
-    };
+    let path = if endpoint.prefix().is_empty() && !target.starts_with('/') { "/" } else { "" };
     let mut wire = Vec::with_capacity(512 + body.len());
     let mut put = |parts: &[&str]| parts.iter().for_each(|part| wire.extend(part.as_bytes()));
-    put(&[
-        method,
-        " ",
-        endpoint.prefix(),
-        path,
-        target,
-        " HTTP/1.1\r\n",
-    ]);
+    put(&[method, " ", endpoint.prefix(), path, target, " HTTP/1.1\r\n"]);
     put(&["Host: ", endpoint.authority(), "\r\n"]);
     for (name, value) in headers {
         if !is_token(name) || !is_field_value(value) {
@@ -127,21 +108,13 @@ pub(super) async fn write(
             }
         }
     });
-    timeout_at(last_send_by.into(), writing)
-        .await
-        .unwrap_or_else(|_| Err(late(progress)))
+    timeout_at(last_send_by.into(), writing).await.unwrap_or_else(|_| Err(late(progress)))
 }
 
 /// Fields that this room alone decides; a second one of them would let two readers disagree about
 /// where the request ends.
-const OURS: [&str; 6] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "expect",
-    "upgrade",
-];
+const OURS: [&str; 6] =
+    ["host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"];
 
 fn late(progress: &Progress) -> Failure {
     if progress.touched.load(Ordering::Relaxed) {
@@ -166,9 +139,7 @@ fn is_token(name: &str) -> bool {
 }
 
 fn is_field_value(value: &str) -> bool {
-    value
-        .bytes()
-        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+    value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
 #[cfg(test)]
@@ -199,11 +170,8 @@ mod tests {
     #[test]
     fn a_base_without_path_still_has_a_target() {
         let endpoint = Endpoint::new("a", "https://api.example", None).unwrap();
-        for (target, line) in [
-            ("", "POST / HTTP"),
-            ("?a=1", "POST /?a=1 H"),
-            ("/x", "POST /x HTT"),
-        ] {
+        for (target, line) in [("", "POST / HTTP"), ("?a=1", "POST /?a=1 H"), ("/x", "POST /x HTT")]
+        {
             let wire = to_wire(&endpoint, &post(target, "")).unwrap();
             assert!(wire.starts_with(line.as_bytes()), "{target}");
         }
@@ -221,10 +189,7 @@ mod tests {
             bad.push(outgoing);
         }
         for method in ["HEAD", "CONNECT", "post", "GET /x", ""] {
-            bad.push(Outgoing {
-                method: method.to_owned(),
-                ..post("/", "")
-            });
+            bad.push(Outgoing { method: method.to_owned(), ..post("/", "") });
         }
         for outgoing in bad {
             let failure = to_wire(&endpoint, &outgoing).unwrap_err();
@@ -242,10 +207,7 @@ mod tests {
         outgoing.last_send_by = Instant::now() + Duration::from_millis(20);
         let failure = write(&mut stream, b"longer than four", &outgoing, &progress).await;
         let failure = failure.unwrap_err();
-        assert_eq!(
-            (failure.sent, failure.reason),
-            (Sent::MaybeSent, reason::TIMEOUT)
-        );
+        assert_eq!((failure.sent, failure.reason), (Sent::MaybeSent, reason::TIMEOUT));
     }
 
     fn post(target: &str, body: &'static str) -> Outgoing {

@@ -228,14 +228,9 @@ impl Trades {
         }
         self.serial += 1;
         let qr_code = format!("https://qr.alipay.com/bax{:019}", self.serial);
-        self.by_qr
-            .insert(qr_code.clone(), order.out_trade_no.clone());
+        self.by_qr.insert(qr_code.clone(), order.out_trade_no.clone());
         let number = order.out_trade_no.clone();
-        let offer = Offer {
-            order,
-            qr_code: qr_code.clone(),
-            made_ms: now,
-        };
+        let offer = Offer { order, qr_code: qr_code.clone(), made_ms: now };
         if let Some(old) = self.offers.insert(number, offer) {
             self.by_qr.remove(&old.qr_code);
         }
@@ -283,9 +278,7 @@ impl Trades {
         fx: &mut Effects,
     ) -> Result<Trade, Refused> {
         let number = self.number(out_trade_no, trade_no)?;
-        self.current(&number, now, fx)
-            .cloned()
-            .ok_or("ACQ.TRADE_NOT_EXIST")
+        self.current(&number, now, fx).cloned().ok_or("ACQ.TRADE_NOT_EXIST")
     }
 
     /// Closes an unpaid trade.
@@ -353,10 +346,7 @@ impl Trades {
             if *earlier != amount {
                 return Err("ACQ.DISCORDANT_REPEAT_REQUEST");
             }
-            return Ok(Refunded {
-                trade,
-                changed: false,
-            });
+            return Ok(Refunded { trade, changed: false });
         }
         if trade.paid_ms.is_none() {
             return Err("ACQ.TRADE_STATUS_ERROR");
@@ -375,23 +365,11 @@ impl Trades {
             held.closed_ms = Some(now);
         }
         let held = held.clone();
-        fx.moves
-            .push(movement(&held, request, Kind::Refund, amount));
-        let refund = RefundFact {
-            fee: held.refunded,
-            out_biz_no: request.into(),
-            at_ms: now,
-        };
+        fx.moves.push(movement(&held, request, Kind::Refund, amount));
+        let refund = RefundFact { fee: held.refunded, out_biz_no: request.into(), at_ms: now };
         let trade = held.clone();
-        fx.facts.push(Fact {
-            cause: Operation::Refund,
-            trade,
-            refund: Some(refund),
-        });
-        Ok(Refunded {
-            trade: held,
-            changed: true,
-        })
+        fx.facts.push(Fact { cause: Operation::Refund, trade, refund: Some(refund) });
+        Ok(Refunded { trade: held, changed: true })
     }
 
     /// The amount of one refund, or `None` while there is none under that number.
@@ -449,10 +427,7 @@ impl Trades {
             let order = offer.order.clone();
             self.begin(order, false, now);
         }
-        let trade = self
-            .trades
-            .get_mut(out_trade_no)
-            .expect("it was there or has begun");
+        let trade = self.trades.get_mut(out_trade_no).expect("it was there or has begun");
         match (trade.status, act) {
             (Status::Closed, _) => return Err("the trade is closed"),
             (Status::Success, _) => return Err("the trade is already paid"),
@@ -470,11 +445,9 @@ impl Trades {
 
     fn number(&self, out: Option<&str>, trade_no: Option<&str>) -> Result<String, Refused> {
         match (trade_no, out) {
-            (Some(trade_no), _) => self
-                .by_trade_no
-                .get(trade_no)
-                .cloned()
-                .ok_or("ACQ.TRADE_NOT_EXIST"),
+            (Some(trade_no), _) => {
+                self.by_trade_no.get(trade_no).cloned().ok_or("ACQ.TRADE_NOT_EXIST")
+            }
             (None, Some(out)) => Ok(out.into()),
             (None, None) => Err("ACQ.INVALID_PARAMETER"),
         }
@@ -509,35 +482,20 @@ impl Trades {
     }
 
     fn settle(&mut self, number: &str, now: i64, fx: &mut Effects) {
-        let trade = self
-            .trades
-            .get_mut(number)
-            .expect("only called for a trade that waits");
+        let trade = self.trades.get_mut(number).expect("only called for a trade that waits");
         trade.status = Status::Success;
         trade.paid_ms = Some(now);
-        fx.moves
-            .push(movement(trade, number, Kind::Charge, trade.order.amount));
+        fx.moves.push(movement(trade, number, Kind::Charge, trade.order.amount));
         let trade = trade.clone();
-        fx.facts.push(Fact {
-            cause: Operation::Authorize,
-            trade,
-            refund: None,
-        });
+        fx.facts.push(Fact { cause: Operation::Authorize, trade, refund: None });
     }
 
     fn shut(&mut self, number: &str, cause: Operation, now: i64, fx: &mut Effects) -> Trade {
-        let trade = self
-            .trades
-            .get_mut(number)
-            .expect("only called for a trade that exists");
+        let trade = self.trades.get_mut(number).expect("only called for a trade that exists");
         trade.status = Status::Closed;
         trade.closed_ms = Some(now);
         let trade = trade.clone();
-        fx.facts.push(Fact {
-            cause,
-            trade: trade.clone(),
-            refund: None,
-        });
+        fx.facts.push(Fact { cause, trade: trade.clone(), refund: None });
         trade
     }
 }
@@ -570,12 +528,8 @@ mod tests {
     #[test]
     fn a_number_is_one_trade_for_ever() {
         let (mut trades, mut fx) = account(false);
-        let first = trades
-            .pay(order("n", 100), Barcode::Pays, 0, &mut fx)
-            .unwrap();
-        let again = trades
-            .pay(order("n", 100), Barcode::Pays, DAY, &mut fx)
-            .unwrap();
+        let first = trades.pay(order("n", 100), Barcode::Pays, 0, &mut fx).unwrap();
+        let again = trades.pay(order("n", 100), Barcode::Pays, DAY, &mut fx).unwrap();
         assert_eq!(first.trade_no, again.trade_no);
         assert_eq!(first.trade_no.len(), 28);
         let other = trades.pay(order("n", 101), Barcode::Pays, DAY, &mut fx);
@@ -593,18 +547,10 @@ mod tests {
         assert_eq!(trades.number_of_qr(&qr).as_deref(), Some("n"));
         let late = trades.act("n", Act::Pay, 7_200_000, &mut fx).unwrap_err();
         assert_eq!(late, "the QR code has expired");
-        let paid = trades
-            .act("n", Act::Pay, 7_199_999, &mut fx)
-            .unwrap()
-            .unwrap();
+        let paid = trades.act("n", Act::Pay, 7_199_999, &mut fx).unwrap().unwrap();
         assert_eq!(paid.status, Status::Success);
-        assert!(
-            trades.act("n", Act::Pay, 7_199_999, &mut fx).is_err(),
-            "not a second time"
-        );
-        let again = trades
-            .precreate(order("n", 100), 7_199_999, &mut fx)
-            .unwrap_err();
+        assert!(trades.act("n", Act::Pay, 7_199_999, &mut fx).is_err(), "not a second time");
+        let again = trades.precreate(order("n", 100), 7_199_999, &mut fx).unwrap_err();
         assert_eq!(again, "ACQ.TRADE_HAS_SUCCESS");
         assert_eq!(sums(&fx), [(Kind::Charge, 100)]);
     }
@@ -615,34 +561,14 @@ mod tests {
         let cancel =
             |trades: &mut Trades, fx: &mut Effects, n| trades.cancel(Some(n), None, 5, fx).unwrap();
         assert_eq!(cancel(&mut trades, &mut fx, "none"), Canceled::Nothing);
-        trades
-            .pay(order("waits", 100), Barcode::Asks, 0, &mut fx)
-            .unwrap();
-        assert!(matches!(
-            cancel(&mut trades, &mut fx, "waits"),
-            Canceled::Close(_)
-        ));
-        trades
-            .pay(order("paid", 100), Barcode::Pays, 0, &mut fx)
-            .unwrap();
-        trades
-            .refund((Some("paid"), None), 30, Some("r"), 1, &mut fx)
-            .unwrap();
-        assert!(matches!(
-            cancel(&mut trades, &mut fx, "paid"),
-            Canceled::Refund(_)
-        ));
-        assert!(matches!(
-            cancel(&mut trades, &mut fx, "paid"),
-            Canceled::Refund(_)
-        ));
-        assert_eq!(
-            sums(&fx),
-            [(Kind::Charge, 100), (Kind::Refund, 30), (Kind::Reverse, 70)]
-        );
-        let used = trades
-            .pay(order("waits", 100), Barcode::Pays, 9, &mut fx)
-            .unwrap_err();
+        trades.pay(order("waits", 100), Barcode::Asks, 0, &mut fx).unwrap();
+        assert!(matches!(cancel(&mut trades, &mut fx, "waits"), Canceled::Close(_)));
+        trades.pay(order("paid", 100), Barcode::Pays, 0, &mut fx).unwrap();
+        trades.refund((Some("paid"), None), 30, Some("r"), 1, &mut fx).unwrap();
+        assert!(matches!(cancel(&mut trades, &mut fx, "paid"), Canceled::Refund(_)));
+        assert!(matches!(cancel(&mut trades, &mut fx, "paid"), Canceled::Refund(_)));
+        assert_eq!(sums(&fx), [(Kind::Charge, 100), (Kind::Refund, 30), (Kind::Reverse, 70)]);
+        let used = trades.pay(order("waits", 100), Barcode::Pays, 9, &mut fx).unwrap_err();
         assert_eq!(used, "ACQ.TRADE_HAS_CLOSE");
     }
 
@@ -666,13 +592,8 @@ mod tests {
         let refund = |trades: &mut Trades, fx: &mut Effects, amount, number| {
             trades.refund((Some("n"), None), amount, number, 5, fx)
         };
-        assert_eq!(
-            refund(&mut trades, &mut fx, 1, None).unwrap_err(),
-            "ACQ.TRADE_NOT_EXIST"
-        );
-        trades
-            .pay(order("n", 100), Barcode::Pays, 0, &mut fx)
-            .unwrap();
+        assert_eq!(refund(&mut trades, &mut fx, 1, None).unwrap_err(), "ACQ.TRADE_NOT_EXIST");
+        trades.pay(order("n", 100), Barcode::Pays, 0, &mut fx).unwrap();
         assert!(refund(&mut trades, &mut fx, 40, Some("a")).unwrap().changed);
         let repeat = refund(&mut trades, &mut fx, 40, Some("a")).unwrap();
         assert_eq!((repeat.changed, repeat.trade.refunded), (false, 40));
@@ -683,18 +604,10 @@ mod tests {
         let part = refund(&mut trades, &mut fx, 10, None).unwrap_err();
         assert_eq!(part, "ACQ.INVALID_PARAMETER");
         let rest = refund(&mut trades, &mut fx, 60, Some("b")).unwrap();
-        assert_eq!(
-            (rest.trade.status, rest.trade.refunded),
-            (Status::Closed, 100)
-        );
-        let asked = trades
-            .refund_query((Some("n"), None), "b", 9, &mut fx)
-            .unwrap();
+        assert_eq!((rest.trade.status, rest.trade.refunded), (Status::Closed, 100));
+        let asked = trades.refund_query((Some("n"), None), "b", 9, &mut fx).unwrap();
         assert_eq!(asked.1, Some(60));
-        assert_eq!(
-            sums(&fx),
-            [(Kind::Charge, 100), (Kind::Refund, 40), (Kind::Refund, 60)]
-        );
+        assert_eq!(sums(&fx), [(Kind::Charge, 100), (Kind::Refund, 40), (Kind::Refund, 60)]);
     }
 
     #[test]
@@ -704,30 +617,19 @@ mod tests {
             trades.close(Some(n), None, 5, fx).map(|trade| trade.status)
         };
         assert_eq!(close(&mut trades, &mut fx, "n"), Err("ACQ.TRADE_NOT_EXIST"));
-        trades
-            .pay(order("n", 100), Barcode::Asks, 0, &mut fx)
-            .unwrap();
+        trades.pay(order("n", 100), Barcode::Asks, 0, &mut fx).unwrap();
         assert_eq!(close(&mut trades, &mut fx, "n"), Ok(Status::Closed));
-        trades
-            .pay(order("m", 100), Barcode::Pays, 0, &mut fx)
-            .unwrap();
-        assert_eq!(
-            close(&mut trades, &mut fx, "m"),
-            Err("ACQ.TRADE_STATUS_ERROR")
-        );
+        trades.pay(order("m", 100), Barcode::Pays, 0, &mut fx).unwrap();
+        assert_eq!(close(&mut trades, &mut fx, "m"), Err("ACQ.TRADE_STATUS_ERROR"));
     }
 
     #[test]
     fn a_pending_barcode_is_approved_once_unless_it_was_left_or_closed() {
         let (mut trades, mut fx) = account(false);
-        let trade = trades
-            .pay(order("n", 100), Barcode::Asks, 0, &mut fx)
-            .unwrap();
+        let trade = trades.pay(order("n", 100), Barcode::Asks, 0, &mut fx).unwrap();
         trades.approve("n", &trade.trade_no, 1, &mut fx);
         trades.approve("n", &trade.trade_no, 2, &mut fx);
-        let left = trades
-            .pay(order("left", 100), Barcode::Asks, 0, &mut fx)
-            .unwrap();
+        let left = trades.pay(order("left", 100), Barcode::Asks, 0, &mut fx).unwrap();
         trades.act("left", Act::Abandon, 1, &mut fx).unwrap();
         trades.approve("left", &left.trade_no, 2, &mut fx);
         assert_eq!(sums(&fx), [(Kind::Charge, 100)]);
@@ -736,21 +638,12 @@ mod tests {
     }
 
     fn account(tombstone: bool) -> (Trades, Effects) {
-        let rules = Rules {
-            qr_expiry_ms: 7_200_000,
-            trade_timeout_ms: 10_800_000,
-            tombstone,
-        };
+        let rules = Rules { qr_expiry_ms: 7_200_000, trade_timeout_ms: 10_800_000, tombstone };
         (Trades::new(rules, 0), Effects::default())
     }
 
     fn order(number: &str, amount: i64) -> Order {
-        Order {
-            out_trade_no: number.into(),
-            amount,
-            subject: "tea".into(),
-            notify_url: None,
-        }
+        Order { out_trade_no: number.into(), amount, subject: "tea".into(), notify_url: None }
     }
 
     fn sums(fx: &Effects) -> Vec<(Kind, i64)> {

@@ -50,21 +50,13 @@ impl Params {
 
     /// The value of `name`; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.map
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.map.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// What the `sign` of this request must cover.
     pub fn signed_content(&self) -> String {
-        let covered = self
-            .map
-            .iter()
-            .filter(|(name, value)| *name != "sign" && !value.is_empty());
-        let pairs: Vec<String> = covered
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let covered = self.map.iter().filter(|(name, value)| *name != "sign" && !value.is_empty());
+        let pairs: Vec<String> = covered.map(|(name, value)| format!("{name}={value}")).collect();
         pairs.join("&")
     }
 }
@@ -95,55 +87,35 @@ impl Gate<'_> {
         ];
         for (name, sub_code) in missing {
             if params.get(name).is_none() {
-                return Err(Turned {
-                    code: "40001",
-                    sub_code,
-                });
+                return Err(Turned { code: "40001", sub_code });
             }
         }
         let is = |name: &str, value: &str| params.get(name) == Some(value);
         let is_or_absent = |name: &str, value: &str| {
-            params
-                .get(name)
-                .is_none_or(|given| given.eq_ignore_ascii_case(value))
+            params.get(name).is_none_or(|given| given.eq_ignore_ascii_case(value))
         };
         let content = params.signed_content();
         let signature = params.get("sign").unwrap_or_default();
         let checks = [
             (!params.repeated, "isv.invalid-parameter"),
             (is("app_id", self.app_id), "isv.invalid-app-id"),
-            (
-                METHODS.iter().any(|method| is("method", method)),
-                "isv.invalid-method",
-            ),
+            (METHODS.iter().any(|method| is("method", method)), "isv.invalid-method"),
             (is_or_absent("format", "JSON"), "isv.invalid-format"),
             (is_or_absent("charset", "utf-8"), "isv.invalid-charset"),
             (is("sign_type", "RSA2"), "isv.invalid-signature-type"),
             (is("version", "1.0"), "isv.invalid-parameter"),
             (self.is_timely(params, now_ms), "isv.invalid-timestamp"),
-            (
-                params.get("encrypt_type").is_none(),
-                "isv.invalid-encrypt-type",
-            ),
+            (params.get("encrypt_type").is_none(), "isv.invalid-encrypt-type"),
         ];
         if let Some((_, sub_code)) = checks.iter().find(|(good, _)| !good) {
-            return Err(Turned {
-                code: "40002",
-                sub_code,
-            });
+            return Err(Turned { code: "40002", sub_code });
         }
         if !self.app_key.verifies(content.as_bytes(), signature) {
-            return Err(Turned {
-                code: "40002",
-                sub_code: "isv.invalid-signature",
-            });
+            return Err(Turned { code: "40002", sub_code: "isv.invalid-signature" });
         }
         match serde_json::from_str::<Value>(params.get("biz_content").unwrap_or("{}")) {
             Ok(content) if content.is_object() => Ok(content),
-            _ => Err(Turned {
-                code: "40002",
-                sub_code: "isv.invalid-parameter",
-            }),
+            _ => Err(Turned { code: "40002", sub_code: "isv.invalid-parameter" }),
         }
     }
 
@@ -189,9 +161,7 @@ impl Node {
 
     /// A refusal with its reason.
     pub fn refused(code: &str, sub_code: &str) -> Self {
-        Self::coded(code)
-            .put("sub_code", sub_code)
-            .put("sub_msg", explain(sub_code))
+        Self::coded(code).put("sub_code", sub_code).put("sub_msg", explain(sub_code))
     }
 
     /// Adds a member; every value of this API is a string.
@@ -268,17 +238,7 @@ mod tests {
         assert_eq!(read("12.34"), Some(1234));
         assert_eq!(read("0.1"), Some(10));
         assert_eq!(read("100000000"), Some(10_000_000_000));
-        for bad in [
-            "",
-            "0",
-            "0.00",
-            "1.234",
-            "-1",
-            "1e3",
-            "100000000.01",
-            " 1",
-            ".5",
-        ] {
+        for bad in ["", "0", "0.00", "1.234", "-1", "1e3", "100000000.01", " 1", ".5"] {
             assert_eq!(read(bad), None, "{bad}");
         }
         assert_eq!(fen(Some(&serde_json::json!(1.5))), Some(150));
@@ -290,11 +250,7 @@ mod tests {
         let pair = fresh_pair().unwrap();
         let key = Signer::read(&pair.private_pem).unwrap();
         let verifier = Verifier::read(&pair.public_pem).unwrap();
-        let node = || {
-            Node::coded("10000")
-                .put("qr_code", "https://qr.alipay.com/x")
-                .put("n", "好")
-        };
+        let node = || Node::coded("10000").put("qr_code", "https://qr.alipay.com/x").put("n", "好");
         let text = node().seal("alipay.trade.precreate", &key, false);
         let start = "{\"alipay_trade_precreate_response\":".len();
         let end = text.find(",\"sign\":").unwrap();
@@ -312,11 +268,7 @@ mod tests {
         let pair = fresh_pair().unwrap();
         let app_key = Verifier::read(&pair.public_pem).unwrap();
         let signer = Signer::read(&pair.private_pem).unwrap();
-        let gate = Gate {
-            app_id: "2021",
-            app_key: &app_key,
-            tolerance_ms: 60_000,
-        };
+        let gate = Gate { app_id: "2021", app_key: &app_key, tolerance_ms: 60_000 };
         let admit = |change: &dyn Fn(&mut Params)| {
             let query = "app_id=2021&method=alipay.trade.query&sign_type=RSA2&version=1.0\
                          &timestamp=1970-01-01%2008:00:00&charset=utf-8&empty=";
@@ -325,8 +277,7 @@ mod tests {
             let signature = signer.sign(params.signed_content().as_bytes());
             params.map.insert("sign".into(), signature);
             change(&mut params);
-            gate.admit(&params, 30_000)
-                .map_err(|turned| turned.sub_code)
+            gate.admit(&params, 30_000).map_err(|turned| turned.sub_code)
         };
         let set = |name: &'static str, value: &'static str| {
             move |params: &mut Params| {
@@ -335,21 +286,12 @@ mod tests {
         };
         assert_eq!(admit(&|_| {}).unwrap()["out_trade_no"], "a");
         assert_eq!(admit(&set("sign", "")), Err("isv.missing-signature"));
-        assert_eq!(
-            admit(&set("biz_content", "{}")),
-            Err("isv.invalid-signature")
-        );
-        assert_eq!(
-            admit(&set("sign_type", "RSA")),
-            Err("isv.invalid-signature-type")
-        );
+        assert_eq!(admit(&set("biz_content", "{}")), Err("isv.invalid-signature"));
+        assert_eq!(admit(&set("sign_type", "RSA")), Err("isv.invalid-signature-type"));
         assert_eq!(admit(&set("app_id", "2022")), Err("isv.invalid-app-id"));
         let utc = "1970-01-01 00:00:00";
         assert_eq!(admit(&set("timestamp", utc)), Err("isv.invalid-timestamp"));
-        assert_eq!(
-            admit(&set("method", "alipay.trade.x")),
-            Err("isv.invalid-method")
-        );
+        assert_eq!(admit(&set("method", "alipay.trade.x")), Err("isv.invalid-method"));
     }
 
     #[test]

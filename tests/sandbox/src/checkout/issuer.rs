@@ -56,10 +56,8 @@ impl Credential {
         if !digits || !(12..=19).contains(&number.len()) {
             return Err("token_invalid");
         }
-        if !matches!(
-            source["token_type"].as_str(),
-            Some("applepay" | "googlepay" | "vts" | "mdes")
-        ) {
+        if !matches!(source["token_type"].as_str(), Some("applepay" | "googlepay" | "vts" | "mdes"))
+        {
             return Err("token_type_invalid");
         }
         let month = integer(&source["expiry_month"]).filter(|month| (1..=12).contains(month));
@@ -79,25 +77,15 @@ impl Credential {
                 "expiry_year": year,
                 "scheme": if number.starts_with('4') { "Visa" } else { "Mastercard" },
             }),
-            cryptogram: source["cryptogram"]
-                .as_str()
-                .filter(|c| !c.is_empty())
-                .map(digest),
+            cryptogram: source["cryptogram"].as_str().filter(|c| !c.is_empty()).map(digest),
         })
     }
 
     fn token(token: Option<&str>, missing: &'static str) -> Result<Self, &'static str> {
-        let token = token
-            .filter(|token| !token.is_empty() && token.len() <= 200)
-            .ok_or(missing)?;
-        let code = token
-            .split("_decline_")
-            .nth(1)
-            .and_then(|rest| rest.get(..5));
+        let token = token.filter(|token| !token.is_empty() && token.len() <= 200).ok_or(missing)?;
+        let code = token.split("_decline_").nth(1).and_then(|rest| rest.get(..5));
         Ok(Self {
-            declines: code
-                .filter(|c| c.bytes().all(|b| b.is_ascii_digit()))
-                .map(str::to_owned),
+            declines: code.filter(|c| c.bytes().all(|b| b.is_ascii_digit())).map(str::to_owned),
             enrolled: !token.contains("_not_enrolled"),
             shown: json!({ "type": "card", "scheme": "Visa" }),
             cryptogram: None,
@@ -114,14 +102,8 @@ pub struct Issuer {
 impl Issuer {
     /// Decides: the decline code, or `None` for yes. Spends the cryptogram either way.
     pub fn decide(&self, credential: &Credential) -> Option<String> {
-        let replayed = credential
-            .cryptogram
-            .is_some_and(|digest| !self.spent().insert(digest));
-        if replayed {
-            Some(REPLAYED.into())
-        } else {
-            credential.declines.clone()
-        }
+        let replayed = credential.cryptogram.is_some_and(|digest| !self.spent().insert(digest));
+        if replayed { Some(REPLAYED.into()) } else { credential.declines.clone() }
     }
 
     /// Whether there is no room for another cryptogram.
@@ -171,9 +153,7 @@ mod tests {
     #[test]
     fn tokens_say_how_they_decline() {
         let read = |token| {
-            Credential::read(&json!({ "type": "token", "token": token }), 0)
-                .unwrap()
-                .declines
+            Credential::read(&json!({ "type": "token", "token": token }), 0).unwrap().declines
         };
         assert_eq!(read("tok_decline_20005_x").as_deref(), Some("20005"));
         assert_eq!(read("tok_decline_soon"), None);
@@ -185,18 +165,12 @@ mod tests {
         let now = 1_700_000_000_000;
         let error = |source| Credential::read(&source, now).unwrap_err();
         assert_eq!(error(json!({})), "payment_source_required");
-        assert_eq!(
-            error(json!({ "type": "card" })),
-            "payment_source_type_invalid"
-        );
+        assert_eq!(error(json!({ "type": "card" })), "payment_source_type_invalid");
         let mut source = json!({
             "type": "network_token", "token": "4900000000001111", "token_type": "applepay",
             "expiry_month": "11", "expiry_year": "2023", "cryptogram": "c",
         });
-        assert!(
-            Credential::read(&source, now).is_ok(),
-            "strings are fine, and so is this month"
-        );
+        assert!(Credential::read(&source, now).is_ok(), "strings are fine, and so is this month");
         source["expiry_month"] = 10.into();
         assert_eq!(error(source.clone()), "card_expired");
         source["token"] = "4900".into();

@@ -112,10 +112,7 @@ pub struct Payment {
 impl Payment {
     /// Whether the issuer approved.
     pub fn approved(&self) -> bool {
-        !matches!(
-            self.status,
-            Status::Pending | Status::Declined | Status::Expired
-        )
+        !matches!(self.status, Status::Pending | Status::Declined | Status::Expired)
     }
 
     pub(super) fn held(&self) -> i64 {
@@ -246,12 +243,7 @@ impl Payment {
         Move {
             op_id: op_id.into(),
             provider_ref: self.id.clone(),
-            reference: if reference.is_empty() {
-                &self.id
-            } else {
-                reference
-            }
-            .clone(),
+            reference: if reference.is_empty() { &self.id } else { reference }.clone(),
             kind,
             amount,
             currency: self.wish.currency.clone(),
@@ -316,9 +308,7 @@ pub fn fresh(prefix: &str) -> String {
 }
 
 fn auth_code(id: &str) -> String {
-    let sum = id.bytes().fold(7_u64, |sum, b| {
-        sum.wrapping_mul(31).wrapping_add(u64::from(b))
-    });
+    let sum = id.bytes().fold(7_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
     format!("{:06}", sum % 1_000_000)
 }
 

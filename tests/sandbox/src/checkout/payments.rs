@@ -109,10 +109,7 @@ impl Payments {
         let challenge = wish.challenge;
         self.by_op.insert(wish.op_id.clone(), id.clone());
         self.by_session.insert(session.clone(), id.clone());
-        self.by_reference
-            .entry(wish.reference.clone())
-            .or_default()
-            .push(id.clone());
+        self.by_reference.entry(wish.reference.clone()).or_default().push(id.clone());
         let payment = Payment {
             id: id.clone(),
             session,
@@ -141,8 +138,7 @@ impl Payments {
                 reference: payment.wish.reference.clone(),
                 at_ms: now,
             };
-            fx.events
-                .push(payment.event("payment_pending", Operation::Authorize, &waits));
+            fx.events.push(payment.event("payment_pending", Operation::Authorize, &waits));
         } else {
             decide(payment, verdict(), now, fx);
         }
@@ -166,16 +162,9 @@ impl Payments {
 
     /// The payments with `reference` made up to `until_ms`, youngest first.
     pub fn list(&self, reference: &str, until_ms: i64) -> Vec<&Payment> {
-        let ids = self
-            .by_reference
-            .get(reference)
-            .map_or(&[][..], Vec::as_slice);
+        let ids = self.by_reference.get(reference).map_or(&[][..], Vec::as_slice);
         let visible = |payment: &&Payment| payment.made_ms <= until_ms;
-        ids.iter()
-            .rev()
-            .filter_map(|id| self.payments.get(id))
-            .filter(visible)
-            .collect()
+        ids.iter().rev().filter_map(|id| self.payments.get(id)).filter(visible).collect()
     }
 
     /// The shopper passes, fails or leaves the open challenge. `verdict` is the issuer's decline
@@ -201,8 +190,7 @@ impl Payments {
             Outcome::Left => {
                 payment.status = Status::Expired;
                 let left = action(payment, fresh("act"), "Authorization", "20150", now);
-                fx.events
-                    .push(payment.event("payment_expired", Operation::Authorize, &left));
+                fx.events.push(payment.event("payment_expired", Operation::Authorize, &left));
             }
         }
         Ok(payment.clone())
@@ -234,9 +222,7 @@ impl Payments {
         let or_reference = || Some(reference.clone()).filter(|r| !r.is_empty());
         Ok(Step {
             payment: id.into(),
-            op_id: op_id
-                .or_else(or_reference)
-                .unwrap_or_else(|| action.clone()),
+            op_id: op_id.or_else(or_reference).unwrap_or_else(|| action.clone()),
             action,
             kind,
             reference,
@@ -286,10 +272,7 @@ pub enum Asked {
 
 impl Asked {
     fn fit(self, payment: &Payment) -> Result<StepKind, Unaccepted> {
-        let open = matches!(
-            payment.status,
-            Status::Authorized | Status::PartiallyCaptured
-        );
+        let open = matches!(payment.status, Status::Authorized | Status::PartiallyCaptured);
         let free = !payment.undo_reserved;
         match self {
             Self::Capture { amount, last } => {
@@ -307,11 +290,7 @@ impl Asked {
             }
             Self::Void => {
                 let holds = payment.held() > 0 && payment.capture_reserved == 0;
-                if open && free && holds {
-                    Ok(StepKind::Void)
-                } else {
-                    Err(Unaccepted::NotAllowed)
-                }
+                if open && free && holds { Ok(StepKind::Void) } else { Err(Unaccepted::NotAllowed) }
             }
             Self::Refund { amount } => {
                 let left = payment.captured - payment.refunded - payment.refund_reserved;
@@ -344,22 +323,15 @@ fn decide(payment: &mut Payment, declined: Option<String>, now: i64, fx: &mut Ef
         payment.status = Status::Declined;
         payment.code = code.clone();
         let refused = action(payment, fresh("act"), "Authorization", &code, now);
-        fx.events
-            .push(payment.event("payment_declined", Operation::Authorize, &refused));
+        fx.events.push(payment.event("payment_declined", Operation::Authorize, &refused));
         return;
     }
     payment.status = Status::Authorized;
     let held = action(payment, fresh("act"), "Authorization", APPROVED, now);
-    let kind = if payment.wish.capture {
-        Kind::Charge
-    } else {
-        Kind::Authorize
-    };
+    let kind = if payment.wish.capture { Kind::Charge } else { Kind::Authorize };
     let op_id = payment.wish.op_id.clone();
-    fx.moves
-        .push(payment.movement(kind, payment.wish.amount, &op_id));
-    fx.events
-        .push(payment.event("payment_approved", Operation::Authorize, &held));
+    fx.moves.push(payment.movement(kind, payment.wish.amount, &op_id));
+    fx.events.push(payment.event("payment_approved", Operation::Authorize, &held));
     if payment.wish.capture {
         payment.settle_open = true;
         fx.steps.push(Step {
@@ -383,24 +355,17 @@ fn execute(payment: &mut Payment, step: &Step, now: i64, fx: &mut Effects) {
                 return;
             }
             payment.captured = total;
-            (
-                "Capture",
-                total,
-                Operation::Authorize,
-                ["payment_captured", ""],
-            )
+            ("Capture", total, Operation::Authorize, ["payment_captured", ""])
         }
         StepKind::Capture { amount, last } => {
             payment.capture_reserved -= amount;
             if refused.is_none() {
                 payment.captured += amount;
-                fx.moves
-                    .push(payment.movement(Kind::Capture, amount, &step.op_id));
+                fx.moves.push(payment.movement(Kind::Capture, amount, &step.op_id));
                 let rest = payment.held();
                 if last && rest > 0 && payment.capture_reserved == 0 {
                     payment.voided += rest;
-                    fx.moves
-                        .push(payment.movement(Kind::Void, rest, &step.op_id));
+                    fx.moves.push(payment.movement(Kind::Void, rest, &step.op_id));
                 }
             }
             let events = ["payment_captured", "payment_capture_declined"];
@@ -411,22 +376,15 @@ fn execute(payment: &mut Payment, step: &Step, now: i64, fx: &mut Effects) {
             let rest = payment.held();
             if refused.is_none() {
                 payment.voided += rest;
-                fx.moves
-                    .push(payment.movement(Kind::Void, rest, &step.op_id));
+                fx.moves.push(payment.movement(Kind::Void, rest, &step.op_id));
             }
-            (
-                "Void",
-                rest,
-                Operation::Void,
-                ["payment_voided", "payment_void_declined"],
-            )
+            ("Void", rest, Operation::Void, ["payment_voided", "payment_void_declined"])
         }
         StepKind::Refund { amount } => {
             payment.refund_reserved -= amount;
             if refused.is_none() {
                 payment.refunded += amount;
-                fx.moves
-                    .push(payment.movement(Kind::Refund, amount, &step.op_id));
+                fx.moves.push(payment.movement(Kind::Refund, amount, &step.op_id));
             }
             let events = ["payment_refunded", "payment_refund_declined"];
             ("Refund", amount, Operation::Refund, events)
@@ -458,11 +416,7 @@ fn reverse(
     fx: &mut Effects,
 ) -> (&'static str, i64, Operation, [&'static str; 2]) {
     let unsettled = payment.settle_open;
-    let taken = if unsettled {
-        payment.wish.amount
-    } else {
-        payment.captured
-    };
+    let taken = if unsettled { payment.wish.amount } else { payment.captured };
     let held = payment.held();
     let amount = held + taken - payment.refunded;
     let only_hold = unsettled || payment.captured == 0;
@@ -470,28 +424,13 @@ fn reverse(
         payment.reversed = true;
         payment.settle_open = false;
         payment.voided += if unsettled { taken } else { held };
-        payment.refunded += if unsettled {
-            0
-        } else {
-            taken - payment.refunded
-        };
-        fx.moves
-            .push(payment.movement(Kind::Reverse, amount, &step.op_id));
+        payment.refunded += if unsettled { 0 } else { taken - payment.refunded };
+        fx.moves.push(payment.movement(Kind::Reverse, amount, &step.op_id));
     }
     if only_hold {
-        (
-            "Void",
-            amount,
-            Operation::Close,
-            ["payment_voided", "payment_void_declined"],
-        )
+        ("Void", amount, Operation::Close, ["payment_voided", "payment_void_declined"])
     } else {
-        (
-            "Refund",
-            amount,
-            Operation::Close,
-            ["payment_refunded", "payment_refund_declined"],
-        )
+        ("Refund", amount, Operation::Close, ["payment_refunded", "payment_refund_declined"])
     }
 }
 
@@ -517,42 +456,15 @@ mod tests {
     fn a_final_partial_capture_releases_the_rest() {
         let mut room = Room::default();
         let id = room.pay(100, false, None);
-        let over = room.ask(
-            &id,
-            Asked::Capture {
-                amount: Some(101),
-                last: true,
-            },
-        );
+        let over = room.ask(&id, Asked::Capture { amount: Some(101), last: true });
         assert!(matches!(over, Err(Unaccepted::Invalid(_))));
-        room.ask(
-            &id,
-            Asked::Capture {
-                amount: Some(30),
-                last: false,
-            },
-        )
-        .unwrap();
+        room.ask(&id, Asked::Capture { amount: Some(30), last: false }).unwrap();
         room.run();
-        assert_eq!(
-            room.payments.get(&id).unwrap().status,
-            Status::PartiallyCaptured
-        );
-        room.ask(
-            &id,
-            Asked::Capture {
-                amount: Some(20),
-                last: true,
-            },
-        )
-        .unwrap();
+        assert_eq!(room.payments.get(&id).unwrap().status, Status::PartiallyCaptured);
+        room.ask(&id, Asked::Capture { amount: Some(20), last: true }).unwrap();
         room.run();
-        let sums = [
-            (Kind::Authorize, 100),
-            (Kind::Capture, 30),
-            (Kind::Capture, 20),
-            (Kind::Void, 50),
-        ];
+        let sums =
+            [(Kind::Authorize, 100), (Kind::Capture, 30), (Kind::Capture, 20), (Kind::Void, 50)];
         assert_eq!(room.sums(), sums);
     }
 
@@ -560,17 +472,11 @@ mod tests {
     fn accepted_amounts_are_reserved_before_they_are_executed() {
         let mut room = Room::default();
         let id = room.pay(100, true, None);
-        assert_eq!(
-            room.ask(&id, Asked::Refund { amount: None }),
-            Err(Unaccepted::NotAllowed)
-        );
+        assert_eq!(room.ask(&id, Asked::Refund { amount: None }), Err(Unaccepted::NotAllowed));
         room.run();
         room.ask(&id, Asked::Refund { amount: Some(60) }).unwrap();
         let over = room.ask(&id, Asked::Refund { amount: Some(41) });
-        assert_eq!(
-            over,
-            Err(Unaccepted::Invalid("refund_amount_exceeds_balance"))
-        );
+        assert_eq!(over, Err(Unaccepted::Invalid("refund_amount_exceeds_balance")));
         room.ask(&id, Asked::Refund { amount: Some(40) }).unwrap();
         room.run();
         assert_eq!(room.payments.get(&id).unwrap().status, Status::Refunded);
@@ -594,14 +500,7 @@ mod tests {
             assert_eq!(room.net(), 0, "capture {capture}, settle {settle}");
             assert_eq!(room.ask(&id, Asked::Reverse), Err(Unaccepted::DoneBefore));
             let status = room.payments.get(&id).unwrap().status;
-            assert_eq!(
-                status,
-                if settle {
-                    Status::Refunded
-                } else {
-                    Status::Voided
-                }
-            );
+            assert_eq!(status, if settle { Status::Refunded } else { Status::Voided });
         }
     }
 
@@ -614,13 +513,7 @@ mod tests {
         room.ask(&held, Asked::Void).unwrap();
         assert_eq!(room.ask(&held, Asked::Void), Err(Unaccepted::NotAllowed));
         room.run();
-        let capture = room.ask(
-            &held,
-            Asked::Capture {
-                amount: None,
-                last: true,
-            },
-        );
+        let capture = room.ask(&held, Asked::Capture { amount: None, last: true });
         assert_eq!(capture, Err(Unaccepted::NotAllowed));
     }
 
@@ -632,19 +525,12 @@ mod tests {
             (Outcome::Failed, Status::Declined),
             (Outcome::Left, Status::Expired),
         ] {
-            let wish = Wish {
-                challenge: true,
-                ..wish(100, true)
-            };
+            let wish = Wish { challenge: true, ..wish(100, true) };
             let pending = room.payments.make(wish, || None, 0, &mut room.fx);
             assert_eq!(pending.status, Status::Pending);
-            let done = room
-                .payments
-                .finish(&pending.id, outcome, || None, 1, &mut room.fx);
+            let done = room.payments.finish(&pending.id, outcome, || None, 1, &mut room.fx);
             assert_eq!(done.unwrap().status, status);
-            let again = room
-                .payments
-                .finish(&pending.id, outcome, || None, 1, &mut room.fx);
+            let again = room.payments.finish(&pending.id, outcome, || None, 1, &mut room.fx);
             assert!(again.is_err());
         }
         assert_eq!(room.sums(), [(Kind::Charge, 100)]);
@@ -659,10 +545,7 @@ mod tests {
 
     impl Room {
         fn pay(&mut self, amount: i64, capture: bool, declined: Option<String>) -> String {
-            let id = self
-                .payments
-                .make(wish(amount, capture), || declined, 0, &mut self.fx)
-                .id;
+            let id = self.payments.make(wish(amount, capture), || declined, 0, &mut self.fx).id;
             self.waiting.append(&mut self.fx.steps);
             id
         }

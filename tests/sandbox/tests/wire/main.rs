@@ -1,10 +1,6 @@
 //! The sandbox seen from its sockets: every test speaks the providers' wire forms to a running one.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod alipay;
 mod checkout;

@@ -42,10 +42,7 @@ async fn a_notification_comes_again_until_it_is_taken() {
     stage.hook.refuse(2);
     stage.barcode(ALIPAY, "n", "280000000000000001").await;
     let arrived = stage.hook.wait(3).await;
-    let ids: Vec<String> = arrived
-        .iter()
-        .map(|a| form(a)["notify_id"].clone())
-        .collect();
+    let ids: Vec<String> = arrived.iter().map(|a| form(a)["notify_id"].clone()).collect();
     assert!(ids.iter().all(|id| *id == ids[0]));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(stage.hook.arrived().len(), 3, "taken is taken");
@@ -62,10 +59,8 @@ async fn checkout_tells_of_every_step_with_a_good_signature() {
     stage.pay(CHECKOUT, "k", card("c")).await;
     let arrived = stage.hook.wait(2).await;
     assert!(arrived.iter().all(is_sealed));
-    let events: Vec<Value> = arrived
-        .iter()
-        .map(|a| serde_json::from_str(&a.body).unwrap())
-        .collect();
+    let events: Vec<Value> =
+        arrived.iter().map(|a| serde_json::from_str(&a.body).unwrap()).collect();
     let mut kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, ["payment_approved", "payment_captured"]);
@@ -120,10 +115,7 @@ async fn the_dial_delays_and_reorders() {
     stage.lift_all().await;
     stage.barcode(ALIPAY, "second", "280000000000000001").await;
     let arrived = stage.hook.wait(3).await;
-    let order: Vec<String> = arrived
-        .iter()
-        .map(|a| form(a)["out_trade_no"].clone())
-        .collect();
+    let order: Vec<String> = arrived.iter().map(|a| form(a)["out_trade_no"].clone()).collect();
     assert_eq!(order, ["late", "second", "first"]);
 }
 
@@ -141,18 +133,12 @@ async fn settled(stage: &Stage) {
 }
 
 fn form(arrived: &Arrived) -> BTreeMap<String, String> {
-    form_urlencoded::parse(arrived.body.as_bytes())
-        .into_owned()
-        .collect()
+    form_urlencoded::parse(arrived.body.as_bytes()).into_owned().collect()
 }
 
 fn is_signed(form: &BTreeMap<String, String>) -> bool {
-    let covered = form
-        .iter()
-        .filter(|(name, _)| *name != "sign" && *name != "sign_type");
-    let text: Vec<String> = covered
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let covered = form.iter().filter(|(name, _)| *name != "sign" && *name != "sign_type");
+    let text: Vec<String> = covered.map(|(name, value)| format!("{name}={value}")).collect();
     gateway_key().verifies(text.join("&").as_bytes(), &form["sign"])
 }
 

@@ -11,12 +11,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_interlock-sandbox");
 fn the_program_makes_keys_and_starts_with_them() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    let made = Command::new(PROGRAM)
-        .arg("keys")
-        .arg(&keys)
-        .arg("a")
-        .status()
-        .unwrap();
+    let made = Command::new(PROGRAM).arg("keys").arg(&keys).arg("a").status().unwrap();
     assert!(made.success());
     let config = folder.path().join("sandbox.toml");
     let text = r#"
@@ -37,19 +32,11 @@ fn the_program_makes_keys_and_starts_with_them() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(running.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
     running.kill().unwrap();
     running.wait().unwrap();
     let said: Value = serde_json::from_str(&line).unwrap();
-    assert!(
-        said["accounts"]["a"]
-            .as_str()
-            .unwrap()
-            .starts_with("127.0.0.1:"),
-        "{line}"
-    );
+    assert!(said["accounts"]["a"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     assert!(said["control"].is_string());
 }
 
@@ -57,15 +44,7 @@ fn the_program_makes_keys_and_starts_with_them() {
 fn a_wrong_pair_of_keys_is_told_before_anything_listens() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    assert!(
-        Command::new(PROGRAM)
-            .arg("keys")
-            .arg(&keys)
-            .arg("a")
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new(PROGRAM).arg("keys").arg(&keys).arg("a").status().unwrap().success());
     let config = folder.path().join("sandbox.toml");
     let text = r#"
         [accounts.a]
@@ -78,15 +57,8 @@ fn a_wrong_pair_of_keys_is_told_before_anything_listens() {
         gateway_public_key = "keys/a/app_public.pem"
     "#;
     std::fs::write(&config, text).unwrap();
-    let told = Command::new(PROGRAM)
-        .arg("--config")
-        .arg(&config)
-        .output()
-        .unwrap();
+    let told = Command::new(PROGRAM).arg("--config").arg(&config).output().unwrap();
     assert!(!told.status.success());
     let error = String::from_utf8(told.stderr).unwrap();
-    assert!(
-        error.contains("gateway_public_key is of another pair"),
-        "{error}"
-    );
+    assert!(error.contains("gateway_public_key is of another pair"), "{error}");
 }

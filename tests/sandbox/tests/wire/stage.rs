@@ -27,10 +27,7 @@ struct Keys {
 
 fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
-    KEYS.get_or_init(|| Keys {
-        app: fresh_pair().unwrap(),
-        gateway: fresh_pair().unwrap(),
-    })
+    KEYS.get_or_init(|| Keys { app: fresh_pair().unwrap(), gateway: fresh_pair().unwrap() })
 }
 
 pub fn app_key() -> Signer {
@@ -80,11 +77,7 @@ impl Stage {
         let config = Config::parse(&text, Path::new(".")).unwrap();
         let sandbox = Sandbox::start(config).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            sandbox,
-            client,
-            hook,
-        }
+        Self { sandbox, client, hook }
     }
 
     pub fn address(&self, account: &str) -> SocketAddr {
@@ -102,19 +95,14 @@ impl Stage {
         let (query, body) = alipay_request(method, &content, &self.hook.url());
         let url = format!("http://{}/gateway.do?{query}", self.address(account));
         let form = "application/x-www-form-urlencoded;charset=UTF-8";
-        let request = self
-            .client
-            .post(url)
-            .header("content-type", form)
-            .body(body);
+        let request = self.client.post(url).header("content-type", form).body(body);
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         response.text().await.unwrap()
     }
 
     pub async fn barcode(&self, account: &str, number: &str, code: &str) -> Value {
-        self.alipay(account, "alipay.trade.pay", barcode(number, code))
-            .await
+        self.alipay(account, "alipay.trade.pay", barcode(number, code)).await
     }
 
     pub async fn checkout(
@@ -136,15 +124,11 @@ impl Stage {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        )
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn pay(&self, account: &str, key: &str, body: Value) -> (u16, Value) {
-        self.checkout(account, ("POST", "/payments"), Some(key), body)
-            .await
+        self.checkout(account, ("POST", "/payments"), Some(key), body).await
     }
 
     pub async fn control(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
@@ -177,18 +161,9 @@ impl Stage {
         let path = format!("/ledger?account={account}");
         let (status, movements) = self.control("GET", &path, Value::Null).await;
         assert_eq!(status, 200);
-        let pair = |m: &Value| {
-            (
-                m["kind"].as_str().unwrap().to_owned(),
-                m["amount"].as_i64().unwrap(),
-            )
-        };
-        movements
-            .as_array()
-            .expect("a plain array")
-            .iter()
-            .map(pair)
-            .collect()
+        let pair =
+            |m: &Value| (m["kind"].as_str().unwrap().to_owned(), m["amount"].as_i64().unwrap());
+        movements.as_array().expect("a plain array").iter().map(pair).collect()
     }
 
     /// Sends bytes on a connection of its own.
@@ -226,9 +201,7 @@ pub fn raw_card(key: &str, body: &Value) -> Vec<u8> {
 pub async fn outcome(mut stream: TcpStream) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let end = stream.read_to_end(&mut bytes);
-    let end = tokio::time::timeout(Duration::from_secs(10), end)
-        .await
-        .expect("no end in 10 s");
+    let end = tokio::time::timeout(Duration::from_secs(10), end).await.expect("no end in 10 s");
     let reset = end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset);
     (bytes, reset)
 }
@@ -274,9 +247,7 @@ pub fn alipay_request(method: &str, content: &Value, notify_url: &str) -> (Strin
     pairs.push(("sign", &signature));
     let (body, query): (Vec<_>, Vec<_>) = pairs.iter().partition(|(k, _)| *k == "biz_content");
     let encode = |pairs: Vec<(&str, &str)>| {
-        form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(pairs)
-            .finish()
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
     };
     (encode(query), encode(body))
 }
@@ -314,14 +285,8 @@ impl Hook {
     async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = HookState {
-            arrived: Vec::new(),
-            refuses: 0,
-        };
-        let hook = Self {
-            address,
-            inner: Arc::new(Mutex::new(state)),
-        };
+        let state = HookState { arrived: Vec::new(), refuses: 0 };
+        let hook = Self { address, inner: Arc::new(Mutex::new(state)) };
         let routes = Router::new().fallback(take).with_state(hook.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         hook
@@ -349,10 +314,7 @@ impl Hook {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!(
-            "only {} of {count} notifications in 5 s",
-            self.arrived().len()
-        );
+        panic!("only {} of {count} notifications in 5 s", self.arrived().len());
     }
 }
 
@@ -361,9 +323,7 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> (axum::http::StatusCode, &'static str) {
-    let signature = headers
-        .get("cko-signature")
-        .map(|v| v.to_str().unwrap().to_owned());
+    let signature = headers.get("cko-signature").map(|v| v.to_str().unwrap().to_owned());
     let body = String::from_utf8(body.to_vec()).unwrap();
     let mut state = hook.inner.lock().unwrap();
     state.arrived.push(Arrived { body, signature });

@@ -142,8 +142,8 @@ impl Driver {
             tracing::error!(payment = id, "a further request could not be made durable");
             return;
         };
-        let track = p.attempts.get(call.attempt).map(|a| &a.track);
-        let Some(x) = track.and_then(|t| t.exchanges.last()) else { return };
+        let next = exchanges(&p).filter(|x| x.op_id == call.op_id && x.kind == call.kind).last();
+        let Some(x) = next else { return };
         let (exchange, by) = (x.id.clone(), x.last_send_by);
         Box::pin(self.send(id, &exchange, call, ready, None, by)).await;
     }

@@ -62,6 +62,8 @@ pub struct Beside {
     pub notice: Option<NoticeRow>,
     /// The shopper's credential that it brought; kept in memory if it is accepted.
     pub credential: Option<Held>,
+    /// The further request that the plugin built, to be sent once its record is durable.
+    pub further: Option<(Call, Ready)>,
 }
 
 /// What became of an input.
@@ -179,7 +181,7 @@ impl Driver {
         key: KeyRow,
     ) -> Result<Moved, DriveError> {
         let id = key.payment.clone();
-        let beside = Beside { key: Some(key), notice: None, credential };
+        let beside = Beside { key: Some(key), credential, ..Beside::default() };
         self.put(&id, Input::Submitted(submission), beside).await
     }
 
@@ -201,10 +203,10 @@ impl Driver {
         // Only the request that has the turn and an unused key may bring a credential: another
         // content under the same key must not change what a payment in progress is paid with.
         let Some(brought) = beside.credential.take() else {
-            return self.take_turn(id, input, &beside, &slot, &mut turn).await;
+            return self.take_turn(id, input, beside, &slot, &mut turn).await;
         };
         let earlier = self.credentials.replace(id, Some(brought), self.clock.now());
-        let moved = self.take_turn(id, input, &beside, &slot, &mut turn).await;
+        let moved = self.take_turn(id, input, beside, &slot, &mut turn).await;
         if !matches!(moved, Ok(Moved::To(_) | Moved::Unchanged(_))) {
             self.credentials.replace(id, earlier, self.clock.now());
         }
@@ -220,7 +222,7 @@ impl Driver {
         self: &Arc<Self>,
         id: &str,
         input: Input,
-        beside: &Beside,
+        mut beside: Beside,
         slot: &Arc<Slot>,
         turn: &mut Option<Payment>,
     ) -> Result<Moved, DriveError> {
@@ -241,7 +243,7 @@ impl Driver {
                         let Some(p) = before.cloned() else {
                             return Ok(Moved::Refused(Refusal::NotFound));
                         };
-                        return self.nothing_changed(p, beside).await;
+                        return self.nothing_changed(p, &beside).await;
                     }
                     Outcome::Refuse(refusal) => {
                         if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
@@ -253,11 +255,13 @@ impl Driver {
                     }
                     Outcome::Need(_) => return Err(DriveError::Contended),
                 };
-            let write = self.write(before, &decision, beside, &input, drop_references);
+            let write = self.write(before, &decision, &beside, &input, drop_references);
             match self.commit(write).await? {
                 Committed::Done => {
                     let before = turn.take();
                     *turn = Some(decision.next.clone());
+                    let further = beside.further.take();
+                    bench.ready.extend(further.map(|(call, ready)| (call, ready, None)));
                     self.durable(slot, before.as_ref(), &decision, bench, now);
                     return Ok(Moved::To(Box::new(decision.next)));
                 }

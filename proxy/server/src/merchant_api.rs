@@ -258,7 +258,7 @@ impl MerchantApi {
         if let Some(first) = self.first_use(&row).await? {
             return self.replay_wish(&first, &row, until).await;
         }
-        let beside = Beside { key: Some(row.clone()), notice: None, credential };
+        let beside = Beside { key: Some(row.clone()), credential, ..Beside::default() };
         let moved = self.driver.put(id, input, beside).await;
         match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::Refused(refusal) => {

@@ -12,7 +12,7 @@ use interlock_engine::{
 };
 use interlock_plugin_api::CredentialForm;
 
-use super::{Bench, Beside, Driver, Moved};
+use super::{Bench, Beside, Driver};
 use crate::calls::{Carried, Ready};
 use crate::live::Slot;
 
@@ -137,15 +137,10 @@ impl Driver {
 
     /// A further request of the same operation: durable first, then sent.
     async fn go_on(self: &Arc<Self>, id: &str, input: Input, call: Call, ready: Ready) {
-        let moved = self.put(id, input, Beside::default()).await;
-        let Ok(Moved::To(p)) = moved else {
-            tracing::error!(payment = id, "a further request could not be made durable");
-            return;
-        };
-        let next = exchanges(&p).filter(|x| x.op_id == call.op_id && x.kind == call.kind).last();
-        let Some(x) = next else { return };
-        let (exchange, by) = (x.id.clone(), x.last_send_by);
-        Box::pin(self.send(id, &exchange, call, ready, None, by)).await;
+        let beside = Beside { further: Some((call, ready)), ..Beside::default() };
+        if let Err(error) = self.put(id, input, beside).await {
+            tracing::error!(payment = id, %error, "a further request could not be made durable");
+        }
     }
 
     /// Puts an outcome through; the journal may be busy, and an outcome must not be dropped while

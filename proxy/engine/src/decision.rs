@@ -2,7 +2,7 @@
 
 use crate::input::{Call, Subject};
 use crate::payment::Payment;
-use crate::route::{Refusal, Skip};
+use crate::refusal::Refusal;
 
 /// The outcome of one decision.
 #[derive(Debug)]
@@ -81,6 +81,3 @@ pub struct Entry {
     /// The named reason.
     pub reason: Option<String>,
 }
-
-/// Why each account was not tried.
-pub type Skips = Vec<(String, Skip)>;

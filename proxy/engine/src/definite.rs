@@ -9,8 +9,9 @@ use interlock_plugin_api::{
 
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::Asked;
-use crate::payment::{Attempt, Stamp};
+use crate::payment::Attempt;
 use crate::policy::AccountPolicy;
+use crate::stamp::Stamp;
 
 /// More than two clocks in one cluster may differ, ms.
 pub(crate) const SKEW_MS: u64 = 60_000;

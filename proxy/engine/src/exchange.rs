@@ -4,7 +4,7 @@
 use interlock_plugin_api::Effect;
 use serde::{Deserialize, Serialize};
 
-use crate::payment::Stamp;
+use crate::stamp::Stamp;
 
 /// What was sent for an attempt or an operation, and what is still unknown about it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

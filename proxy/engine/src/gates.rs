@@ -19,8 +19,8 @@ use interlock_circuit_breaker::{
     Breaker, Permit, Refused, RefusedReason, Settings, SettingsError, Snapshot, Transition, Verdict,
 };
 
-use crate::payment::Stamp;
-use crate::route::Skip;
+use crate::refusal::Skip;
+use crate::stamp::Stamp;
 use crate::world::Health;
 
 /// Second tries that are always admitted, per second.

@@ -3,8 +3,9 @@
 use interlock_plugin_api::{CaptureMode, Customer, Effect, Fact, Money};
 
 use crate::exchange::ExchangeKind;
-use crate::payment::{Method, Stamp};
-use crate::route::Skip;
+use crate::payment::Method;
+use crate::refusal::Skip;
+use crate::stamp::Stamp;
 use std::collections::BTreeMap;
 
 /// One thing that happened.

@@ -6,7 +6,8 @@ use crate::decision::{OrderStep, Outcome};
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Call, Hand, Submission};
 use crate::payment::{Attempt, AttemptState, FailReason, Method, Payment, Settled};
-use crate::route::{self, Refusal, Shape};
+use crate::refusal::{Refusal, Skip};
+use crate::route::{self, Shape};
 use crate::turn::{Flow, Stop, Turn};
 use crate::world::World;
 
@@ -112,7 +113,7 @@ impl Turn<'_> {
             again: None,
         })?;
         for (name, skip) in &skips {
-            if *skip != route::Skip::AlreadyTried {
+            if *skip != Skip::AlreadyTried {
                 self.say("engine", format!("{name} skipped"), Some(skip.as_str()));
             }
         }
@@ -164,7 +165,7 @@ impl Turn<'_> {
         }
         if let Some(skips) = self.start_attempt()? {
             for (name, skip) in skips {
-                if skip != route::Skip::AlreadyTried {
+                if skip != Skip::AlreadyTried {
                     self.say("engine", format!("{name} skipped"), Some(skip.as_str()));
                 }
             }

@@ -30,29 +30,31 @@ mod operation_doubts;
 mod operations;
 mod payment;
 mod policy;
+mod refusal;
 mod requests;
 mod resolve;
 pub mod route;
+mod stamp;
 pub mod status;
 mod turn;
 mod undone;
 mod world;
 
-pub use decision::{Decision, Effect, Entry, OrderStep, Outcome, Skips};
+pub use decision::{Decision, Effect, Entry, OrderStep, Outcome};
 pub use exchange::{Exchange, ExchangeKind, Reply, Track};
 pub use input::{
     Again, Asked, Call, Draft, Hand, Input, Prepared, Request, Sent, Subject, Submission, Verdict,
 };
 pub use operation::{Operation, OperationState, Origin};
 pub use payment::{
-    Attempt, AttemptState, CloseReason, FailReason, Method, Offer, Payment, Settled, Stamp,
-    Unconfirmed,
+    Attempt, AttemptState, CloseReason, FailReason, Method, Offer, Payment, Settled, Unconfirmed,
 };
 pub use policy::{
     AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
     RoutePolicy, Strategy,
 };
-pub use route::{Refusal, Skip};
+pub use refusal::{Refusal, Skip, Skips};
+pub use stamp::Stamp;
 pub use world::{Health, Mint, OrderHolder, World};
 
 use turn::{Stop, Turn};

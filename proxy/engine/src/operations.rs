@@ -13,7 +13,7 @@ use crate::input::{Call, Subject};
 use crate::operation::{Operation, OperationState, Origin};
 use crate::payment::AttemptState;
 use crate::policy::AccountPolicy;
-use crate::route::Refusal;
+use crate::refusal::Refusal;
 use crate::turn::{Flow, Stop, Turn};
 
 /// What makes an operation.

@@ -8,7 +8,8 @@ use crate::intake::failed;
 use crate::operation::{OperationState, Origin};
 use crate::operations::NewOperation;
 use crate::payment::{AttemptState, CloseReason, FailReason, Method};
-use crate::route::{self, Refusal, Shape};
+use crate::refusal::Refusal;
+use crate::route::{self, Shape};
 use crate::turn::{Flow, Stop, Turn};
 
 impl Turn<'_> {

@@ -10,8 +10,9 @@ use crate::exchange::{Reply, Track};
 use crate::input::{Call, Subject};
 use crate::intake::failed;
 use crate::operation::OperationState;
-use crate::payment::{Attempt, AttemptState, CloseReason, FailReason, Stamp};
+use crate::payment::{Attempt, AttemptState, CloseReason, FailReason};
 use crate::policy::AccountPolicy;
+use crate::stamp::Stamp;
 use crate::turn::{Flow, Turn, at_rest};
 
 impl Turn<'_> {

@@ -12,7 +12,7 @@ use crate::input::{Again, Call, Draft, Hand, Input, Subject};
 use crate::operation::{OperationState, Origin};
 use crate::payment::{AttemptState, Payment, Settled};
 use crate::policy::AccountPolicy;
-use crate::route::Refusal;
+use crate::refusal::Refusal;
 use crate::status;
 use crate::world::World;
 

@@ -2,9 +2,9 @@
 //!
 //! Everything is given, so the same inputs make the same decision on any node and in any replay.
 
-use crate::payment::Stamp;
 use crate::policy::Policy;
-use crate::route::Skip;
+use crate::refusal::Skip;
+use crate::stamp::Stamp;
 
 /// The world at the moment of a decision.
 pub struct World<'a> {

@@ -1,0 +1,109 @@
+//! The named reasons of everything that is not done: why an account is skipped, why an input is
+//! refused. The same words stand in log, metric, timeline and API.
+
+/// Why an account is not tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Skip {
+    /// It is not configured, or its plugin is not loaded.
+    NotLoaded,
+    /// It does not take this method, flow or credential.
+    Method,
+    /// It does not take this currency.
+    Currency,
+    /// It does not take customers of this country.
+    Country,
+    /// The amount has no exact form in the provider's units.
+    AmountNotRepresentable,
+    /// There is no stored token for it.
+    NoToken,
+    /// The shopper's credential is no longer in memory.
+    CredentialGone,
+    /// The one-time cryptogram may have been used.
+    CryptogramSpent,
+    /// It was tried already.
+    AlreadyTried,
+    /// An account that fails together with it was tried already.
+    FailureDomain,
+    /// There is no way out of an unknown outcome, so it takes no part in failover.
+    NoWayOut,
+    /// Its breaker is open.
+    BreakerOpen,
+    /// Its breaker lets only a few probes through.
+    BreakerHalfOpen,
+    /// An operator drained it.
+    Drained,
+    /// Announced maintenance.
+    Maintenance,
+    /// Its rate limit is used up.
+    RateLimited,
+    /// Too many requests are in flight.
+    InFlight,
+    /// The budget of second tries is used up.
+    FailoverBudget,
+    /// Its plugin is quarantined.
+    Quarantined,
+    /// Its plugin could not build the request.
+    NotPrepared,
+}
+
+impl Skip {
+    /// The word in log, metric, timeline and API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotLoaded => "not_loaded",
+            Self::Method => "method",
+            Self::Currency => "currency",
+            Self::Country => "country",
+            Self::AmountNotRepresentable => "amount_not_representable",
+            Self::NoToken => "no_token",
+            Self::CredentialGone => "credential_gone",
+            Self::CryptogramSpent => "cryptogram_spent",
+            Self::AlreadyTried => "already_tried",
+            Self::FailureDomain => "failure_domain",
+            Self::NoWayOut => "no_way_out",
+            Self::BreakerOpen => "breaker_open",
+            Self::BreakerHalfOpen => "breaker_half_open",
+            Self::Drained => "drained",
+            Self::Maintenance => "maintenance",
+            Self::RateLimited => "rate_limited",
+            Self::InFlight => "in_flight",
+            Self::FailoverBudget => "failover_budget",
+            Self::Quarantined => "quarantined",
+            Self::NotPrepared => "not_prepared",
+        }
+    }
+}
+
+/// Why an input is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No route matches, or no account can take it now.
+    NoAccountAvailable {
+        /// The route, if one matched.
+        route: Option<String>,
+        /// Each account and its reason.
+        skips: Skips,
+    },
+    /// The order has a live payment.
+    OrderHasLivePayment {
+        /// Its id.
+        payment: String,
+    },
+    /// The payment's state does not admit it.
+    InvalidState {
+        /// Why, in words.
+        why: &'static str,
+    },
+    /// A field's value can't be accepted.
+    Unprocessable {
+        /// The field.
+        param: &'static str,
+        /// Why, in words.
+        why: &'static str,
+    },
+    /// The subject does not exist.
+    NotFound,
+}
+
+/// Why each account was not tried.
+pub type Skips = Vec<(String, Skip)>;

@@ -141,7 +141,8 @@ impl Turn<'_> {
                 if o.state == OperationState::Fenced
                     && definite::not_found(belief, &o.track, asked, account)
                 {
-                    self.operation_refused(n, account, Some("not_found"));
+                    let said = o.provider_code.clone().unwrap_or_else(|| "not_found".into());
+                    self.operation_refused(n, account, Some(&said));
                     return Ok(());
                 }
                 self.operation_later(n)
@@ -180,6 +181,8 @@ impl Turn<'_> {
             let what = format!("{} got an unclear answer: in doubt", o.kind.as_str());
             let remembers = definite::strong(&o.track, account);
             self.say(&account.name, what, fact.provider_code.as_deref());
+            // If it turns out not to have happened, this is the only reason that anybody gave.
+            self.p.operations[n].provider_code.clone_from(&fact.provider_code);
             if fact.what == What::Declined && !remembers {
                 // One more copy would be one more try, and would prove nothing about this one.
                 self.fence_operation(n);

@@ -47,6 +47,7 @@ pub async fn suite(ground: &dyn Ground) {
     names::a_taken_key_answers_with_its_row(&*ground.empty().await).await;
     names::the_first_answer_of_a_key_is_kept(&*ground.empty().await).await;
     names::an_order_has_one_holder(&*ground.empty().await).await;
+    names::an_order_is_taken_over_only_from_the_payment_that_is_named(&*ground.empty().await).await;
     names::a_reference_belongs_to_one_payment(&*ground.empty().await).await;
     names::an_operation_leads_to_its_payment(&*ground.empty().await).await;
     names::a_notice_is_applied_once(&*ground.empty().await).await;

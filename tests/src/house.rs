@@ -409,6 +409,14 @@ impl House {
         self.control("GET", "/requests", None).json.as_array().map_or(0, Vec::len)
     }
 
+    /// How many requests that make a payment the providers received. Payments in progress may be
+    /// asked about at any time, so a test that has some counts these.
+    pub fn payments_sent(&self) -> usize {
+        let all = self.control("GET", "/requests", None).json;
+        let makes = |r: &&Value| r["operation"] == "authorize";
+        all.as_array().map_or(0, |list| list.iter().filter(makes).count())
+    }
+
     /// What Prometheus reads.
     pub fn metrics(&self) -> String {
         let answer = self.operate("GET", "/metrics", None);

@@ -62,11 +62,11 @@ fn a_full_disk_refuses_new_payments_before_any_send_and_lets_outcomes_pass() {
     assert!(disk.free() <= RESERVE, "nothing is left but the reserve: {}", disk.free());
 
     // New payments, of every kind, are refused before any send.
-    let sent = house.sent();
+    let sent = house.payments_sent();
     for body in [barcode(1_500, "01"), qr(1_500), tokens(1_500, "EUR"), traffic.clone()] {
         refused(&house.pay(&body));
     }
-    assert_eq!(house.sent(), sent, "nothing was sent");
+    assert_eq!(house.payments_sent(), sent, "nothing was sent");
     let ready = house.operate("GET", "/readyz", None);
     assert_eq!(ready.status, 200, "outcomes still pass, so it stays ready");
     // A key that was accepted keeps its answer.
@@ -156,9 +156,9 @@ fn the_low_water_mark_is_configured_and_stops_only_what_is_new() {
     house.stop_proxy();
     set_mark(&house, "disk_low_water = \"1048576GiB\"");
     house.start_proxy();
-    let sent = house.sent();
+    let sent = house.payments_sent();
     refused(&house.pay(&barcode(2_100, "01")));
-    assert_eq!(house.sent(), sent);
+    assert_eq!(house.payments_sent(), sent);
     assert_eq!(health(&house), "low_disk");
     scan(&house, &shown);
     house.wait_for(id(&shown), SOON, |p| p["status"] == "succeeded");

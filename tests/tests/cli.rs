@@ -67,7 +67,7 @@ fn doubtful(house: &House) -> Answer {
     let url = format!("{}/v1/payments", house.api);
     let body = tokens(4_900, "EUR").to_string();
     let answer = house.send("POST", &url, &headers, Some(body.as_bytes()));
-    let id = answer["id"].as_str().unwrap();
+    let id = answer["id"].as_str().expect("an id");
     house.wait_for(id, SOON, |p| p["status_reason"] == "provider_outcome_unknown")
 }
 

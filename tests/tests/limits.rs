@@ -27,10 +27,11 @@ fn skips(house: &House, account: &str, reason: &str) -> f64 {
 /// The breaker of card payments at an account, as operators see it.
 fn breaker(house: &House, account: &str) -> Value {
     let accounts = house.operate("GET", "/admin/v1/accounts", None);
-    let account = accounts["accounts"].as_array().unwrap().iter().find(|a| a["name"] == account);
-    let breakers = account.unwrap()["breakers"].as_array().unwrap();
+    let account =
+        accounts["accounts"].as_array().expect("it is shown").iter().find(|a| a["name"] == account);
+    let breakers = account.expect("it is shown")["breakers"].as_array().expect("it is shown");
     let wanted = |b: &&Value| b["method"] == "card" && b["group"] == "payments";
-    breakers.iter().find(wanted).unwrap().clone()
+    breakers.iter().find(wanted).expect("it is shown").clone()
 }
 
 /// What happened at the account of each answer, by account.

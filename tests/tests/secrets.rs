@@ -83,7 +83,7 @@ fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
         let text = base64(&padded);
         let skip = [0, 2, 3][before];
         let whole = (padded.len() * 8 / 6).min(text.len());
-        forms.push(text[skip..whole].as_bytes().to_vec());
+        forms.push(text.as_bytes()[skip..whole].to_vec());
         let for_urls = text[skip..whole].replace('+', "-").replace('/', "_");
         forms.push(for_urls.into_bytes());
     }
@@ -191,7 +191,7 @@ fn traffic(house: &mut House, canaries: &mut Canaries) -> Vec<String> {
     // A switch that brings a code, and one that is refused.
     let shown = made(house.pay(&json!({ "amount": 500, "currency": "CNY",
         "method": { "type": "alipay", "flow": "qr" } })));
-    let path = format!("/v1/payments/{}/switch", shown["id"].as_str().unwrap());
+    let path = format!("/v1/payments/{}/switch", shown["id"].as_str().expect("a text"));
     let body = json!({ "method": barcode(&canaries.auth_code("01"))["method"] });
     let headers = [("Idempotency-Key", "switch-1"), ("Prefer", "wait=1")];
     let url = format!("{}{path}", house.api);

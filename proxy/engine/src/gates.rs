@@ -23,12 +23,6 @@ use crate::refusal::Skip;
 use crate::stamp::Stamp;
 use crate::world::Health;
 
-/// Second tries that are always admitted, per second.
-const FAILOVERS_PER_SECOND: u64 = 10;
-/// The share of first tries that may be tried a second time, percent.
-const FAILOVER_PERCENT: u64 = 20;
-/// Budgets count this much of the past, s.
-const BUDGET_SECONDS: u64 = 10;
 /// Caps on automatic refunds count this much of the past, ms.
 const HOUR_MS: u64 = 3_600_000;
 
@@ -58,6 +52,23 @@ pub struct GateSettings {
     pub refunds_per_hour: u32,
     /// Minor units of automatic refunds in an hour, over all currencies.
     pub refunded_per_hour: Option<i64>,
+}
+
+/// How many second tries are admitted, over all accounts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FailoverBudget {
+    /// The share of first tries that may be tried a second time.
+    pub ratio: f64,
+    /// Second tries that are always admitted, per second.
+    pub per_second: u32,
+    /// How much of the past counts, ms.
+    pub ttl_ms: u64,
+}
+
+impl Default for FailoverBudget {
+    fn default() -> Self {
+        Self { ratio: 0.2, per_second: 10, ttl_ms: 10_000 }
+    }
 }
 
 /// Operations that fail together.
@@ -155,6 +166,7 @@ impl Gates {
     pub fn new(
         accounts: BTreeMap<String, GateSettings>,
         merchants: BTreeMap<String, Option<Rate>>,
+        failovers: FailoverBudget,
     ) -> Result<Self, (String, SettingsError)> {
         let clock = EngineClock::default();
         let mut gates = BTreeMap::new();
@@ -166,7 +178,12 @@ impl Gates {
             .into_iter()
             .filter_map(|(name, rate)| rate.map(|rate| (name, limiter(rate, &clock))))
             .collect();
-        Ok(Self { clock, accounts: gates, merchants, failovers: Mutex::default() })
+        Ok(Self {
+            clock,
+            accounts: gates,
+            merchants,
+            failovers: Mutex::new(Budget::new(failovers)),
+        })
     }
 
     /// One request of a merchant.
@@ -375,12 +392,16 @@ impl Gate {
 }
 
 /// First and second tries of the last seconds, one slot each.
-#[derive(Default)]
 struct Budget {
+    settings: FailoverBudget,
     slots: VecDeque<(u64, u64, u64)>,
 }
 
 impl Budget {
+    fn new(settings: FailoverBudget) -> Self {
+        Self { settings, slots: VecDeque::new() }
+    }
+
     fn count(&mut self, second_try: bool, second: u64) {
         self.forget(second);
         if self.slots.back().is_none_or(|(s, ..)| *s != second) {
@@ -395,13 +416,20 @@ impl Budget {
         self.forget(second);
         let (firsts, seconds) =
             self.slots.iter().fold((0, 0), |(f, s), (_, first, second)| (f + first, s + second));
-        seconds < FAILOVERS_PER_SECOND * BUDGET_SECONDS + firsts * FAILOVER_PERCENT / 100
+        let always = u64::from(self.settings.per_second) * self.seconds();
+        let share = (firsts as f64 * self.settings.ratio) as u64;
+        seconds < always + share
     }
 
     fn forget(&mut self, second: u64) {
-        while self.slots.front().is_some_and(|(s, ..)| s + BUDGET_SECONDS <= second) {
+        let kept = self.seconds();
+        while self.slots.front().is_some_and(|(s, ..)| s + kept <= second) {
             self.slots.pop_front();
         }
+    }
+
+    fn seconds(&self) -> u64 {
+        self.settings.ttl_ms.div_ceil(1_000).max(1)
     }
 }
 
@@ -490,7 +518,8 @@ mod tests {
         let one = NonZeroU32::MIN;
         let rate = Rate { count: one, per_ms: 1_000, burst: one };
         let merchants = BTreeMap::from([("shop".to_owned(), Some(rate))]);
-        let gates = Gates::new(BTreeMap::new(), merchants).expect("valid");
+        let gates =
+            Gates::new(BTreeMap::new(), merchants, FailoverBudget::default()).expect("valid");
         assert_eq!(gates.admit_merchant("shop", at(0)), Ok(()));
         assert_eq!(gates.admit_merchant("shop", at(400)), Err(600));
         assert_eq!(gates.admit_merchant("other", at(400)), Ok(()));
@@ -542,7 +571,7 @@ mod tests {
 
     fn gates(settings: GateSettings) -> Gates {
         let accounts = BTreeMap::from([("a".to_owned(), settings)]);
-        Gates::new(accounts, BTreeMap::new()).expect("valid settings")
+        Gates::new(accounts, BTreeMap::new(), FailoverBudget::default()).expect("valid settings")
     }
 
     fn settings() -> GateSettings {

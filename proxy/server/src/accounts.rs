@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use interlock_engine::gates::{GateSettings, Gates, Rate};
+use interlock_engine::gates::{FailoverBudget, GateSettings, Gates, Rate};
 use interlock_engine::{
     AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
     RoutePolicy, Strategy,
@@ -299,7 +299,13 @@ fn gates(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Result<G
         (account.name.clone(), settings)
     });
     let merchants = config.merchants.values().map(|m| (m.name.clone(), m.limit.and_then(rate)));
-    Gates::new(settings.collect(), merchants.collect())
+    let budget = config.failover_budget;
+    let failovers = FailoverBudget {
+        ratio: budget.ratio,
+        per_second: budget.per_second,
+        ttl_ms: budget.ttl_ms,
+    };
+    Gates::new(settings.collect(), merchants.collect(), failovers)
         .map_err(|(account, e)| format!("breaker of account `{account}` can't be used: {e}"))
 }
 

@@ -51,8 +51,8 @@ pub async fn recover(driver: &Arc<Driver>) -> Result<usize, crate::driver::Drive
     }
 }
 
-/// Runs until the process ends.
-pub async fn run(driver: Arc<Driver>) {
+/// Runs until the process ends. Doubts older than `alert_after_ms` are told in the log.
+pub async fn run(driver: Arc<Driver>, alert_after_ms: u64) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -68,6 +68,7 @@ pub async fn run(driver: Arc<Driver>) {
             if let Err(error) = driver.store.settings_put(HIGH_WATER, mark).await {
                 tracing::warn!(%error, "clock's high-water mark is not durable");
             }
+            tell_old_doubts(&driver, now.wall_ms, alert_after_ms).await;
         }
         let due = match driver.store.due(now.wall_ms.saturating_add(1), BATCH).await {
             Ok(due) => due,
@@ -90,5 +91,20 @@ pub async fn run(driver: Arc<Driver>) {
         }
         // One look at a time for each payment: the index is read again only when all are through.
         while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// What nobody knows for so long is for an operator to look at.
+async fn tell_old_doubts(driver: &Driver, now_ms: i64, alert_after_ms: u64) {
+    let Ok(stats) = driver.store.stats().await else { return };
+    let Some(oldest) = stats.oldest_in_doubt_ms else { return };
+    let age_ms = now_ms.saturating_sub(oldest).max(0).unsigned_abs();
+    if age_ms >= alert_after_ms {
+        let (payments, age_s) = (stats.in_doubt, age_ms / 1_000);
+        tracing::warn!(
+            payments,
+            age_s,
+            "payments are in doubt: `interlock payment list --in-doubt`"
+        );
     }
 }

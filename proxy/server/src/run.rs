@@ -72,7 +72,8 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         Driver::new(store, Arc::new(accounts), clock, Arc::new(numbers), caller, Arc::new(metrics));
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
     tracing::info!(recovered, "open payments are recovered");
-    tokio::spawn(resolver::run(Arc::clone(&driver)));
+    let alert_after_ms = config.inquiry.alert_after_ms;
+    tokio::spawn(resolver::run(Arc::clone(&driver), alert_after_ms));
     let merchants = config.merchants.values().cloned().collect();
     let api = MerchantApi::new(Arc::clone(&driver), merchants);
     let front = FrontDoor::new(Arc::new(api), limits(&config));

@@ -587,7 +587,8 @@ fn a_merchant_who_hangs_up_changes_nothing() {
     write!(
         stream,
         "POST /v1/payments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test_key_1\r\n\
-         Idempotency-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         Idempotency-Key: {key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

@@ -260,6 +260,9 @@ fn unprocessable(why: &'static str) -> Flow {
 }
 
 fn within(amount: i64, left: i64, why: &'static str) -> Flow {
+    if left < 1 {
+        return invalid("nothing is left of it");
+    }
     if amount < 1 {
         return unprocessable("must be at least 1");
     }

@@ -200,7 +200,10 @@ pub fn holds_order(p: &Payment) -> bool {
     p.settled == Some(Settled::Succeeded)
 }
 
-/// Whether the shopper's credential must stay in memory for another try or a re-send.
+/// Whether the shopper's credential must stay in memory: for another try, a re-send, or the method
+/// that is offered once a close is confirmed.
 pub fn wants_credential(p: &Payment) -> bool {
-    p.settled.is_none() && p.method.form != CredentialForm::None && p.winner().is_none()
+    let brings = |m: &Method| m.form != CredentialForm::None;
+    let now = brings(&p.method) && p.winner().is_none();
+    p.settled.is_none() && (now || p.switch.as_ref().is_some_and(brings))
 }

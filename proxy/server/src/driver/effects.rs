@@ -10,7 +10,6 @@ use interlock_engine::{
     Asked, Call, Decision, Effect, Exchange, ExchangeKind, Input, Origin, Payment, Sent, Stamp,
     Subject, classify, intake,
 };
-use interlock_plugin_api::CredentialForm;
 
 use super::{Bench, Beside, Driver};
 use crate::calls::{Carried, Ready};
@@ -53,7 +52,7 @@ impl Driver {
                 reservation.cancel(now);
             }
         }
-        if !intake::wants_credential(p) && !waits_to_switch(p) {
+        if !intake::wants_credential(p) {
             self.credentials.forget(&p.id);
         }
         slot.ring(p.ver);
@@ -248,12 +247,6 @@ impl Drop for Under {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// A switch waits for its close with the credential of the method that comes next: forgotten, the
-/// shopper would be told that nothing can be paid.
-fn waits_to_switch(p: &Payment) -> bool {
-    p.settled.is_none() && p.switch.as_ref().is_some_and(|m| m.form != CredentialForm::None)
 }
 
 fn take(

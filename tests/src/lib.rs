@@ -3,3 +3,4 @@
 pub mod house;
 pub mod ledger;
 pub mod recorder;
+pub mod report;

@@ -1,0 +1,2 @@
+//! The proof of the engine: a model that is searched whole, and a seeded simulator of everything
+//! around it.

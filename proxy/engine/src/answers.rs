@@ -9,6 +9,7 @@ use crate::definite;
 use crate::exchange::{ExchangeKind, Reply};
 use crate::input::{Asked, Draft, Sent, Subject};
 use crate::intake::failed;
+use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{AttemptState, FailReason};
 use crate::policy::AccountPolicy;
@@ -155,6 +156,10 @@ impl Turn<'_> {
             self.p.attempts[i].state = failed(FailReason::NotOffered);
             return Ok(());
         }
+        if mutant::on(Mutant::FailOverOnTimeout) {
+            self.p.attempts[i].state = failed(FailReason::NotSent);
+            return Ok(());
+        }
         let what = "no answer after sending: in doubt, no other account is tried";
         self.say(&account, what, Some(reason));
         self.doubt(i)
@@ -176,6 +181,8 @@ impl Turn<'_> {
             return Ok(());
         }
         let account = self.subject_account(subject)?;
+        let received = Asked { ver: self.p.ver, at: self.world.now };
+        let asked = if mutant::on(Mutant::NotFoundReceivedLate) { &received } else { asked };
         self.looking = Some(subject);
         if facts.is_empty() {
             return match subject {

@@ -10,6 +10,7 @@ use crate::definite;
 use crate::exchange::ExchangeKind;
 use crate::input::{Asked, Subject};
 use crate::intake::failed;
+use crate::mutant::{self, Mutant};
 use crate::payment::{AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn};
@@ -27,6 +28,10 @@ impl Turn<'_> {
         let positive = matches!(fact.what, What::Authorized | What::Captured);
         if let (false, Some(reference)) = (positive, &fact.provider_ref) {
             self.keep_reference(i, reference);
+        }
+        if fact.what == What::ClosedRefunded && mutant::on(Mutant::RefundedCloseAsUnpaid) {
+            let unpaid = Fact { what: What::ClosedUnpaid, ..fact.clone() };
+            return self.hear_attempt(i, account, &unpaid, source);
         }
         match fact.what {
             What::Authorized => return self.learn(i, account, false, fact, source),
@@ -177,7 +182,7 @@ impl Turn<'_> {
             return self.unclear(i, fact, source);
         }
         // Once an offer was shown the same code can be paid again after a decline.
-        if a.offer.is_some() {
+        if a.offer.is_some() && !mutant::on(Mutant::DeclineEndsOffer) {
             if matches!(source, Source::Inquiry(asked) if self.offer_over(i, account, asked)) {
                 return self.expired(i, account, source);
             }
@@ -228,7 +233,8 @@ impl Turn<'_> {
                 self.still_there(i)
             };
         }
-        let waits = matches!(a.state, AttemptState::Fenced | AttemptState::Closing { .. });
+        let waits = matches!(a.state, AttemptState::Fenced | AttemptState::Closing { .. })
+            || mutant::on(Mutant::TrustNotFound);
         let belief = account.contract.inquiry.not_found;
         if waits && a.unconfirmed.is_none() && definite::not_found(belief, &a.track, asked, account)
         {

@@ -8,7 +8,9 @@ use interlock_plugin_api::Operation as PluginOperation;
 use crate::definite;
 use crate::exchange::{ExchangeKind, Reply};
 use crate::input::Call;
-use crate::payment::{AttemptState, CloseReason};
+use crate::intake::failed;
+use crate::mutant::{self, Mutant};
+use crate::payment::{AttemptState, CloseReason, FailReason};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn};
 
@@ -120,6 +122,9 @@ impl Turn<'_> {
         a.track.exchanges.push(x);
         a.track.next_ms = Some(due);
         a.state = AttemptState::Closing { why };
+        if mutant::on(Mutant::OfferBeforeClosed) && a.offer.is_some() {
+            a.state = failed(FailReason::Closed);
+        }
         let reason = match why {
             CloseReason::Reoffer => "reoffer",
             CloseReason::Cancel => "cancel",

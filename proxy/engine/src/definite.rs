@@ -9,6 +9,7 @@ use interlock_plugin_api::{
 
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::Asked;
+use crate::mutant::{self, Mutant};
 use crate::payment::Attempt;
 use crate::policy::AccountPolicy;
 use crate::stamp::Stamp;
@@ -30,7 +31,7 @@ pub(crate) fn believe(fact: &Fact, status: u16, account: &AccountPolicy) -> Fact
 pub(crate) fn reads(reader: u32, exchange: &Exchange, account: &AccountPolicy) -> bool {
     let continues =
         reader == account.state_version && account.continues.contains(&exchange.state_version);
-    reader == exchange.state_version || continues
+    reader == exchange.state_version || continues || mutant::on(Mutant::TrustAnyVersion)
 }
 
 /// Whether an amount that the provider echoed is ours; no echo is no contradiction.
@@ -45,13 +46,19 @@ pub(crate) fn same_amount(fact: &Fact, money: i64, a: &AccountPolicy, of: &crate
 /// key's own result from a provider that remembers everything. What was only offered and never
 /// shown can't be paid, so it does not count.
 pub(crate) fn declined(fact: &Fact, track: &Track, account: &AccountPolicy) -> bool {
-    track.moved() <= 1 || (strong(track, account) && fact.scope == Scope::Key)
+    let key = fact.scope == Scope::Key || mutant::on(Mutant::SendScopeAsKey);
+    let trusting = mutant::on(Mutant::TrustDeclineAfterResend);
+    track.moved() <= 1 || (strong(track, account) && key) || trusting
 }
 
 /// Whether nothing that could take money can still be on the wire, as this process saw it (G10).
 pub(crate) fn window_over(track: &Track, now: Stamp, account: &AccountPolicy) -> bool {
     let window = account.contract.late_window_ms;
-    track.takers().filter(|x| x.sends > 0).all(|x| now.saw_pass(x.last_send_by, window))
+    let over = |by: Stamp| {
+        let by_wall = now.wall_ms >= by.plus(window).wall_ms;
+        now.saw_pass(by, window) || (by_wall && mutant::on(Mutant::WallClockProves))
+    };
+    track.takers().filter(|x| x.sends > 0).all(|x| over(x.last_send_by))
 }
 
 /// Whether an inquiry was asked behind the fence and after the late window (G4).
@@ -66,7 +73,8 @@ pub(crate) fn not_found(
     asked: &Asked,
     account: &AccountPolicy,
 ) -> bool {
-    belief == NotFound::AfterFence && asked_behind_fence(track, asked, account)
+    let proven = belief == NotFound::AfterFence && asked_behind_fence(track, asked, account);
+    proven || mutant::on(Mutant::TrustNotFound)
 }
 
 /// Whether "closed, nobody had paid" ends an attempt (T11). `answered` is the close that says so;
@@ -83,6 +91,7 @@ pub(crate) fn closed_unpaid(
         || strong(&attempt.track, account)
         || attempt.sends() <= 1
         || (late && every_open_close(attempt, |x| x.after_window))
+        || mutant::on(Mutant::CloseAcrossResend)
 }
 
 /// Whether "nothing to close" ends an attempt (T11).
@@ -93,20 +102,28 @@ pub(crate) fn nothing_found(
 ) -> bool {
     let all =
         |rule: fn(&Exchange) -> bool| answered.is_some_and(rule) && every_open_close(attempt, rule);
-    let one = strong(&attempt.track, account) || attempt.sends() <= 1;
+    let one = strong(&attempt.track, account)
+        || attempt.sends() <= 1
+        || mutant::on(Mutant::CloseAcrossResend);
     tombstone(attempt, account) || (all(|x| x.order_seen) && one) || all(|x| x.after_window)
 }
 
 /// Whether an early close could prove anything: across a re-send that is not remembered only one
 /// that is sent behind the fence and after the late window does.
 pub(crate) fn early_close_proves(attempt: &Attempt, account: &AccountPolicy) -> bool {
-    tombstone(attempt, account) || strong(&attempt.track, account) || attempt.sends() <= 1
+    tombstone(attempt, account)
+        || strong(&attempt.track, account)
+        || attempt.sends() <= 1
+        || mutant::on(Mutant::CloseAcrossResend)
 }
 
 /// Whether an inquiry may clear a success that a close may have given back: it was asked after
 /// every close was answered or too old to arrive, and no close was journalled since (learn 2). An
 /// answer that does not say what the close did is none.
 pub(crate) fn confirms(attempt: &Attempt, asked: &Asked, account: &AccountPolicy) -> bool {
+    if mutant::on(Mutant::SuccessDuringClose) {
+        return true;
+    }
     let later_than_waiting = attempt.unconfirmed.as_ref().is_none_or(|u| asked.ver >= u.ver);
     later_than_waiting
         && attempt.track.of(ExchangeKind::Close).filter(|x| x.sends > 0).all(|x| {
@@ -146,8 +163,11 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let rule: MoveRule = contract.move_rule(&x.purpose);
     let admitted = match rule.class {
         IdempotencyClass::Strong => true,
-        IdempotencyClass::SuccessOnly => rule.never_asynchronous && !case.accepted,
-        IdempotencyClass::None => false,
+        IdempotencyClass::SuccessOnly => {
+            let prompt = rule.never_asynchronous && !case.accepted;
+            prompt || mutant::on(Mutant::ResendAccepted)
+        }
+        IdempotencyClass::None => mutant::on(Mutant::ResendWithoutIdempotency),
     };
     let in_hand = case.form == CredentialForm::None || case.credential;
     let last_by = case
@@ -155,17 +175,19 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
         .wall_ms
         .saturating_add_unsigned(case.account.timeout_ms + contract.late_window_ms + SKEW_MS);
     let key_lives = last_by < x.first_send_by_ms.saturating_add_unsigned(rule.key_life_ms);
+    let key_lives = key_lives || mutant::on(Mutant::ResendWithoutIdempotency);
     let silent = !matches!(x.reply, Reply::Answered { .. });
     if x.sends == 0 {
         // Nothing of it ever left, so it is a first send.
         return if in_hand && case.track.fence.is_none() { Resend::Now } else { Resend::Never };
     }
+    let unfenced = case.track.fence.is_none() || mutant::on(Mutant::ResendAfterFence);
     if !admitted
         || !in_hand
         || !key_lives
         || x.effect != Effect::Move
         || case.loser
-        || case.track.fence.is_some()
+        || !unfenced
         || case.track.was_closed()
         || (rule.resend_after_silence_only && !silent)
         || x.identity != case.account.identity
@@ -173,7 +195,8 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     {
         return Resend::Never;
     }
-    let side_by_side = rule.concurrency == Concurrency::Excluded;
+    let side_by_side =
+        rule.concurrency == Concurrency::Excluded || mutant::on(Mutant::ResendInFlight);
     let window = if side_by_side { 0 } else { contract.late_window_ms };
     let wait = window.max(rule.resend_after_ms);
     if wait == 0 || case.now.saw_pass(x.last_send_by, wait) {

@@ -5,6 +5,7 @@ use interlock_plugin_api::CredentialForm;
 use crate::decision::{OrderStep, Outcome};
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Call, Hand, Submission};
+use crate::mutant::{self, Mutant};
 use crate::payment::{Attempt, AttemptState, FailReason, Method, Payment, Settled};
 use crate::refusal::{Refusal, Skip};
 use crate::route::{self, Shape};
@@ -148,7 +149,8 @@ impl Turn<'_> {
     /// T12: when every attempt is over and nobody wants to stop, the next account.
     pub(crate) fn try_next_account(&mut self) -> Flow {
         let over = !self.p.attempts.is_empty() && self.p.attempts.iter().all(Attempt::is_over);
-        if !over || self.p.settled.is_some() || self.p.cancel_requested {
+        let canceled = self.p.cancel_requested && !mutant::on(Mutant::FailOverAfterCancel);
+        if !over || self.p.settled.is_some() || canceled {
             if over {
                 self.p.switch = None;
             }

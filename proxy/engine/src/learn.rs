@@ -9,6 +9,7 @@ use crate::answers::Source;
 use crate::definite;
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Asked, Subject};
+use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, Settled, Unconfirmed};
 use crate::policy::AccountPolicy;
@@ -25,6 +26,9 @@ impl Turn<'_> {
         source: &Source,
     ) -> Flow {
         let a = &self.p.attempts[i];
+        if mutant::on(Mutant::DropLateSuccess) && (a.is_over() || self.p.settled.is_some()) {
+            return Ok(());
+        }
         let had_money = a.state.is_success()
             || matches!(
                 a.state,
@@ -148,6 +152,12 @@ impl Turn<'_> {
     fn confirmed(&self, i: usize, account: &AccountPolicy, source: &Source) -> bool {
         let a = &self.p.attempts[i];
         if !a.track.was_closed() && a.unconfirmed.is_none() {
+            return true;
+        }
+        let unanswered = a.track.open_closes().next().is_some();
+        if mutant::on(Mutant::SuccessDuringClose)
+            || (mutant::on(Mutant::RefundedCloseAsUnpaid) && !unanswered)
+        {
             return true;
         }
         let can_ask = self.can_inquire(i, account);

@@ -25,6 +25,10 @@ mod give_back;
 mod input;
 pub mod intake;
 mod learn;
+#[cfg(interlock_mutants)]
+pub mod mutant;
+#[cfg(not(interlock_mutants))]
+mod mutant;
 mod operation;
 mod operation_doubts;
 mod operations;

@@ -3,7 +3,9 @@
 use interlock_plugin_api::{CredentialForm, Money, Operation as PluginOperation};
 
 use crate::definite::{self, Resend, ResendCase};
+use crate::exchange::ExchangeKind;
 use crate::input::{Call, Subject};
+use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::resolve::{orphan, take_over};
 use crate::turn::{Flow, Turn};
@@ -20,6 +22,11 @@ impl Turn<'_> {
             self.say(&name, format!("{kind} not sent; it is tried again"), Some(reason));
             self.p.operations[n].state = OperationState::Ambiguous;
             return self.operation_later(n);
+        }
+        let refund = o.kind == ExchangeKind::Refund;
+        if refund && mutant::on(Mutant::RefundUnderNewNumber) {
+            self.reject(n);
+            return Ok(());
         }
         self.say(&name, format!("no answer to the {kind}: in doubt"), Some(reason));
         self.operation_doubt(n)

@@ -10,6 +10,7 @@ use crate::answers::Source;
 use crate::definite;
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Call, Subject};
+use crate::mutant::{self, Mutant};
 use crate::operation::{Operation, OperationState, Origin};
 use crate::payment::AttemptState;
 use crate::policy::AccountPolicy;
@@ -210,7 +211,7 @@ impl Turn<'_> {
             _ => {}
         }
         // A failure may have overtaken this answer: only an inquiry asked after it counts.
-        if let Some(failed) = o.failed_ver {
+        if let Some(failed) = o.failed_ver.filter(|_| !mutant::on(Mutant::ForgetEarlyFailure)) {
             let later = matches!(source, Source::Inquiry(asked) if asked.ver >= failed);
             if !later {
                 return self.overtaken(n, account);

@@ -5,6 +5,7 @@ use interlock_plugin_api::CaptureMode;
 use crate::exchange::ExchangeKind;
 use crate::input::{Request, Subject, Verdict};
 use crate::intake::failed;
+use crate::mutant::{self, Mutant};
 use crate::operation::{OperationState, Origin};
 use crate::operations::NewOperation;
 use crate::payment::{AttemptState, CloseReason, FailReason, Method};
@@ -35,10 +36,11 @@ impl Turn<'_> {
             return invalid("it is captured automatically");
         }
         let a = &self.p.attempts[winner];
-        if !a.state.is_success() || a.unconfirmed.is_some() || self.p.cancel_requested {
+        let canceled = self.p.cancel_requested && !mutant::on(Mutant::CaptureBesideVoid);
+        if !a.state.is_success() || a.unconfirmed.is_some() || canceled {
             return invalid("only an authorized payment can be captured");
         }
-        if self.voiding(winner) {
+        if self.voiding(winner) && !mutant::on(Mutant::CaptureBesideVoid) {
             return invalid("it is being voided");
         }
         let taken = self.p.sum(ExchangeKind::Capture, winner, OperationState::counts);

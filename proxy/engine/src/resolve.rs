@@ -9,6 +9,7 @@ use crate::definite::{self, Resend, ResendCase, SKEW_MS};
 use crate::exchange::{Reply, Track};
 use crate::input::{Call, Subject};
 use crate::intake::failed;
+use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, FailReason};
 use crate::policy::AccountPolicy;
@@ -173,6 +174,11 @@ impl Turn<'_> {
         match self.p.attempts[i].state {
             AttemptState::RefundDue { .. } => return self.give_back_due(i),
             AttemptState::Success { .. } => return self.hold_due(i),
+            AttemptState::Fenced
+                if mutant::on(Mutant::ResendAfterFence) && self.resend_of(i) == Resend::Now =>
+            {
+                return self.resend(i);
+            }
             AttemptState::Ambiguous => match self.resend_of(i) {
                 Resend::Now => return self.resend(i),
                 Resend::After(_) => {}
@@ -244,7 +250,9 @@ impl Turn<'_> {
         let elsewhere = (believed && self.can_inquire(i, account))
             || account.contract.close_of(&a.flow).is_some();
         let rule = account.contract.move_rule(&last.purpose);
-        let waits_for_window = rule.concurrency != Concurrency::Excluded && last.sends > 0;
+        let beside =
+            rule.concurrency == Concurrency::Excluded || mutant::on(Mutant::ResendInFlight);
+        let waits_for_window = !beside && last.sends > 0;
         let late = self.world.now.wall_ms > self.p.failover_until_ms;
         if elsewhere && (late || waits_for_window) { Resend::Never } else { answer }
     }

@@ -9,6 +9,7 @@ use interlock_plugin_api::{CaptureMode, Effect as SendEffect};
 use crate::decision::{Decision, Effect, Entry, OrderStep, Outcome};
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::{Again, Call, Draft, Hand, Input, Subject};
+use crate::mutant;
 use crate::operation::{OperationState, Origin};
 use crate::payment::{AttemptState, Payment, Settled};
 use crate::policy::AccountPolicy;
@@ -111,7 +112,9 @@ impl<'a> Turn<'a> {
             return Outcome::Nothing;
         }
         let due = self.next_look();
-        check(before, &self.p, due.is_some());
+        if !mutant::any() {
+            check(before, &self.p, due.is_some());
+        }
         Outcome::Commit(Box::new(Decision {
             next: self.p,
             due,

@@ -1,2 +1,5 @@
 //! The proof of the engine: a model that is searched whole, and a seeded simulator of everything
 //! around it.
+
+pub mod declarations;
+pub mod provider;

@@ -19,6 +19,7 @@ use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::accounts::OpenAccount;
+use crate::failpoint::{self, Side};
 use crate::node::NodeClock;
 use crate::plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 use crate::upstream::{self, Outgoing, Upstream};
@@ -165,7 +166,9 @@ impl Caller {
         let (status, elapsed_ms) = (answer.status, millis(answer.elapsed));
         let heard = |facts| Carried::Heard { status, facts, elapsed_ms };
         envelope.event = Event::Response { status, headers: answer.headers };
-        match self.steps(account, envelope, state, answer.body).await {
+        let read = self.steps(account, envelope, state, answer.body).await;
+        failpoint::answer(Side::After);
+        match read {
             Ok(Ended::Done(done)) => heard(done.facts),
             Ok(Ended::Effect(draft, ready)) => Carried::GoesOn(draft, ready),
             Err(reason) => {
@@ -187,7 +190,10 @@ impl Caller {
         let asked = self.inquiry(account, policy, payment, subject).await;
         let elapsed = millis(begun.elapsed());
         match asked {
-            Ok((facts, status)) => (facts, status, elapsed),
+            Ok((facts, status)) => {
+                failpoint::answer(Side::After);
+                (facts, status, elapsed)
+            }
             Err(reason) => {
                 tracing::debug!(account = account.name, reason, "inquiry was not answered");
                 (Vec::new(), 0, elapsed)
@@ -424,13 +430,15 @@ impl Caller {
             body_limit: ANSWER_BYTES_MAX,
             retry_read: read,
         };
-        self.upstream.send(endpoint, outgoing).await.map_err(|lost| {
+        let answer = self.upstream.send(endpoint, outgoing).await.map_err(|lost| {
             let sent = match lost.sent {
                 upstream::Sent::NotSent => Sent::No,
                 upstream::Sent::MaybeSent => Sent::Maybe,
             };
             (sent, lost.reason, millis(lost.elapsed))
-        })
+        })?;
+        failpoint::answer(Side::Before);
+        Ok(answer)
     }
 }
 

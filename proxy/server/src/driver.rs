@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use crate::accounts::Accounts;
 use crate::calls::{Caller, Order, Ready};
 use crate::credentials::{Credentials, Held};
+use crate::failpoint::{self, Side};
 use crate::live::{Live, Slot};
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
@@ -195,6 +196,7 @@ impl Driver {
         input: Input,
         mut beside: Beside,
     ) -> Result<Moved, DriveError> {
+        let input = failpoint::heard_of(input);
         let slot = self.live.slot(id);
         let mut turn = slot.turn.lock().await;
         if let Some(row) = self.first_use(&beside).await? {
@@ -256,7 +258,7 @@ impl Driver {
                     Outcome::Need(_) => return Err(DriveError::Contended),
                 };
             let write = self.write(before, &decision, &beside, &input, drop_references);
-            match self.commit(write).await? {
+            match self.commit(write, &input).await? {
                 Committed::Done => {
                     let before = turn.take();
                     *turn = Some(decision.next.clone());
@@ -397,17 +399,24 @@ impl Driver {
 
     /// A decision without a change still remembers the notification that it came from.
     async fn nothing_changed(&self, p: Payment, beside: &Beside) -> Result<Moved, DriveError> {
-        if let Some(notice) = &beside.notice
-            && !self.store.keep_notice(notice.clone()).await?
-        {
-            return Ok(Moved::NoticeSeen);
+        if let Some(notice) = &beside.notice {
+            failpoint::pass("notice.unchanged", Side::Before);
+            let kept = self.store.keep_notice(notice.clone()).await?;
+            failpoint::pass("notice.unchanged", Side::After);
+            if !kept {
+                return Ok(Moved::NoticeSeen);
+            }
         }
         Ok(Moved::Unchanged(Box::new(p)))
     }
 
-    async fn commit(&self, write: Write) -> Result<Committed, DriveError> {
+    async fn commit(&self, write: Write, input: &Input) -> Result<Committed, DriveError> {
         let begun = std::time::Instant::now();
+        failpoint::commit(input, Side::Before);
         let committed = self.store.commit(write).await;
+        if matches!(committed, Ok(Committed::Done)) {
+            failpoint::commit(input, Side::After);
+        }
         self.metrics.committed(begun.elapsed());
         if let Err(e) = &committed {
             tracing::error!(error = %e, "journal did not take a write");

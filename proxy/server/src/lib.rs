@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod driver;
+pub mod failpoint;
 pub mod front_door;
 pub mod live;
 pub mod merchant_api;

@@ -16,7 +16,11 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use crate::failpoint::{self, Side};
+
 const KEY_FILE: &str = "ids.key";
+/// The ending of the file that a key is written to before it has its name.
+const DRAFT: &str = "draft";
 const KEY_BYTES: usize = 32;
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -75,7 +79,8 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Reads the key of a data directory, or makes one.
+    /// Reads the key of a data directory, or makes one. The caller holds the directory's lock, so
+    /// nobody else makes one at the same time.
     ///
     /// # Errors
     /// The file can't be read or written, or holds something else.
@@ -120,13 +125,22 @@ fn digits(hash: &[u8]) -> String {
     (0..NUMBER_DIGITS).map(|d| char::from(ALPHABET[usize::from(digit(d))])).collect()
 }
 
+/// The key gets its name when all of it is on the disk: half a key would never be used and would
+/// keep the node from starting for ever.
 fn create(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut key = Zeroizing::new(vec![0; KEY_BYTES]);
     SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let draft = path.with_extension(DRAFT);
+    failpoint::pass("start.ids_key", Side::Before);
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(&key)?;
     file.sync_all()?;
+    failpoint::pass("start.ids_key", Side::After);
+    failpoint::pass("start.ids_key_name", Side::Before);
+    fs::rename(&draft, path)?;
     fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    failpoint::pass("start.ids_key_name", Side::After);
     Ok(key)
 }
 
@@ -159,6 +173,17 @@ mod tests {
         assert!(clock.now().wall_ms >= ahead);
         let (a, b) = (clock.now(), clock.now());
         assert!(b.wall_ms >= a.wall_ms && b.mono_ms >= a.mono_ms && a.boot == b.boot);
+    }
+
+    #[test]
+    fn a_key_that_was_half_made_when_the_process_died_is_made_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join(KEY_FILE).with_extension(DRAFT), b"half").expect("written");
+        let first = Numbers::open(dir.path()).expect("a new key");
+        let again = Numbers::open(dir.path()).expect("the same key");
+        assert_eq!(first.mint(&["payment"]), again.mint(&["payment"]));
+        let names = fs::read_dir(dir.path()).expect("a folder").count();
+        assert_eq!(names, 1, "nothing of the draft is left");
     }
 
     #[test]

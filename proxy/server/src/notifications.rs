@@ -11,6 +11,7 @@ use ring::digest;
 
 use crate::calls::Notification;
 use crate::driver::{Beside, DriveError, Driver, Moved};
+use crate::failpoint::{self, Side};
 use crate::front_door::{Request, Response};
 
 /// `POST /v1/notifications/{account}`.
@@ -85,7 +86,9 @@ async fn apply(
     };
     if notice.facts.is_empty() {
         // Verified, and nothing that concerns money.
+        failpoint::pass("notice.no_money", Side::Before);
         driver.store.keep_notice(row(None, true)).await?;
+        failpoint::pass("notice.no_money", Side::After);
         return Ok(Applied::Now);
     }
     let mut by_payment: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
@@ -95,7 +98,9 @@ async fn apply(
         }
     }
     if by_payment.is_empty() {
+        failpoint::pass("notice.unknown", Side::Before);
         driver.store.keep_notice(row(None, false)).await?;
+        failpoint::pass("notice.unknown", Side::After);
         return Ok(Applied::Unknown);
     }
     let mut applied = Applied::Before;

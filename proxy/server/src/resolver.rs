@@ -8,6 +8,7 @@ use interlock_engine::Input;
 use tokio::sync::Semaphore;
 
 use crate::driver::{Beside, Driver};
+use crate::failpoint::{self, Side};
 
 /// How often the due index is read, ms.
 const TICK_MS: u64 = 100;
@@ -65,9 +66,11 @@ pub async fn run(driver: Arc<Driver>, alert_after_ms: u64) {
             marked_at_ms = now.mono_ms;
             driver.credentials.forget_old(now);
             let mark = now.wall_ms.to_string().into_bytes();
+            failpoint::pass("setting.clock", Side::Before);
             if let Err(error) = driver.store.settings_put(HIGH_WATER, mark).await {
                 tracing::warn!(%error, "clock's high-water mark is not durable");
             }
+            failpoint::pass("setting.clock", Side::After);
             tell_old_doubts(&driver, now.wall_ms, alert_after_ms).await;
         }
         let due = match driver.store.due(now.wall_ms.saturating_add(1), BATCH).await {

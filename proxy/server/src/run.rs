@@ -14,6 +14,7 @@ use crate::admin::Admin;
 use crate::calls::Caller;
 use crate::config::{Config, LogFormat, Telemetry};
 use crate::driver::Driver;
+use crate::failpoint::{self, Side};
 use crate::front_door::{Door, FrontDoor, Limits, serve};
 use crate::merchant_api::MerchantApi;
 use crate::metrics::Metrics;
@@ -70,7 +71,9 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     let caller = Caller::new(upstream, Arc::clone(&clock));
     let driver =
         Driver::new(store, Arc::new(accounts), clock, Arc::new(numbers), caller, Arc::new(metrics));
+    failpoint::pass("start.recovery", Side::Before);
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
+    failpoint::pass("start.recovery", Side::After);
     tracing::info!(recovered, "open payments are recovered");
     let alert_after_ms = config.inquiry.alert_after_ms;
     tokio::spawn(resolver::run(Arc::clone(&driver), alert_after_ms));
@@ -106,18 +109,22 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         StartError(format!("{what}, {e}: {}", path.display()))
     };
     std::fs::create_dir_all(dir).map_err(|e| at("data directory can't be made", &e, dir))?;
-    let numbers = Numbers::open(dir).map_err(|e| at("key of ids can't be used", &e, dir))?;
     let options =
         StoreOptions { low_water_bytes: config.server.disk_low_water, ..StoreOptions::default() };
+    let options = failpoint::over_disk(options);
+    failpoint::pass("start.journal", Side::Before);
     let store =
         SqliteStore::open(dir, options).map_err(|e| at("journal can't be opened", &e, dir))?;
+    failpoint::pass("start.journal", Side::After);
+    // The journal has locked the directory, so no other process makes a key in it.
+    let numbers = Numbers::open(dir).map_err(|e| at("key of ids can't be used", &e, dir))?;
     let workers = config.server.workers.clamp(2, 16);
     let host = PluginHost::new(HostOptions { workers, queue: 4_096, ..HostOptions::default() });
     let accounts = Accounts::load(config, &host).map_err(StartError)?;
     if accounts.open.is_empty() {
         tracing::error!("no account serves; every payment will be refused");
     }
-    Ok(Opened { store: Arc::new(store), numbers, accounts, host })
+    Ok(Opened { store: failpoint::over_store(Arc::new(store)), numbers, accounts, host })
 }
 
 async fn high_water(store: &dyn Store) -> Result<i64, StartError> {

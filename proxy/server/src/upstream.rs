@@ -39,6 +39,8 @@ use counters::{Counters, OpenSockets};
 use names::Names;
 use request::Progress;
 
+use crate::failpoint::{self, Side};
+
 /// How many resolved addresses of one provider are tried within one connect budget.
 const ADDRESSES_TRIED: usize = 3;
 
@@ -343,7 +345,9 @@ impl Upstream {
         progress: &Progress,
     ) -> Result<answer::Answer, Failure> {
         let _busy = self.shared.counters.busy();
+        failpoint::send(Side::Before);
         request::write(&mut stream, wire, outgoing, progress).await?;
+        failpoint::send(Side::After);
         let mut answer = answer::read(stream, outgoing.body_limit).await?;
         let idle = self.shared.options.idle_timeout;
         if let Some((stream, idle_timeout)) = answer.take_reusable(idle).await {

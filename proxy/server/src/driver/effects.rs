@@ -13,6 +13,7 @@ use interlock_engine::{
 
 use super::{Bench, Beside, Driver};
 use crate::calls::{Carried, Ready};
+use crate::failpoint;
 use crate::live::Slot;
 
 impl Driver {
@@ -98,7 +99,8 @@ impl Driver {
         by: Stamp,
     ) {
         let Some(account) = self.accounts.get(&call.account).cloned() else { return };
-        let carried = self.caller.carry(&account, ready, by).await;
+        let carrying = self.caller.carry(&account, ready, by);
+        let carried = failpoint::during(call.kind.as_str(), carrying).await;
         let now = self.clock.now();
         let exchange = exchange.to_owned();
         let (input, verdict, elapsed_ms, next) = match carried {
@@ -203,8 +205,12 @@ impl Driver {
         let at = self.clock.now();
         let asked = Asked { ver: payment.ver, at };
         let place = self.gates().resolver_place(&name, &attempt.method, Group::Inquiries, at);
-        let (facts, http, elapsed_ms) =
-            self.caller.inquire(account, policy, &payment, subject).await;
+        let kind = match subject {
+            Subject::Attempt(_) => "inquire",
+            Subject::Operation(_) => "inquire_operation",
+        };
+        let asking = self.caller.inquire(account, policy, &payment, subject);
+        let (facts, http, elapsed_ms) = failpoint::during(kind, asking).await;
         self.metrics.exchanged(&name, "inquire", elapsed_ms);
         if let Some(place) = place {
             let verdict = if http == 0 {

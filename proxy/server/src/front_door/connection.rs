@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::framing::{self, Body, Framing};
 use super::{FrontDoor, Problem, Request, Response};
+use crate::failpoint::{Side, Told};
 
 /// Room for the next request's head while a connection is idle; most heads fit.
 const HEAD_ROOM: usize = 2048;
@@ -106,6 +107,7 @@ impl Visit<'_> {
             Err(_) => Err(Problem::too_slow().into()),
         };
         let refused = request.is_err();
+        let told = request.as_ref().ok().map(Told::to);
         let (response, in_flight) = match request {
             Ok(request) => self.door.answer(request).await,
             Err(Refusal { problem, path }) => {
@@ -116,10 +118,12 @@ impl Visit<'_> {
         if refused || *self.shutdown.borrow() {
             session.set_server_keepalive(None);
         }
+        told.iter().for_each(|told| told.pass(Side::Before));
         let written = self.write(&mut session, response, &id, in_flight).await;
         if !written {
             return None;
         }
+        told.iter().for_each(|told| told.pass(Side::After));
         if refused {
             let _ = timeout(LINGER, drain_body(&mut session)).await;
         }

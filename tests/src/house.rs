@@ -156,7 +156,7 @@ impl House {
             .expect("sandbox.toml");
         fs::write(root.join("interlock.toml"), config(&plan, &at(0), &at(1), &accounts))
             .expect("interlock.toml");
-        house.sandbox = Some(house.spawn("interlock-sandbox", &["--config", "sandbox.toml"]));
+        house.sandbox = Some(house.spawn("interlock-sandbox", &["--config", "sandbox.toml"], &[]));
         house.wait_until("the sandbox answers", Duration::from_secs(20), |h| {
             h.try_get(&format!("{}/healthz", h.control)).is_some()
         });
@@ -175,7 +175,26 @@ impl House {
 
     /// Starts the proxy and waits for nothing.
     pub fn spawn_proxy(&mut self) {
-        self.proxy = Some(self.spawn("interlock", &["run", "--config", "interlock.toml"]));
+        self.spawn_proxy_as("interlock", &[]);
+    }
+
+    /// Starts another build of the proxy, with more in its environment, and waits for nothing.
+    pub fn spawn_proxy_as(&mut self, binary: &str, env: &[(&str, &str)]) {
+        let run = ["run", "--config", "interlock.toml"];
+        self.proxy = Some(self.spawn(binary, &run, env));
+    }
+
+    /// Waits until the proxy is ready; false when it died before, or was not ready in time.
+    pub fn is_ready_within(&mut self, within: Duration) -> bool {
+        let end = Instant::now() + within;
+        let url = format!("{}/readyz", self.admin);
+        while self.proxy_is_alive() && Instant::now() < end {
+            if self.try_get(&url).is_some_and(|a| a.status == 200) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
     }
 
     /// Sends a signal to the proxy while others use the house: `KILL`, `TERM`.
@@ -196,6 +215,24 @@ impl House {
         }
         let status = self.proxy.take().expect("the proxy ran").wait().expect("reaped");
         Some(status.code())
+    }
+
+    /// Waits for a death by `kill -9` that is not this house's doing, and reaps; whether it came.
+    pub fn is_killed_within(&mut self, within: Duration) -> bool {
+        let end = Instant::now() + within;
+        let Some(proxy) = &mut self.proxy else { return false };
+        loop {
+            if let Some(status) = proxy.try_wait().expect("a status") {
+                self.proxy = None;
+                let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+                assert_eq!(signal, Some(libc::SIGKILL), "it died otherwise: {}", self.log());
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// `kill -9`.
@@ -449,16 +486,18 @@ impl House {
         self.try_send("GET", url, &[], None)
     }
 
-    fn spawn(&self, binary: &str, arguments: &[&str]) -> Child {
+    fn spawn(&self, binary: &str, arguments: &[&str], env: &[(&str, &str)]) -> Child {
+        let name = binary.trim_end_matches("-failpoints");
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(self.dir.path().join(format!("{binary}.log")))
+            .open(self.dir.path().join(format!("{name}.log")))
             .expect("a log");
         Command::new(built(binary))
             .args(arguments)
             .current_dir(self.dir.path())
             .env("NO_COLOR", "1")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
@@ -577,7 +616,7 @@ pub fn built(name: &str) -> PathBuf {
 /// Below the range from which outgoing connections get their ports: what another house connects
 /// from can't take a port between this look and its use. No port is given twice by one process,
 /// and two processes begin at different places.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     const FIRST: u32 = 10_240;
     const COUNT: u32 = 22_000;
     static NEXT: AtomicU64 = AtomicU64::new(0);

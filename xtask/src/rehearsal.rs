@@ -1,12 +1,13 @@
 //! `cargo xtask test`: from a fresh Debian 12 with Rust and a C compiler to all tests run.
 //!
-//! Everything that it installs by npm lies under the target folder, so that deleting that folder
-//! undoes it.
+//! Everything that it installs by npm or pip lies under the target folder, so that deleting that
+//! folder undoes it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::control::need_proxies;
 use crate::ground::{Ground, Progress, apt_install, need_c_tools, version_of};
 
 /// The oldest Node that the peers' SDKs run on.
@@ -33,6 +34,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
             path = in_front(folder, &path)?;
         }
         need_peers(ground, progress, &node.npm)?;
+        need_proxies(ground, progress)?;
     }
     let cargo = |arguments: &[&str]| {
         let mut cargo = ground.cargo();

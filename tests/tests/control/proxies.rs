@@ -189,8 +189,8 @@ impl Proxy {
         )
     }
 
-    /// Every retry may go to another server, not only the last. A careful operator also lets
-    /// HAProxy watch the answers of live requests.
+    /// A careful operator lets HAProxy watch the answers of live requests, too. What it retries
+    /// after an answer goes to whichever server's turn it is, so it may try the same one again.
     fn haproxy(self, port: u16, a: &str, b: &str) -> String {
         let setting = self.setting();
         let watch = match self.form {
@@ -200,7 +200,7 @@ impl Proxy {
         format!(
             "global\n  maxconn 512\n\
              defaults\n  mode http\n  timeout connect 1s\n  timeout server 1s\n  \
-             timeout client 20s\n  timeout check 1s\n  retries 3\n  option redispatch 1\n  \
+             timeout client 20s\n  timeout check 1s\n  retries 3\n  option redispatch\n  \
              {setting}\n\
              frontend door\n  bind 127.0.0.1:{port}\n  default_backend accounts\n\
              backend accounts\n  balance roundrobin\n  server a {a} check{watch}\n  \

@@ -3,3 +3,4 @@
 
 pub mod declarations;
 pub mod provider;
+pub mod store;

@@ -22,7 +22,7 @@ pub struct Closed;
 /// A file of records, of which only those that are not durable are held; the others are counted.
 #[derive(Clone, Debug)]
 pub struct Disk<T> {
-    /// In the order of the log. `synced <= syncing <= tail.len()` holds of what a sync covers.
+    /// In the order of the log.
     tail: VecDeque<Written<T>>,
     /// How many of the tail the running sync covers.
     syncing: Option<usize>,
@@ -140,20 +140,16 @@ impl<T> Disk<T> {
     /// kept, so that all and none are as likely as any mixture.
     fn tear(&mut self, draw: Draw<'_>) {
         let kept_of_eight = draw(9);
-        // The sector where the durable part ends holds it before and after: it cannot lose it.
-        let mut sector = self.durable_bytes / SECTOR_BYTES;
-        let mut whole_up_to = sector;
-        for index in 0..self.tail.len() {
-            let end = self.tail[index].end.div_ceil(SECTOR_BYTES);
-            while sector < end && draw(8) < kept_of_eight {
-                sector += 1;
-                whole_up_to = sector;
+        // The first may hold the end of the durable part: that is in it before and after.
+        let mut whole_up_to = self.durable_bytes / SECTOR_BYTES;
+        let readable = self.tail.iter().position(|written| {
+            let end = written.end.div_ceil(SECTOR_BYTES);
+            while whole_up_to < end && draw(8) < kept_of_eight {
+                whole_up_to += 1;
             }
-            if whole_up_to < end {
-                self.tail.truncate(index);
-                return;
-            }
-        }
+            whole_up_to < end
+        });
+        self.tail.truncate(readable.unwrap_or(self.tail.len()));
     }
 }
 

@@ -128,9 +128,8 @@ pub enum OrderChange<R: Rows> {
     Release(R::Name),
 }
 
-/// Something to make durable.
+/// Something to make durable. Nearly all are writes, and a box would cost each of them.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are writes, and a box costs each of them")]
 pub enum Task<R: Rows> {
     /// One payment's transaction.
     Write(Transaction<R>),

@@ -1,11 +1,23 @@
 //! The proxy is killed again and again in the middle of its work, and nobody loses or pays twice.
 //!
-//! Two witnesses judge: what the merchants were told, in the order in which they heard it, and the
-//! providers' own ledgers. A failed run prints its seed; `SEED=N` deals the same cards again,
-//! though never the same instants.
+//! Three witnesses judge: what the merchants were told, in the order in which they heard it, the
+//! providers' own ledgers, and the journal's files in the moment of each death. A failed run prints
+//! its seed; `SEED=N` deals the same cards again, though never the same instants.
+//!
+//! `nothing_is_lost...` kills at random, `the_proxy_may_die...` at every named place, `moments` at
+//! moments that are found by looking at the provider. `KILLS=N` is the number of kills of the first
+//! two together.
 
+#[path = "crash/autopsy.rs"]
+mod autopsy;
+#[path = "crash/failpoints.rs"]
+mod failpoints;
 #[path = "crash/moments.rs"]
 mod moments;
+#[path = "crash/mutants.rs"]
+mod mutants;
+#[path = "crash/scenes.rs"]
+mod scenes;
 #[path = "crash/shop.rs"]
 mod shop;
 #[path = "crash/verdict.rs"]
@@ -15,13 +27,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use interlock_tests::house::{ACCOUNTS, House, Plan};
+use interlock_tests::report;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use autopsy::Coroner;
 use shop::Street;
 
-/// How often the proxy is killed; `KILLS=N` for a longer run.
+/// How often the proxy is killed at random.
 const KILLS: u32 = 32;
 /// Shops that trade at the same time.
 const SHOPS: u64 = 8;
@@ -31,8 +45,8 @@ const SETTLES: Duration = Duration::from_secs(60);
 #[test]
 fn nothing_is_lost_and_nothing_is_paid_twice_however_often_the_proxy_is_killed() {
     let seed = number("SEED").unwrap_or_else(rand::random);
-    let kills = number("KILLS").map_or(KILLS, |n| u32::try_from(n).expect("a small number"));
-    say(format_args!("SEED={seed} KILLS={kills}"));
+    let kills = number("KILLS").map_or(KILLS, |n| u32::try_from(n / 2).expect("a small number"));
+    say(format_args!("SEED={seed}, {kills} random kills"));
     let begun = Instant::now();
     let mut house = House::with(Plan {
         offer_expiry: Some(("8s", "1s")),
@@ -41,6 +55,7 @@ fn nothing_is_lost_and_nothing_is_paid_twice_however_often_the_proxy_is_killed()
     });
     let stop = AtomicBool::new(false);
     let street = Street::of(&house);
+    let mut coroner = Coroner::default();
     let (mut deals, restarts) = std::thread::scope(|scope| {
         let shops: Vec<_> = (0..SHOPS)
             .map(|n| {
@@ -51,7 +66,8 @@ fn nothing_is_lost_and_nothing_is_paid_twice_however_often_the_proxy_is_killed()
         let (dial, stopped) = (street.clone(), &stop);
         scope.spawn(move || turn_the_dial(&dial, seed.wrapping_add(1_000), stopped));
         let closing = Closing(&stop);
-        let restarts = kill_and_restart(&mut house, kills, seed.wrapping_add(2_000));
+        let mut chance = StdRng::seed_from_u64(seed.wrapping_add(2_000));
+        let restarts = kill_and_restart(&mut house, &street, &mut coroner, kills, &mut chance);
         drop(closing);
         let books = shops.into_iter().map(|s| s.join().expect("a shop's book"));
         (books.flatten().collect::<Vec<_>>(), restarts)
@@ -60,12 +76,19 @@ fn nothing_is_lost_and_nothing_is_paid_twice_however_often_the_proxy_is_killed()
     let traded = begun.elapsed();
     shop::ask_again(&street, &mut deals);
     shop::cancel_open_codes(&street);
-    let counts = verdict::check(&house, &street, &deals, SETTLES);
-    say(format_args!(
-        "{kills} kills and {restarts} more during recovery in {traded:.1?}, settled after {:.1?}; \
-         {counts} (SEED={seed})",
-        begun.elapsed(),
-    ));
+    let (counts, wrong) = verdict::judge(&house, &street, &deals, SETTLES);
+    house.kill_proxy();
+    coroner.look(&house, &street);
+    let wrong: Vec<String> = wrong.into_iter().chain(coroner.wrong).collect();
+    say(format_args!("{restarts} starts in {traded:.1?}; {counts} (SEED={seed})"));
+    let left = json!({
+        "seconds": begun.elapsed().as_secs_f64(), "violations": wrong.len(), "found": wrong,
+        "seed": seed, "kills": restarts, "restarts": restarts, "payments": counts.payments,
+        "refunds": counts.refunds, "requests_cut": counts.cut,
+        "sends_found_in_the_journal": coroner.sent, "words_found_in_the_journal": coroner.told,
+    });
+    report::leave("kills_random", &left);
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// Closes the shops, also when the test fails before its end.
@@ -77,27 +100,51 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Kills while the shops trade, sometimes again while the new process still recovers.
-fn kill_and_restart(house: &mut House, kills: u32, seed: u64) -> u32 {
-    let mut chance = StdRng::seed_from_u64(seed);
-    let mut during_recovery = 0;
-    for _ in 0..kills {
-        std::thread::sleep(Duration::from_millis(chance.random_range(200..1_000)));
+/// Kills while the shops trade, sometimes again while the new process still recovers, sometimes
+/// while it drains; gives how often it was killed and started again.
+fn kill_and_restart(
+    house: &mut House,
+    street: &Street,
+    coroner: &mut Coroner,
+    kills: u32,
+    chance: &mut StdRng,
+) -> u32 {
+    let mut more = 0;
+    for n in 0..kills {
+        std::thread::sleep(Duration::from_millis(chance.random_range(50..800)));
         assert!(house.proxy_is_alive(), "the proxy ended by itself\n{}", house.log());
+        if chance.random_bool(0.15) {
+            house.signal_proxy("TERM");
+            std::thread::sleep(Duration::from_millis(chance.random_range(0..60)));
+        }
         house.kill_proxy();
+        coroner.look(house, street);
         if chance.random_bool(0.25) {
             house.spawn_proxy();
             std::thread::sleep(Duration::from_millis(chance.random_range(5..120)));
             house.kill_proxy();
-            during_recovery += 1;
+            coroner.look(house, street);
+            more += 1;
         }
         house.start_proxy();
+        if n % 20 == 19 {
+            say(format_args!("{} kills, {} wrong", n + 1 + more, coroner.wrong.len()));
+        }
     }
-    during_recovery
+    kills + more
 }
 
 /// Breaks accounts at random; a fault lasts a moment, and several may stand at once.
 fn turn_the_dial(street: &Street, seed: u64, stop: &AtomicBool) {
+    let mut chance = StdRng::seed_from_u64(seed);
+    while !stop.load(Ordering::Acquire) {
+        street.control("/faults", &any_fault(&mut chance));
+        std::thread::sleep(Duration::from_millis(chance.random_range(50..250)));
+    }
+}
+
+/// One fault of one account, for a moment.
+fn any_fault(chance: &mut StdRng) -> Value {
     const FAULTS: [&str; 13] = [
         "refuse",
         "reset_after_read",
@@ -114,24 +161,17 @@ fn turn_the_dial(street: &Street, seed: u64, stop: &AtomicBool) {
         "notify_duplicate",
     ];
     const OPERATIONS: [&str; 6] = ["authorize", "capture", "void", "close", "refund", "inquire"];
-    let mut chance = StdRng::seed_from_u64(seed);
-    while !stop.load(Ordering::Acquire) {
-        let (account, _) = ACCOUNTS[chance.random_range(0..ACCOUNTS.len())];
-        let fault = FAULTS[chance.random_range(0..FAULTS.len())];
-        let operation = match fault {
-            fault if fault.starts_with("notify") => "notify",
-            _ => OPERATIONS[chance.random_range(0..OPERATIONS.len())],
-        };
-        street.control(
-            "/faults",
-            &json!({
-                "account": account, "operation": operation, "fault": fault,
-                "probability": chance.random_range(0.3..1.0),
-                "for_ms": chance.random_range(200..1_500), "ms": chance.random_range(100..2_000),
-            }),
-        );
-        std::thread::sleep(Duration::from_millis(chance.random_range(50..250)));
-    }
+    let (account, _) = ACCOUNTS[chance.random_range(0..ACCOUNTS.len())];
+    let fault = FAULTS[chance.random_range(0..FAULTS.len())];
+    let operation = match fault {
+        fault if fault.starts_with("notify") => "notify",
+        _ => OPERATIONS[chance.random_range(0..OPERATIONS.len())],
+    };
+    json!({
+        "account": account, "operation": operation, "fault": fault,
+        "probability": chance.random_range(0.3..1.0),
+        "for_ms": chance.random_range(200..1_500), "ms": chance.random_range(100..2_000),
+    })
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use interlock_tests::house::{House, barcode, fresh, network_token, qr, tokens};
@@ -17,8 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Street {
     api: String,
+    admin: String,
     control: String,
     agent: ureq::Agent,
+    /// Payments and refunds as they were told since somebody last asked.
+    words: Arc<Mutex<Vec<Value>>>,
 }
 
 /// One order and what became of it, as its merchant knows it.
@@ -63,7 +67,27 @@ impl Street {
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(15)))
             .build();
-        Self { api: house.api.clone(), control: house.control.clone(), agent: agent.into() }
+        Self {
+            api: house.api.clone(),
+            admin: house.admin.clone(),
+            control: house.control.clone(),
+            agent: agent.into(),
+            words: Arc::default(),
+        }
+    }
+
+    /// Every payment and refund that was told with a 2xx since the last call.
+    pub fn words(&self) -> Vec<Value> {
+        std::mem::take(&mut self.words.lock().expect("no shop panics with the book open"))
+    }
+
+    fn heard(&self, (status, body): &(u16, Value)) {
+        if *status < 300 && matches!(body["object"].as_str(), Some("payment" | "refund")) {
+            let word = json!({
+                "object": body["object"], "id": body["id"], "status": body["status"],
+            });
+            self.words.lock().expect("no shop panics with the book open").push(word);
+        }
     }
 
     /// GET of the merchant API, until it is answered.
@@ -74,6 +98,7 @@ impl Street {
             if let Ok(answer) = request.header("Authorization", "Bearer test_key_1").call()
                 && let Some(read) = read(answer)
             {
+                self.heard(&read);
                 return read;
             }
             assert!(Instant::now() < end, "no answer: {path}");
@@ -105,6 +130,28 @@ impl Street {
         request.send(body.to_string()).map_or(0, |a| a.status().as_u16())
     }
 
+    /// POST to the operators' door.
+    pub fn operate(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let request = self.agent.post(format!("{}{path}", self.admin));
+        read(request.header("Content-Type", "application/json").send(body.to_string()).ok()?)
+    }
+
+    /// A notification that a provider's signature comes with; its answer's status.
+    pub fn notify(&self, account: &str, body: &str, signature: &str) -> Option<u16> {
+        let request = self.agent.post(format!("{}/v1/notifications/{account}", self.api));
+        let request = request.header("Content-Type", "application/json");
+        let answer = request.header("cko-signature", signature).send(body).ok()?;
+        Some(answer.status().as_u16())
+    }
+
+    /// Every movement of money at an account under this number of ours, in order.
+    pub fn movements(&self, account: &str, op_id: &str) -> Vec<Value> {
+        let url = format!("{}/ledger?account={account}", self.control);
+        let ledger = self.agent.get(url).call().ok().and_then(read).map(|(_, list)| list);
+        let ledger = ledger.and_then(|l| l.as_array().cloned()).unwrap_or_default();
+        ledger.into_iter().filter(|entry| entry["op_id"] == op_id).collect()
+    }
+
     fn post(&self, ask: &Ask) -> Option<(u16, Value)> {
         let request = self.agent.post(format!("{}{}", self.api, ask.path));
         let request = request
@@ -117,16 +164,18 @@ impl Street {
 }
 
 impl Ask {
-    fn new(path: String, body: Value, chance: &mut StdRng) -> Self {
+    /// A request under a fresh key.
+    pub fn new(path: String, body: Value, chance: &mut StdRng) -> Self {
         let wait = chance.random_range(0..4);
         Self { path, key: fresh("crash"), body, answers: Vec::new(), cuts: 0, wait }
     }
 
     /// Sends it until it is answered, or until the shop closes.
-    fn insist(&mut self, street: &Street, stop: &AtomicBool) -> Option<(u16, Value)> {
+    pub fn insist(&mut self, street: &Street, stop: &AtomicBool) -> Option<(u16, Value)> {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(answer) = street.post(self) {
+                street.heard(&answer);
                 self.answers.push(answer.clone());
                 return Some(answer);
             }
@@ -158,7 +207,8 @@ impl Deal {
         self.told.first().map(|t| t.id.as_str())
     }
 
-    fn hear(&mut self, payment: &Value) {
+    /// Writes down what was told of the payment.
+    pub fn hear(&mut self, payment: &Value) {
         if payment["object"] == "payment" {
             let text = |key: &str| payment[key].as_str().unwrap_or("").to_owned();
             self.told.push(Told { id: text("id"), status: text("status") });
@@ -293,7 +343,8 @@ fn after_the_sale(street: &Street, deal: &mut Deal, p: &Value, c: &mut StdRng, s
     wish(street, deal, "/v1/refunds".into(), body, c, stop);
 }
 
-fn wish(
+/// One more request about a payment, sent until it is answered.
+pub fn wish(
     street: &Street,
     deal: &mut Deal,
     path: String,
@@ -310,7 +361,8 @@ fn wish(
     deal.wishes.push(ask);
 }
 
-fn path(p: &Value) -> String {
+/// Where a payment is.
+pub fn path(p: &Value) -> String {
     format!("/v1/payments/{}", p["id"].as_str().expect("an id"))
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::control::need_proxies;
+use crate::failpoints;
 use crate::ground::{Ground, Progress, apt_install, need_c_tools, version_of};
 
 /// The oldest Node that the peers' SDKs run on.
@@ -48,6 +49,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
         "build everything with its tests",
         &mut cargo(&["build", "--workspace", "--all-targets"]),
     )?;
+    failpoints::build(ground, progress)?;
     let passed = if version_of("cargo-nextest").is_some() {
         let mut tests = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
         let tests = progress.try_run("all tests", &mut tests)?;

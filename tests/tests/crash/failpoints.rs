@@ -97,7 +97,6 @@ fn schedule(places: &[String], kills: usize, seed: u64) -> Vec<String> {
 
 /// What shops must do to pass a place, and what providers do meanwhile.
 fn needs(point: &str) -> (Scene, Vec<Value>) {
-    let fault = |account: &str, operation: &str, fault: &str| json!({ "account": account, "operation": operation, "fault": fault, "for_ms": 600_000 });
     let unheard = || vec![fault("*", "authorize", "charge_then_drop")];
     match point {
         "commit.lost" => {
@@ -139,6 +138,11 @@ fn needs(point: &str) -> (Scene, Vec<Value>) {
         "commit.heard" | "journal.sync" => (Scene::Any, Vec::new()),
         _ => (Scene::Sale, Vec::new()),
     }
+}
+
+/// A fault that lasts until it is lifted.
+fn fault(account: &str, operation: &str, fault: &str) -> Value {
+    json!({ "account": account, "operation": operation, "fault": fault, "for_ms": 600_000 })
 }
 
 /// Whether a place is passed only by a start that finds something open.

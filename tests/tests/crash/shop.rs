@@ -96,7 +96,7 @@ impl Street {
         loop {
             let request = self.agent.get(format!("{}{path}", self.api));
             if let Ok(answer) = request.header("Authorization", "Bearer test_key_1").call()
-                && let Some(read) = read(answer)
+                && let Some(read) = read(answer).filter(is_of_the_house)
             {
                 self.heard(&read);
                 return read;
@@ -174,7 +174,7 @@ impl Ask {
     pub fn insist(&mut self, street: &Street, stop: &AtomicBool) -> Option<(u16, Value)> {
         let end = Instant::now() + PATIENCE;
         loop {
-            if let Some(answer) = street.post(self) {
+            if let Some(answer) = street.post(self).filter(is_of_the_house) {
                 street.heard(&answer);
                 self.answers.push(answer.clone());
                 return Some(answer);
@@ -364,6 +364,11 @@ pub fn wish(
 /// Where a payment is.
 pub fn path(p: &Value) -> String {
     format!("/v1/payments/{}", p["id"].as_str().expect("an id"))
+}
+
+/// A door that closes says that nothing happened, and that one may ask again.
+fn is_of_the_house((_, body): &(u16, Value)) -> bool {
+    body["code"] != "overloaded"
 }
 
 fn read(mut answer: ureq::http::Response<ureq::Body>) -> Option<(u16, Value)> {

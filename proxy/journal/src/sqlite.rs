@@ -57,6 +57,12 @@ pub struct Options {
     pub readers: u32,
     /// A database smaller than this is checked page by page when it is opened. Default 256 MiB.
     pub quick_check_below_bytes: u64,
+    /// Writes after which the log is carried into the database without waiting for a quiet
+    /// moment. Default 5,000.
+    pub checkpoint_writes: u64,
+    /// A log longer than this is carried over between two batches, and one four times as long is
+    /// cut. Default 64 MiB.
+    pub long_log_bytes: u64,
     /// How long an answer about free bytes holds. Default one second.
     pub poll_every: Duration,
     /// The disk. Default the real one.
@@ -72,6 +78,8 @@ impl Default for Options {
             queue: 4096,
             readers: 4,
             quick_check_below_bytes: 256 << 20,
+            checkpoint_writes: 5_000,
+            long_log_bytes: 64 << 20,
             poll_every: Duration::from_secs(1),
             medium: Arc::new(RealDisk),
         }
@@ -174,18 +182,19 @@ impl SqliteStore {
             options.reserve_bytes,
             options.poll_every,
         );
-        let open = || schema::open_writer(dir, true, options.quick_check_below_bytes);
+        let check_below = options.quick_check_below_bytes;
+        let open = || schema::open_writer(dir, true, check_below, disk.medium());
         let conn = match open() {
             Err(OpenError::DiskFull) if disk.spend() => open()?,
             other => other?,
         };
-        sync_names(dir)?;
+        sync_names(dir, disk.medium())?;
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
             quick_check_below_bytes: options.quick_check_below_bytes,
             disk,
             readers: Arc::new(Readers::new(dir, options.readers)),
-            keeper: Keeper::new(dir),
+            keeper: Keeper::new(dir, options.checkpoint_writes, options.long_log_bytes),
             syncs: SyncTimes::new(),
             reopening: AtomicBool::new(false),
             failed: OnceLock::new(),
@@ -421,13 +430,12 @@ fn size(write: &Write) -> usize {
     write.body.len() + rows * ROW + long
 }
 
-/// The names of new files are the directory's own bytes, and must be synced as such.
-fn sync_names(dir: &Path) -> Result<(), OpenError> {
-    let sync = |dir: &Path| std::fs::File::open(dir).and_then(|file| file.sync_all());
-    sync(dir).map_err(|error| OpenError::io(dir, &error))?;
+/// The names of new files must be as durable as what the files hold.
+fn sync_names(dir: &Path, medium: &dyn Medium) -> Result<(), OpenError> {
+    medium.sync_names(dir).map_err(|error| OpenError::io(dir, &error))?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         // The parent may be another user's; its entry for us is as old as the first start.
-        let _ = sync(parent);
+        let _ = medium.sync_names(parent);
     }
     Ok(())
 }

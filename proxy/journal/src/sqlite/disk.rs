@@ -27,6 +27,42 @@ pub trait Medium: Send + Sync + 'static {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Makes the names of the files in `dir` durable, which are the directory's own bytes.
+    ///
+    /// # Errors
+    /// An error means that a new file may be gone after a power cut, so it is not written to.
+    fn sync_names(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    /// Writes a file again, byte for byte, and syncs it; a file that is missing or empty is done.
+    ///
+    /// A sync that fails may leave pages that are marked as written and are not on the disk. They
+    /// are read as if they were, and the next sync passes over them; only writing them again makes
+    /// it try them.
+    ///
+    /// # Errors
+    /// An error means that what is read from the file may not be on the disk.
+    fn rewrite(&self, path: &Path) -> io::Result<()> {
+        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut chunk = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            file.seek(io::SeekFrom::Start(at))?;
+            let count = file.read(&mut chunk)?;
+            if count == 0 {
+                return file.sync_all();
+            }
+            file.seek(io::SeekFrom::Start(at))?;
+            file.write_all(&chunk[..count])?;
+            at += count as u64;
+        }
+    }
+
     /// Called on the writer's thread around each sync.
     ///
     /// # Errors

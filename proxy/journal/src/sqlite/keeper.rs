@@ -17,18 +17,18 @@ use super::apply::Fault;
 use super::disk::Disk;
 use super::schema::{checkpoint, open_checkpointer};
 
-/// Writes after which the keeper is woken.
-const WRITES: u64 = 5_000;
 /// Seconds after which even a single write is carried over.
 const PATIENCE_S: u32 = 10;
-/// Pages of log (64 MiB) above which the writer is asked to help.
-const LONG_LOG: u64 = 16_384;
-/// Pages of log (256 MiB) above which the file is cut.
-const HUGE_LOG: u64 = 65_536;
+/// Bytes of one page of log.
+const PAGE: u64 = 4_096;
 
 /// What writer and keeper tell each other.
 pub(super) struct Keeper {
     dir: PathBuf,
+    /// Writes after which the keeper is woken.
+    enough_writes: u64,
+    /// Pages of log above which the writer is asked to help.
+    long_log: u64,
     signal: Mutex<Signal>,
     bell: Condvar,
     /// None while the writer reopens everything. Held for the length of a checkpoint.
@@ -44,9 +44,11 @@ struct Signal {
 }
 
 impl Keeper {
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path, enough_writes: u64, long_log_bytes: u64) -> Self {
         Self {
             dir: dir.to_path_buf(),
+            enough_writes: enough_writes.max(1),
+            long_log: long_log_bytes / PAGE,
             signal: Mutex::default(),
             bell: Condvar::new(),
             conn: Mutex::new(None),
@@ -66,7 +68,7 @@ impl Keeper {
             let _ = disk.is_low();
             disk.restore();
             quiet_s += 1;
-            if writes >= WRITES || (writes > 0 && quiet_s >= PATIENCE_S) {
+            if writes >= self.enough_writes || (writes > 0 && quiet_s >= PATIENCE_S) {
                 quiet_s = 0;
                 self.round(writes);
             }
@@ -78,7 +80,7 @@ impl Keeper {
         let mut signal = lock(&self.signal);
         let before = signal.writes;
         signal.writes += writes;
-        if before < WRITES && signal.writes >= WRITES {
+        if before < self.enough_writes && signal.writes >= self.enough_writes {
             self.bell.notify_one();
         }
     }
@@ -91,6 +93,15 @@ impl Keeper {
     /// Whether the writer should copy the rest of the log, by which mode. Asked between batches.
     pub(super) fn wants_help(&self) -> bool {
         self.help.swap(false, Ordering::Relaxed)
+    }
+
+    /// The writer's part: the rest of a long log, and the cut of a huge one.
+    pub(super) fn help(&self, conn: &Connection) -> Result<(), Fault> {
+        let state = checkpoint(conn, "PASSIVE")?;
+        if state.pages > self.long_log.saturating_mul(4) {
+            checkpoint(conn, "TRUNCATE")?;
+        }
+        Ok(())
     }
 
     /// Why a checkpoint failed, once.
@@ -111,7 +122,7 @@ impl Keeper {
         let tick = Duration::from_secs(1);
         let (signal, _) = self
             .bell
-            .wait_timeout_while(signal, tick, |s| !s.stop && s.writes < WRITES)
+            .wait_timeout_while(signal, tick, |s| !s.stop && s.writes < self.enough_writes)
             .unwrap_or_else(PoisonError::into_inner);
         (signal.writes, signal.stop)
     }
@@ -123,7 +134,7 @@ impl Keeper {
         }
         lock(&self.signal).writes -= writes;
         match self.carry(&mut conn) {
-            Ok(pages) if pages > LONG_LOG => self.help.store(true, Ordering::Relaxed),
+            Ok(pages) if pages > self.long_log => self.help.store(true, Ordering::Relaxed),
             // A full disk or a busy one: the log holds everything, the next round tries again.
             Ok(_) | Err(Fault::Full | Fault::Busy) => {}
             Err(Fault::Unfit(reason) | Fault::Broken(reason)) => {
@@ -143,15 +154,6 @@ impl Keeper {
         *conn = Some(open);
         Ok(state.pages)
     }
-}
-
-/// The writer's part: the rest of a long log, and the cut of a huge one.
-pub(super) fn help(conn: &Connection) -> Result<(), Fault> {
-    let state = checkpoint(conn, "PASSIVE")?;
-    if state.pages > HUGE_LOG {
-        checkpoint(conn, "TRUNCATE")?;
-    }
-    Ok(())
 }
 
 /// At the end: the whole log into the database, and the file cut.

@@ -454,13 +454,13 @@ fn rows_of(limit: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{apply, schema};
+    use crate::sqlite::{RealDisk, apply, schema};
     use crate::store::Write;
 
     #[test]
     fn a_filter_that_matches_little_does_not_read_the_whole_table_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let conn = schema::open_writer(dir.path(), true, 0).unwrap();
+        let conn = schema::open_writer(dir.path(), true, 0, &RealDisk).unwrap();
         let rare = Write {
             payment: "rare".into(),
             next: 1,
@@ -487,7 +487,7 @@ mod tests {
     #[test]
     fn every_list_walks_an_index_and_sorts_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let conn = schema::open_writer(dir.path(), true, 0).unwrap();
+        let conn = schema::open_writer(dir.path(), true, 0, &RealDisk).unwrap();
         let word = || Some("x".to_owned());
         let cursor = Some(Cursor { created_ms: 1, id: "x".into() });
         for (index, query) in [

@@ -1,10 +1,12 @@
 //! The tables, and how a connection to them is opened and proven fit for use.
 //!
 //! Two of the checks are about truth rather than taste. A log left by a killed process may hold
-//! commits that were written and never synced; they look committed to a new process, and a power
-//! cut would take them away again. So the log is checkpointed, which syncs it, before anything is
-//! read. And a file made by a newer version is refused, for it may mean something else.
+//! commits that were written and never synced, even pages whose sync was tried and failed; they
+//! look committed to a new process, and a power cut would take them away again. So the log is
+//! written again and synced before SQLite looks at it, and checkpointed before anything is read.
+//! And a file made by a newer version is refused, for it may mean something else.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,10 +14,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest, Sha256};
 
-use super::OpenError;
+use super::{Medium, OpenError};
 
 /// The database's file name inside the data directory.
 pub(super) const FILE: &str = "journal.db";
+
+/// The log beside it.
+const LOG: &str = "journal.db-wal";
 
 /// "ILJN": says that a SQLite file is a journal.
 const APPLICATION_ID: i64 = 0x494c_4a4e;
@@ -72,8 +77,14 @@ pub(super) fn open_writer(
     dir: &Path,
     create: bool,
     quick_check_below_bytes: u64,
+    medium: &dyn Medium,
 ) -> Result<Connection, OpenError> {
     let path = dir.join(FILE);
+    let log = dir.join(LOG);
+    medium.rewrite(&log).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::DiskFull,
+        _ => OpenError::io(&log, &error),
+    })?;
     let size = path.metadata().map(|m| m.len()).unwrap_or(0);
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if create {
@@ -82,10 +93,7 @@ pub(super) fn open_writer(
     let mut conn = Connection::open_with_flags(&path, flags)?;
     prepare(&conn)?;
     check_identity(&conn)?;
-    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(OpenError::Sqlite { reason: format!("no write-ahead log here: {mode}") });
-    }
+    begin_log(&conn)?;
     conn.execute_batch(
         "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;
          PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32768;
@@ -171,6 +179,20 @@ fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Puts the file into write-ahead mode. The pragma says "wal" before it has committed the change,
+/// and a commit that fails leaves the file with a rollback journal, whose deletion a power cut may
+/// undo together with the payment; so the statement is run to its end, and asked again.
+fn begin_log(conn: &Connection) -> Result<(), OpenError> {
+    let mut change = conn.prepare("PRAGMA journal_mode=WAL")?;
+    let mut rows = change.query([])?;
+    while rows.next()?.is_some() {}
+    let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(OpenError::Sqlite { reason: format!("no write-ahead log here: {mode}") })
+}
+
 fn check_identity(conn: &Connection) -> Result<(), OpenError> {
     let id: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -225,11 +247,12 @@ impl From<rusqlite::Error> for OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sqlite::RealDisk;
 
     #[test]
     fn the_writer_syncs_every_commit_and_nothing_checkpoints_by_itself() {
         let dir = tempfile::tempdir().unwrap();
-        let conn = open_writer(dir.path(), true, 0).unwrap();
+        let conn = open_writer(dir.path(), true, 0, &RealDisk).unwrap();
         assert_eq!(number(&conn, "synchronous"), 2);
         assert_eq!(number(&conn, "wal_autocheckpoint"), 0);
         assert_eq!(number(&conn, "application_id"), APPLICATION_ID);
@@ -239,7 +262,7 @@ mod tests {
     #[test]
     fn a_reader_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
-        let _writer = open_writer(dir.path(), true, 0).unwrap();
+        let _writer = open_writer(dir.path(), true, 0, &RealDisk).unwrap();
         let reader = open_reader(dir.path()).unwrap();
         assert!(reader.execute("DELETE FROM payment", []).is_err());
     }
@@ -247,7 +270,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_not_made_anew_when_a_store_is_opened_again() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(open_writer(dir.path(), false, 0).is_err());
+        assert!(open_writer(dir.path(), false, 0, &RealDisk).is_err());
     }
 
     #[test]

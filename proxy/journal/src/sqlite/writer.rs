@@ -126,7 +126,7 @@ impl Writer {
             return;
         }
         if let Some(conn) = &self.conn {
-            match keeper::help(conn) {
+            match self.shared.keeper.help(conn) {
                 Ok(()) | Err(Fault::Full | Fault::Busy) => {}
                 Err(Fault::Unfit(reason) | Fault::Broken(reason)) => self.reopen(&reason),
             }
@@ -219,7 +219,8 @@ impl Writer {
         if shared.disk.is_nearly_full() {
             shared.disk.spend();
         }
-        let open = || open_writer(&shared.dir, false, shared.quick_check_below_bytes);
+        let check_below = shared.quick_check_below_bytes;
+        let open = || open_writer(&shared.dir, false, check_below, shared.disk.medium());
         match open() {
             Err(super::OpenError::DiskFull) if shared.disk.spend() => open(),
             other => other,

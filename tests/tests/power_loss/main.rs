@@ -1,0 +1,82 @@
+//! The journal over a disk that loses power and a disk that fails: what was acknowledged is there,
+//! what is there is whole, and nothing is ever answered wrongly.
+//!
+//! `PREFIXES=` and `SEED=` make it longer or another one.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cuts;
+mod platter;
+mod stage;
+mod tables;
+mod verdict;
+mod vfs;
+mod work;
+
+use std::time::Instant;
+
+use interlock_tests::report;
+use serde_json::{Value, json};
+
+use stage::Lie;
+
+/// Lies of a disk, and how many cuts may pass before each is found out.
+const LIES: [(&str, Lie); 6] = [
+    ("acknowledge before the sync", Lie::EarlyAnswer),
+    ("no sync of the log", Lie::LogSync),
+    ("no sync of the database at a checkpoint", Lie::DatabaseSync),
+    ("no sync of the directory", Lie::NamesSync),
+    ("no sync of a log that begins anew", Lie::FreshLogSync),
+    ("a log whose sync failed is trusted as it is read", Lie::Rewrite),
+];
+const PATIENCE: usize = 4_000;
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    vfs::install();
+    let (seed, prefixes) = (number("SEED").unwrap_or(1), number("PREFIXES").unwrap_or(10_000));
+    eprintln!("power loss: SEED={seed} PREFIXES={prefixes}");
+    let begun = Instant::now();
+    let tally = cuts::run(seed, prefixes as usize, Lie::None);
+    let mutants: Vec<Value> = LIES.iter().map(|(name, lie)| mutant(name, *lie, seed)).collect();
+    let survivors = mutants.iter().filter(|m| m["killed"] == false).count();
+    report::leave(
+        "power_loss",
+        &json!({
+            "seconds": begun.elapsed().as_secs_f64(),
+            "violations": tally.found.len(),
+            "found": tally.found,
+            "seed": seed,
+            "power_loss_prefixes": tally.prefixes,
+            "recoveries_cut": tally.recoveries_cut,
+            "tapes": tally.tapes,
+            "writes": tally.writes,
+            "syncs": tally.syncs,
+            "failed_syncs": tally.failed_syncs,
+            "acknowledged": tally.acknowledged,
+            "uncertain_per_cut": tally.uncertain / tally.prefixes.max(1),
+            "mutants": mutants,
+        }),
+    );
+    eprintln!("power loss: {tally:?}\n{mutants:#?}");
+    assert_eq!(tally.found, Vec::<String>::new());
+    assert!(tally.prefixes >= prefixes, "{} cuts", tally.prefixes);
+    assert_eq!(survivors, 0, "a lie of the disk was not found out");
+}
+
+fn mutant(name: &str, lie: Lie, seed: u64) -> Value {
+    let begun = Instant::now();
+    let tally = cuts::run(seed, PATIENCE, lie);
+    json!({
+        "name": name,
+        "layer": "L4",
+        "killed": !tally.found.is_empty(),
+        "after": tally.prefixes,
+        "seconds": begun.elapsed().as_secs_f64(),
+        "by": tally.found.first(),
+    })
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}

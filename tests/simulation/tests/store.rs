@@ -213,7 +213,8 @@ impl World {
     fn crash(&mut self, seen: &mut Seen) -> Result<(), &'static str> {
         let Self { random, store, .. } = self;
         let mut heard = Vec::new();
-        match random.below(4) {
+        let kind = random.below(4);
+        match kind {
             0 => store.fail_sync(&mut |below| random.below(below), &mut heard),
             1 => store.kill(&mut |below| random.below(below)),
             2 => store.lose_power(&mut |below| random.below(below)),
@@ -228,9 +229,10 @@ impl World {
         }
         assert!(store.book().is_none());
         assert!(!store.begin_sync(&mut Vec::new()), "a closed handle syncs nothing");
-        if store.queued() == 0 {
-            self.queue.clear();
+        if kind > 0 {
+            self.queue.clear(); // the process is dead
         }
+        assert_eq!(store.queued(), self.queue.len());
         store.reopen();
         let flight = self.flight.take().unwrap_or_default();
         if !heard.is_empty() {

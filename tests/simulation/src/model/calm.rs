@@ -1,0 +1,99 @@
+//! No dead end: from any state, if nothing goes wrong any more, the payment comes to rest.
+
+use super::oracle;
+use super::chance::Script;
+use super::state::{Body, Left, State};
+use super::step::{Action, Then};
+use super::turn::Mode;
+use super::worlds::World;
+
+/// So many steps lead from any state to its rest.
+const STEPS_MAX: u32 = 1_500;
+
+impl World {
+    /// What goes wrong when nothing goes wrong any more: everything is delivered at once, everybody
+    /// is plain, and nodes take turns in looking when it is time.
+    pub fn dead_end(&self, from: &State) -> Option<String> {
+        let mut s = from.clone();
+        self.still(&mut s);
+        for n in 0..STEPS_MAX {
+            if s.broken.is_some() {
+                return s.broken.map(|why| format!("on the way to rest: {why}"));
+            }
+            let operator = s.payment().is_some_and(oracle::waits_for_operator);
+            let nothing = s.wire.is_empty() && s.laters.is_empty();
+            if s.quiet() || (operator && nothing) {
+                return oracle::rest(self, &s);
+            }
+            match self.next_calm(&s, n) {
+                Some(action) => {
+                    let next = self.step(&s, action);
+                    let Some(next) = next else {
+                        return Some(format!("no way out: {action:?} leads nowhere"));
+                    };
+                    s = next;
+                }
+                None => {
+                    let Some(to) = self.next_moment(&s) else {
+                        return Some("no way out: nothing will ever happen".into());
+                    };
+                    if self.advance(&mut s, to).is_none() {
+                        return Some("no way out: something stays on the wire".into());
+                    }
+                }
+            }
+        }
+        Some("no way out: it never comes to rest".into())
+    }
+
+    fn still(&self, s: &mut State) {
+        s.left = Left::nothing();
+        s.wishes = 0;
+        for books in &mut s.books {
+            let mut provider = books.provider.clone();
+            provider.mood.moody = false;
+            *books = std::sync::Arc::new(super::state::Books::new(provider));
+        }
+    }
+
+    /// What happens next when nothing goes wrong, short of moving the clock.
+    pub fn next_calm(&self, s: &State, n: u32) -> Option<Action> {
+        let nodes = 0..s.nodes.len();
+        if let Some(down) = nodes.clone().find(|i| !s.nodes[*i].up) {
+            return Some(Action::Rise(down as u8, false, Mode::Straight));
+        }
+        if let Some(held) = nodes.clone().find(|i| s.nodes[*i].held.is_some()) {
+            return Some(Action::Write(held as u8));
+        }
+        if s.row.is_none() {
+            return Some(Action::Submit(0, Mode::Straight));
+        }
+        if let Some(m) = s.wire.first() {
+            return Some(match &*m.body {
+                Body::Request(run, it) => {
+                    let open = s.socket(*run, it).is_some();
+                    let then = if open { Then::Heard(Mode::Straight) } else { Then::Lost };
+                    Action::Arrive(0, Script::default(), then)
+                }
+                Body::Inquiry(..) => {
+                    Action::Arrive(0, Script::default(), Then::Heard(Mode::Straight))
+                }
+                Body::Notice(..) => Action::Reach(0, (n % s.nodes.len() as u32) as u8, Mode::Straight),
+                body => Action::Reach(0, body.run()?.node, Mode::Straight),
+            });
+        }
+        for i in nodes.clone() {
+            let over = s.nodes[i].sockets.iter().position(|k| k.until_ms <= s.now);
+            if let Some(over) = over {
+                return Some(Action::TimeOut(i as u8, over as u8, Mode::Straight));
+            }
+        }
+        if !s.laters.is_empty() {
+            return Some(Action::Later(0, Script::default()));
+        }
+        let first = n as usize % s.nodes.len();
+        let order = nodes.map(|i| (first + i) % s.nodes.len());
+        let due = order.into_iter().find(|i| self.is_due(s, *i));
+        due.map(|i| Action::Due(i as u8, Mode::Straight))
+    }
+}

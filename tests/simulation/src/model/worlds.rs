@@ -1,0 +1,271 @@
+//! What is searched: one world for every combination of promises, methods, wishes and nodes.
+//!
+//! Each world is a contract, a way to pay, what the merchant will want, and how much may go wrong.
+//! [`table`] makes worlds in which every two levels of all declarations meet (a covering array),
+//! and adds those that are about one rule alone.
+
+mod cover;
+mod special;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use interlock_engine::{
+    AccountPolicy, Failover, Input, Ladder, MerchantPolicy, Method, Policy, Request, Submission,
+};
+use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
+
+use super::state::{Books, FAULTS, Fault, Left, Node, State};
+use crate::declarations::{
+    AMOUNT, HOUR, MINUTE, SECOND, SHOP, TIMEOUT, WINDOW, account, policy, submission,
+};
+use crate::provider::{Mood, Provider};
+
+pub use cover::{FACTORS, covering, world as cover_world};
+pub use special::special;
+
+/// One world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Its name in reports.
+    pub name: String,
+    /// The configuration.
+    pub policy: Policy,
+    /// The same with a version of the plugins that continues none of the old.
+    pub newer: Policy,
+    /// Names, by their index.
+    pub accounts: Vec<String>,
+    /// What the merchant asks for.
+    pub submission: Submission,
+    /// What he may wish afterwards, each once.
+    pub wishes: Vec<Wish>,
+    /// How many nodes.
+    pub nodes: u8,
+    /// What may go wrong.
+    pub left: Left,
+    /// Providers send notifications.
+    pub notices: bool,
+    /// A plugin needs two requests to take money.
+    pub two_steps: bool,
+    /// A restarted node may bring newer plugins.
+    pub upgrades: bool,
+    /// Two live charges are no mistake of ours: an instant switch, or a provider that lies.
+    pub excused: bool,
+    /// The new method of a switch is shown at once.
+    pub instant_switch: bool,
+    /// A success after `failed` is kept.
+    pub accepts_late: bool,
+    /// Captured later, by a request.
+    pub manual: bool,
+    /// The providers do not keep their word.
+    pub liar: bool,
+    /// Minor units.
+    pub amount: i64,
+    /// W, ms.
+    pub late_window_ms: u64,
+    /// How long a socket waits, ms.
+    pub timeout_ms: u64,
+    /// Where the providers are really worse than declared: their true contract.
+    pub truth: Option<Contract>,
+}
+
+/// What a merchant may wish once.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    request: Option<Request>,
+}
+
+impl Wish {
+    /// What it is to the engine.
+    pub fn input(&self) -> Input {
+        self.request.clone().map_or(Input::Refresh, Input::Merchant)
+    }
+
+    /// It brings the shopper's credential to the node that gets it.
+    pub fn brings_credential(&self) -> bool {
+        matches!(&self.request, Some(Request::Switch { method, .. })
+            if method.form != CredentialForm::None)
+    }
+}
+
+/// Take no money.
+pub fn cancel() -> Wish {
+    Wish { request: Some(Request::Cancel { key: "c".into() }) }
+}
+
+/// Take so much, or all that is left.
+pub fn capture(key: &str, amount: Option<i64>) -> Wish {
+    Wish { request: Some(Request::Capture { key: key.into(), amount }) }
+}
+
+/// Give so much back, or all that is left.
+pub fn refund(key: &str, amount: Option<i64>) -> Wish {
+    Wish { request: Some(Request::Refund { key: key.into(), amount, reason: None }) }
+}
+
+/// Offer another method.
+pub fn switch(method: Method) -> Wish {
+    Wish { request: Some(Request::Switch { key: "s".into(), method }) }
+}
+
+/// Somebody waits for news.
+pub fn refresh() -> Wish {
+    Wish { request: None }
+}
+
+impl World {
+    /// Two accounts under this contract, one node, and nothing that goes wrong.
+    pub fn new(name: impl Into<String>, contract: &Contract, method: Method) -> Self {
+        Self::over(name, &[contract, contract], method)
+    }
+
+    /// Accounts under these contracts, in this order.
+    pub fn over(name: impl Into<String>, contracts: &[&Contract], method: Method) -> Self {
+        let names = ["one", "two", "three"];
+        let resolvable = contracts.iter().all(|c| c.can_resolve(&method.flow));
+        let accounts: Vec<AccountPolicy> =
+            contracts.iter().zip(names).map(|(c, name)| account(name, (*c).clone())).collect();
+        let mut policy = policy(accounts);
+        policy.ladder = Ladder {
+            steps_ms: [20 * SECOND, 2 * MINUTE, 30 * MINUTE].into(),
+            give_up_ms: 4 * HOUR,
+            patience_ms: MINUTE,
+            offer_steps_ms: [10 * MINUTE, 30 * MINUTE].into(),
+        };
+        if !resolvable {
+            policy.routes[0].failover = Failover::NotSent;
+        }
+        let window = contracts.iter().map(|c| c.late_window_ms).max().unwrap_or(WINDOW);
+        let mut world = Self {
+            name: name.into(),
+            newer: policy.clone(),
+            policy,
+            accounts: names[..contracts.len()].iter().map(|n| (*n).to_owned()).collect(),
+            submission: submission("k", method, CaptureMode::Automatic),
+            wishes: Vec::new(),
+            nodes: 1,
+            left: Left { ticks: 4, ..Left::nothing() },
+            notices: true,
+            two_steps: false,
+            upgrades: false,
+            excused: false,
+            instant_switch: false,
+            accepts_late: false,
+            manual: false,
+            liar: false,
+            amount: AMOUNT,
+            late_window_ms: window,
+            timeout_ms: TIMEOUT,
+            truth: None,
+        };
+        world.renew();
+        world
+    }
+
+    fn renew(&mut self) {
+        self.newer = self.policy.clone();
+        for account in self.newer.accounts.values_mut() {
+            account.plugin_version = "2.0.0".into();
+            (account.state_version, account.continues) = (2, vec![2]);
+        }
+    }
+
+    /// Captured by a request.
+    pub fn manual(mut self) -> Self {
+        self.manual = true;
+        self.submission.capture = CaptureMode::Manual;
+        self
+    }
+
+    /// What the merchant may wish.
+    pub fn wishing(mut self, wishes: impl Into<Vec<Wish>>) -> Self {
+        self.wishes = wishes.into();
+        self
+    }
+
+    /// Two nodes over one store.
+    pub fn twice(mut self) -> Self {
+        self.nodes = 2;
+        self
+    }
+
+    /// At most `all` faults, of these kinds.
+    pub fn faults(mut self, all: u8, kinds: &[(Fault, u8)]) -> Self {
+        self.left.all = all;
+        self.left.of = [0; FAULTS];
+        for (kind, n) in kinds {
+            self.left.of[*kind as usize] = *n;
+        }
+        self
+    }
+
+    /// How often the clock moves.
+    pub fn ticks(mut self, ticks: u8) -> Self {
+        self.left.ticks = ticks;
+        self
+    }
+
+    /// What shoppers do with a code.
+    pub fn shoppers(mut self, scans: u8, pays: u8) -> Self {
+        (self.left.scans, self.left.pays) = (scans, pays);
+        self
+    }
+
+    /// Providers tell nothing by themselves.
+    pub fn silent(mut self) -> Self {
+        self.notices = false;
+        self
+    }
+
+    /// The merchant's own rules.
+    pub fn rules(mut self, rules: MerchantPolicy) -> Self {
+        self.policy.merchants = BTreeMap::from([(SHOP.to_owned(), rules)]);
+        self.instant_switch = rules.instant_switch;
+        self.excused |= rules.instant_switch;
+        self.accepts_late = rules.accept_late_ms.is_some();
+        self.renew();
+        self
+    }
+
+    /// Before anything has happened.
+    pub fn first(&self) -> State {
+        let mood = Mood { manual: self.manual, liar: self.liar, moody: true };
+        let books = self.accounts.iter().map(|name| {
+            let declared = &self.policy.accounts[name].contract;
+            let contract = Arc::new(self.truth.as_ref().unwrap_or(declared).clone());
+            Arc::new(Books::new(Provider::new(contract, self.amount, mood)))
+        });
+        State {
+            row: None,
+            books: books.collect(),
+            wire: Vec::new(),
+            nodes: (0..self.nodes).map(Node::first).collect(),
+            now: 1_000,
+            laters: Vec::new(),
+            wishes: (1 << self.wishes.len()) - 1,
+            left: self.left,
+            broken: None,
+        }
+    }
+
+    /// An account's place.
+    pub fn account_index(&self, name: &str) -> u8 {
+        self.accounts.iter().position(|a| a == name).map_or(u8::MAX, |n| n as u8)
+    }
+
+    /// Whether a provider takes a second copy of this request for the first.
+    pub fn serialises(&self, it: &super::state::Sending) -> bool {
+        use interlock_engine::ExchangeKind;
+        use interlock_plugin_api::{Concurrency, IdempotencyClass};
+        let name = &self.accounts[usize::from(it.account)];
+        let purpose = match it.kind {
+            ExchangeKind::Authorize | ExchangeKind::Continue => "pay",
+            kind => kind.as_str(),
+        };
+        let rule = self.policy.accounts[name].contract.move_rule(purpose);
+        !it.offer
+            && !it.opens
+            && rule.class == IdempotencyClass::Strong
+            && rule.concurrency == Concurrency::Excluded
+    }
+}

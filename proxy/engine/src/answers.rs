@@ -221,6 +221,10 @@ impl Turn<'_> {
                 && !track.exchanges.is_empty()
                 && !definite::strong(track, policy);
             if !positive(fact.what) && (!reads || hint) {
+                if !reads && negative(fact.what) {
+                    // It is told once: somebody must look, for this version can't tell.
+                    self.alert(self.attempt_of(subject), "plugin_version");
+                }
                 fact.what = What::Unknown;
             }
             self.hear(subject, policy, &fact, &Source::Notice)?;
@@ -279,6 +283,13 @@ impl Turn<'_> {
             .ok_or(Stop::Refuse(Refusal::NotFound))
     }
 
+    fn attempt_of(&self, subject: Subject) -> usize {
+        match subject {
+            Subject::Attempt(index) => index,
+            Subject::Operation(index) => self.p.operations[index].attempt,
+        }
+    }
+
     fn track(&mut self, subject: Subject) -> &mut crate::Track {
         match subject {
             Subject::Attempt(index) => &mut self.p.attempts[index].track,
@@ -302,6 +313,11 @@ impl<'a> Turn<'a> {
 /// Says that money moved (G9): that is believed from any version of a plugin.
 fn positive(what: What) -> bool {
     matches!(what, What::Authorized | What::Captured | What::Refunded)
+}
+
+/// Says that money did not move, or came back.
+fn negative(what: What) -> bool {
+    !positive(what) && !matches!(what, What::Unknown | What::Pending | What::Action)
 }
 
 fn unknown(fact: Fact) -> Fact {

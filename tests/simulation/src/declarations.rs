@@ -122,10 +122,10 @@ pub fn policy(accounts: Vec<AccountPolicy>) -> Policy {
         merchants: BTreeMap::from([(SHOP.into(), MerchantPolicy::default())]),
         accounts: accounts.into_iter().map(|a| (a.name.clone(), a)).collect(),
         ladder: Ladder {
-            steps_ms: [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800].map(|s| s * SECOND).into(),
-            give_up_ms: 6 * HOUR,
+            steps_ms: [1, 4, 15, 45, 120, 300, 900, 1_800].map(|s| s * SECOND).into(),
+            give_up_ms: 2 * HOUR,
             patience_ms: MINUTE,
-            offer_steps_ms: [5, 30, 120, 600].map(|s| s * SECOND).into(),
+            offer_steps_ms: [5, 60, 600].map(|s| s * SECOND).into(),
         },
     }
 }

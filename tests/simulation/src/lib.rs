@@ -2,5 +2,8 @@
 //! around it.
 
 pub mod declarations;
+pub mod dice;
 pub mod provider;
+pub mod simulate;
 pub mod store;
+pub mod world;

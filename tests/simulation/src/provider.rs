@@ -363,7 +363,7 @@ impl Provider {
             order.refusal = Some(Class::User);
             return said(refusal(Class::User).about(op_id));
         }
-        self.charge(op_id, false)
+        self.charge(op_id, self.mood.manual)
     }
 
     /// A request to end what is not paid.

@@ -1,0 +1,550 @@
+//! What the server does around the engine, in the same order: one turn at a time for a payment in
+//! one process, a decision on what is durable, compare-and-swap, and then the effects.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::rc::Rc;
+
+use interlock_engine::{
+    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Refusal, Skip, World as Surroundings, decide, intake,
+};
+use interlock_journal::Purpose;
+
+use super::wire::Socket;
+use super::{Beside, Death, Event, Follow, Pending, Run, ShopRows, Weather, World};
+use crate::declarations::{Numbers, draft};
+use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
+
+/// How often the clock's high-water mark is made durable, ms.
+const HIGH_WATER_MS: u64 = 10_000;
+/// Its name in the store.
+const HIGH_WATER: u64 = 1;
+/// How often an outcome is put through again when the store was not sure.
+const TRIES_MAX: u32 = 10;
+
+/// Unsafe drivers, to show that the simulator would notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unsafe {
+    /// The real order of things.
+    #[default]
+    No,
+    /// What is to be sent leaves before its record is durable.
+    SendBeforeDurable,
+    /// Whoever waits is answered when the write is written, not when it is synced.
+    AcknowledgeBeforeDurable,
+}
+
+/// A process.
+pub(super) struct Node {
+    pub boot: u64,
+    pub up: bool,
+    pub started_ms: u64,
+    pub skew_ms: i64,
+    pub high_ms: i64,
+    /// Which of the two versions of its plugins it has loaded.
+    pub version: usize,
+    pub sockets: Vec<Socket>,
+    /// By payment: whether the shopper's credential is in memory.
+    pub credentials: Vec<bool>,
+    turns: Vec<Turn>,
+    marked_ms: u64,
+}
+
+/// The inputs of one payment: one at a time, the others wait.
+struct Turn {
+    case: u32,
+    busy: bool,
+    waiting: VecDeque<(Input, Beside)>,
+}
+
+impl Node {
+    pub fn new(boot: u64, payments: u32) -> Self {
+        Self {
+            boot,
+            up: true,
+            started_ms: 0,
+            skew_ms: 0,
+            high_ms: 0,
+            version: 0,
+            sockets: Vec::new(),
+            credentials: vec![false; payments as usize],
+            turns: Vec::new(),
+            marked_ms: 0,
+        }
+    }
+
+    fn turn(&mut self, case: u32) -> &mut Turn {
+        let n = match self.turns.iter().position(|t| t.case == case) {
+            Some(n) => n,
+            None => {
+                self.turns.push(Turn { case, busy: false, waiting: VecDeque::new() });
+                self.turns.len() - 1
+            }
+        };
+        &mut self.turns[n]
+    }
+}
+
+impl World<'_> {
+    /// What happened reaches a node.
+    pub(super) fn put(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
+        let turn = self.nodes[node].turn(case);
+        turn.waiting.push_back((input, beside));
+        self.serve(node, case);
+    }
+
+    /// To whichever node is up.
+    pub(super) fn anyone(&mut self, case: u32, input: Input, beside: Beside) {
+        if let Some(node) = self.up() {
+            self.put(node, case, input, beside);
+        }
+    }
+
+    pub(super) fn up(&mut self) -> Option<usize> {
+        let first = self.dice.index(self.nodes.len());
+        let nodes = self.nodes.len();
+        (0..nodes).map(|n| (first + n) % nodes).find(|n| self.nodes[*n].up)
+    }
+
+    fn serve(&mut self, node: usize, case: u32) {
+        loop {
+            let turns = &mut self.nodes[node].turns;
+            let Some(n) = turns.iter().position(|t| t.case == case) else { return };
+            if turns[n].busy {
+                return;
+            }
+            let Some((input, beside)) = turns[n].waiting.pop_front() else {
+                turns.swap_remove(n);
+                return;
+            };
+            self.turn(node, case, input, beside);
+            if !self.nodes[node].up {
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
+        let Some(book) = self.store.book() else {
+            return self.put_off(node, case, input, beside);
+        };
+        if let Some(taken) = beside.key.and_then(|key| book.key(&key)).cloned() {
+            return self.key_taken(case, &input, taken.stands_for.as_deref());
+        }
+        let before = book.payment(&case).map(|version| Rc::clone(&version.row));
+        match self.decide(node, case, before.as_deref(), &input) {
+            Outcome::Commit(decision) => {
+                let ver = before.map_or(0, |p| p.ver);
+                self.commit(node, case, ver, *decision, input, beside);
+            }
+            Outcome::Nothing => self.nothing(node, case, input, beside),
+            Outcome::Refuse(refusal) => self.refused(case, &input, &refusal),
+            Outcome::Need(_) => self.blame(case, "a decision never had what it needed"),
+        }
+    }
+
+    /// Asks the engine until its decision is complete; plugins fail and accounts refuse by chance.
+    fn decide(
+        &mut self,
+        node: usize,
+        case: u32,
+        before: Option<&Payment>,
+        input: &Input,
+    ) -> Outcome {
+        self.score.turns += 1;
+        let now = self.stamp(node);
+        let order = self.order_holder(case, input);
+        let calm = self.calm();
+        let n = &self.nodes[node];
+        let policy = self.policies.of(self.seed, n.version);
+        let weather = Weather { refunds: calm || !self.refunds_capped };
+        let surroundings = Surroundings {
+            now,
+            policy,
+            health: &weather,
+            mint: &Numbers,
+            draw: 0.5,
+            sending: n.sockets.iter().any(|s| s.case == case),
+            credential: n.credentials[case as usize] || before.is_none(),
+            order,
+        };
+        let mut hand = Hand::default();
+        for _ in 0..16 {
+            match decide(before, input, &surroundings, &hand) {
+                Outcome::Need(call) => {
+                    if !calm && self.dice.one_in(80) {
+                        self.score.faults += 1;
+                        self.score.plugins += 1;
+                        if call.reserve {
+                            hand.refused.push((call.account, Skip::InFlight));
+                        } else {
+                            hand.unbuildable.push(call.op_id);
+                        }
+                    } else {
+                        let draft = draft(&call);
+                        hand.prepared.push(Prepared { call: *call, draft });
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        Outcome::Need(Box::new(hand.prepared.remove(0).call))
+    }
+
+    fn order_holder(&self, case: u32, input: &Input) -> Option<OrderHolder> {
+        let Input::Submitted(_) = input else { return None };
+        let order = self.cases[case as usize].order?;
+        let holder = *self.store.book()?.order(&order)?;
+        let row = self.row(holder)?;
+        Some(OrderHolder { payment: row.id.clone(), succeeded: intake::holds_order(row) })
+    }
+
+    fn commit(
+        &mut self,
+        node: usize,
+        case: u32,
+        ver: u64,
+        decision: Decision,
+        input: Input,
+        beside: Beside,
+    ) {
+        let row = Rc::new(decision.next);
+        let due_ms = decision.due.map(|(at, _)| at);
+        let mut write = Transaction::<ShopRows>::new(case, ver, Rc::clone(&row), due_ms);
+        if let Some(key) = beside.key {
+            let operation = decision.operations.first().map(|id| Rc::from(id.as_str()));
+            let key_row = crate::store::Key { stands_for: operation, answer: None };
+            write.keys.push((key, key_row));
+        }
+        if let Some(name) = beside.notice {
+            write.notices.push(Notice { name, applied: true, notice: () });
+        }
+        for (account, reference) in &decision.references {
+            write.references.push((name_of(account, reference), case));
+        }
+        write.operations.extend(decision.operations.iter().map(|id| name_of("", id)));
+        let order = self.cases[case as usize].order;
+        write.order = match (&decision.order, order) {
+            (OrderStep::Claim, Some(order)) => OrderChange::Claim(order),
+            (OrderStep::TakeOver { .. }, Some(order)) => {
+                let holder = self.store.book().and_then(|book| book.order(&order)).copied();
+                OrderChange::TakeOver { order, from: holder.unwrap_or(case) }
+            }
+            (OrderStep::Release, Some(order)) => OrderChange::Release(order),
+            _ => OrderChange::None,
+        };
+        if matches!(input, Input::Submitted(_)) {
+            write.purpose = Purpose::Intake;
+        }
+        let mut follow = Follow { due_ms, effects: decision.effects, row };
+        if self.unsafe_driver == Unsafe::SendBeforeDurable {
+            let effects = mem::take(&mut follow.effects);
+            self.effects(node, case, &follow.row, &effects);
+        }
+        let run = Run { node, boot: self.nodes[node].boot };
+        self.stage(write.into(), Pending { run, case, input, beside, follow: Some(follow) });
+    }
+
+    fn stage(&mut self, task: Task<ShopRows>, pending: Pending) {
+        let Run { node, .. } = pending.run;
+        self.nodes[node].turn(pending.case).busy = true;
+        let pending = Box::new(pending);
+        if self.store.stage(task, pending).is_err() {
+            return self.blame(0, "a store with room refuses");
+        }
+        self.mark_clock(node);
+        if !self.calm() && self.dice.one_in(250) {
+            // Aimed: between the write and the end of its sync, or just after.
+            self.score.aimed += 1;
+            let (at, death) = (self.now + self.dice.below(6), self.death());
+            self.at(at, Event::Crash(node, death));
+        }
+        self.begin_sync();
+    }
+
+    /// What this process has seen of the wall clock must not be unseen by the next one.
+    fn mark_clock(&mut self, node: usize) {
+        let n = &mut self.nodes[node];
+        if self.now >= n.marked_ms + HIGH_WATER_MS {
+            n.marked_ms = self.now;
+            let run = Run { node, boot: n.boot };
+            let (input, beside) = (Input::Refresh, Beside::default());
+            let (case, high) = (u32::MAX, n.high_ms);
+            let nobody = Pending { run, case, input, beside, follow: None };
+            let _ = self.store.stage(Task::Set(HIGH_WATER, high), Box::new(nobody));
+        }
+    }
+
+    pub(super) fn death(&mut self) -> Death {
+        if self.dice.one_in(2) { Death::Power } else { Death::Kill }
+    }
+
+    fn begin_sync(&mut self) {
+        let mut heard = Vec::new();
+        if self.store.begin_sync(&mut heard) {
+            let (at, run) = (self.now + 1 + self.dice.below(4), self.store_run);
+            self.at(at, Event::Synced(run));
+        }
+        self.answered(heard);
+    }
+
+    /// A sync ends, one way or the other.
+    pub(super) fn synced(&mut self, run: u64) {
+        if run != self.store_run {
+            return;
+        }
+        let mut heard = Vec::new();
+        if !self.calm() && self.dice.one_in(2_500) {
+            self.fault(|s| &mut s.failed_syncs);
+            let dice = &mut self.dice;
+            self.store.fail_sync(&mut |n| dice.below(n), &mut heard);
+            self.store_run += 1;
+            let (at, run) = (self.now + 20 + self.dice.below(3_000), self.store_run);
+            self.at(at, Event::Reopen(run));
+        } else {
+            self.store.end_sync(&mut heard);
+        }
+        self.answered(heard);
+        self.begin_sync();
+    }
+
+    pub(super) fn reopen_store(&mut self, run: u64) {
+        if run == self.store_run && !self.store.is_open() {
+            self.store.reopen();
+            self.look_at_what_is_due();
+            self.begin_sync();
+        }
+    }
+
+    /// What a failed sync left durable has nobody yet who comes back to it.
+    fn look_at_what_is_due(&mut self) {
+        let Some(book) = self.store.book() else { return };
+        let due: Vec<(u32, u64, i64)> = book
+            .due()
+            .filter_map(|(at, case)| Some((*case, book.payment(case)?.ver, at)))
+            .collect();
+        for (case, ver, at) in due {
+            self.come_back(case, ver, Some(at));
+        }
+    }
+
+    fn answered(&mut self, heard: Vec<(Box<Pending>, Answer<ShopRows>)>) {
+        for (pending, answer) in heard {
+            if answer == Ok(Verdict::Done)
+                && let Some(Follow { due_ms, row, .. }) = &pending.follow
+            {
+                self.score.commits += 1;
+                self.come_back(pending.case, row.ver, *due_ms);
+            }
+            if !self.alive(pending.run) || pending.case == u32::MAX {
+                continue;
+            }
+            let (node, case) = (pending.run.node, pending.case);
+            self.nodes[node].turn(case).busy = false;
+            self.heard_of(*pending, answer);
+            self.serve(node, case);
+        }
+    }
+
+    /// What the store said of a write.
+    fn heard_of(&mut self, pending: Pending, answer: Answer<ShopRows>) {
+        let Pending { run: Run { node, .. }, case, input, beside, follow } = pending;
+        match answer {
+            Ok(Verdict::Done) => {
+                if let Some(name) = beside.notice {
+                    self.cases[case as usize].acknowledged.push(name);
+                }
+                if let Some(follow) = follow {
+                    self.durable(node, case, &input, &follow);
+                }
+            }
+            Ok(Verdict::Conflict { .. }) => {
+                self.fault(|s| &mut s.races);
+                self.nodes[node].turn(case).waiting.push_front((input, beside));
+            }
+            Ok(Verdict::KeyTaken(key)) => self.key_taken(case, &input, key.stands_for.as_deref()),
+            Ok(Verdict::NoticeSeen) => {
+                self.cases[case as usize].acknowledged.extend(beside.notice);
+            }
+            Ok(Verdict::OrderTaken(_)) => {
+                let payment = String::new();
+                self.refused(case, &input, &Refusal::OrderHasLivePayment { payment });
+            }
+            Ok(Verdict::ReferenceTaken(other)) => {
+                self.blame(case, format!("its reference belongs to case {other}"));
+            }
+            Err(Refused::Failed) => self.put_off(node, case, input, beside),
+            Err(refused) => self.blame(case, format!("a store with room refuses: {refused:?}")),
+        }
+    }
+
+    /// The store is not sure or not there: what came in is put through again; who asked from
+    /// outside asks again by himself.
+    fn put_off(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
+        let outcome = matches!(
+            input,
+            Input::Heard { .. } | Input::Lost { .. } | Input::Looked { .. } | Input::Recovered
+        );
+        match &input {
+            Input::Submitted(_) => {
+                let at = self.now + 500 + self.dice.below(5_000);
+                self.at(at, Event::Submit(case, beside.tries + 1));
+            }
+            _ if outcome && beside.tries < TRIES_MAX => {
+                let run = Run { node, boot: self.nodes[node].boot };
+                let at = self.now + (200 << beside.tries.min(6));
+                self.at(at, Event::Reach(run, case, Box::new(input), beside.tries + 1));
+            }
+            _ => {}
+        }
+    }
+
+    /// A decision without a change still remembers the notification that it came from.
+    fn nothing(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
+        let Some(name) = beside.notice else {
+            if let Input::Merchant(_) = input {
+                self.granted(case, &input);
+            }
+            return;
+        };
+        let run = Run { node, boot: self.nodes[node].boot };
+        let task = Task::KeepNotice(Notice { name, applied: true, notice: () });
+        self.stage(task, Pending { run, case, input, beside, follow: None });
+    }
+
+    /// The version is durable: now, and only now, what follows from it.
+    fn durable(&mut self, node: usize, case: u32, input: &Input, follow: &Follow) {
+        let Follow { effects, row, .. } = follow;
+        let run = Run { node, boot: self.nodes[node].boot };
+        self.fold.take(row.ver ^ u64::from(case) << 32);
+        if let Some(lines) = &mut self.trace {
+            let story = super::oracle::story(row);
+            lines.push(format!("{:>10}   case {case} node {node}: {effects:?}{story}", self.now));
+        }
+        if matches!(input, Input::Submitted(_)) {
+            self.nodes[node].credentials[case as usize] = true;
+        }
+        self.look_at_version(case, row);
+        let crash = !self.calm() && self.dice.one_in(400);
+        if crash && self.dice.one_in(2) {
+            let death = self.death();
+            return self.crash(node, death);
+        }
+        self.effects(node, case, row, effects);
+        if crash {
+            let death = self.death();
+            return self.crash(node, death);
+        }
+        if self.alive(run) {
+            self.tell(case, input, row);
+        }
+    }
+
+    fn effects(&mut self, node: usize, case: u32, row: &Rc<Payment>, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Send { exchange } => self.send(node, case, row, exchange),
+                Effect::Inquire { subject } => self.inquire(node, case, row.ver, *subject),
+            }
+        }
+    }
+
+    /// The resolver will see it in the index of what is due, whoever wrote it.
+    fn come_back(&mut self, case: u32, ver: u64, due_ms: Option<i64>) {
+        let Some(due_ms) = due_ms else { return };
+        let wait = (due_ms - super::EPOCH - self.now as i64).max(0) as u64;
+        let at = self.now + wait;
+        self.at(at, Event::Due(case, ver));
+    }
+
+    /// The resolver comes back to what is due.
+    pub(super) fn due(&mut self, case: u32, ver: u64) {
+        if !self.store.is_open() {
+            let later = self.now + 1_000;
+            return self.at(later, Event::Due(case, ver));
+        }
+        let Some(row) = self.row(case) else { return };
+        if row.ver != ver || (self.calm() && super::oracle::waits_for_operator(row)) {
+            return;
+        }
+        if let Some(node) = self.up() {
+            self.put(node, case, Input::Due, Beside::default());
+        }
+        // Another node's clock says that it is too early, or the write is lost on its way.
+        let later = self.now + if self.calm() { 3_000 } else { 10_000 };
+        self.at(later, Event::Due(case, ver));
+    }
+
+    pub(super) fn crash(&mut self, node: usize, death: Death) {
+        if !self.nodes[node].up || self.calm() {
+            return;
+        }
+        match death {
+            Death::Kill => self.fault(|s| &mut s.kills),
+            Death::Power => self.fault(|s| &mut s.power_cuts),
+        }
+        let n = &mut self.nodes[node];
+        n.up = false;
+        n.sockets.clear();
+        n.turns.clear();
+        n.credentials.fill(false);
+        if self.nodes.len() == 1 {
+            let dice = &mut self.dice;
+            let mut draw = |n| dice.below(n);
+            match death {
+                Death::Kill => self.store.kill(&mut draw),
+                Death::Power => self.store.lose_power(&mut draw),
+            }
+            self.store_run += 1;
+        }
+        let at = self.now + 500 + self.dice.below(60_000);
+        self.at(at, Event::Rise(node));
+    }
+
+    /// A process starts: it takes up whatever is open.
+    pub(super) fn rise(&mut self, node: usize) {
+        if self.nodes.len() == 1 && !self.store.is_open() {
+            self.store.reopen();
+        }
+        let Some(book) = self.store.book() else {
+            let at = self.now + 1_000;
+            return self.at(at, Event::Rise(node));
+        };
+        let high = book.setting(&HIGH_WATER).copied().unwrap_or(0);
+        let open: Vec<u32> = book.due().map(|(_, case)| *case).collect();
+        self.boots += 1;
+        let boot = self.boots;
+        let n = &mut self.nodes[node];
+        (n.boot, n.up, n.started_ms, n.high_ms) = (boot, true, self.now, high);
+        for case in open {
+            self.put(node, case, Input::Recovered, Beside::default());
+        }
+    }
+
+    /// What a version shows to the shopper; and that it can be read back.
+    fn look_at_version(&mut self, case: u32, row: &Rc<Payment>) {
+        if row.ver.is_multiple_of(16) {
+            let json = serde_json::to_vec(&**row).expect("a payment has a JSON form");
+            let read: Payment = serde_json::from_slice(&json).expect("it can be read back");
+            if read != **row {
+                self.blame(case, "what is stored is not what was decided");
+                return;
+            }
+        }
+        for (i, attempt) in row.attempts.iter().enumerate() {
+            let known = |o: &super::oracle::Offered| o.op_id == attempt.op_id;
+            if attempt.offer.is_some() && !self.cases[case as usize].offers.iter().any(known) {
+                self.offered(case, i, row);
+            }
+        }
+    }
+}
+
+/// A name of the store's tables.
+pub(super) fn name_of(account: &str, reference: &str) -> u64 {
+    let mut fold = crate::dice::Fold::default();
+    for byte in account.bytes().chain([0]).chain(reference.bytes()) {
+        fold.take(byte.into());
+    }
+    fold.value()
+}

@@ -1,0 +1,298 @@
+//! The judge. It believes only the providers' books and what the merchant heard first.
+
+use std::rc::Rc;
+
+use interlock_engine::{
+    Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Submission, status,
+};
+use interlock_plugin_api::{Inquiry, NotFound};
+
+use super::World;
+use crate::provider::Provider;
+
+/// One payment of an evening: who wants what, the providers' books, and what was heard.
+pub struct Case {
+    pub(super) submission: Rc<Submission>,
+    pub(super) wishes: Vec<Request>,
+    pub(super) accounts: Vec<Rc<str>>,
+    pub(super) providers: Vec<Provider>,
+    /// The merchant's order, shared by the payments of one number.
+    pub(super) order: Option<u64>,
+    /// When he asked first, ms of the world's clock.
+    pub(super) asked_ms: Option<u64>,
+    /// He heard an answer that promises something.
+    pub(super) acked: bool,
+    /// He heard that it is refused, and nothing was done.
+    pub(super) refused: bool,
+    /// What he heard for good, and first.
+    pub(super) told: Option<Settled>,
+    /// By his key, the operation of which he heard.
+    pub(super) operations_told: Vec<(String, String)>,
+    /// The version in which his cancel was durable, and he heard of it.
+    pub(super) canceled_ver: Option<u64>,
+    /// Every code that was ever shown.
+    pub(super) offers: Vec<Offered>,
+    /// Notices that were acknowledged.
+    pub(super) acknowledged: Vec<u64>,
+    /// A provider that does not keep its word.
+    pub(super) lied_to: bool,
+    /// Two live charges are no mistake of ours: an instant switch, or a provider that lied.
+    pub(super) excused: bool,
+    /// A plugin that does not continue an older version took something for a refusal.
+    pub(super) misread: bool,
+    charges: usize,
+}
+
+/// A code that was shown.
+pub(super) struct Offered {
+    pub account: usize,
+    pub op_id: String,
+}
+
+impl Case {
+    pub(super) fn new(
+        submission: Submission,
+        providers: Vec<Provider>,
+        accounts: Vec<Rc<str>>,
+        wishes: Vec<Request>,
+    ) -> Self {
+        Self {
+            submission: Rc::new(submission),
+            wishes,
+            accounts,
+            providers,
+            order: None,
+            asked_ms: None,
+            acked: false,
+            refused: false,
+            told: None,
+            operations_told: Vec::new(),
+            canceled_ver: None,
+            offers: Vec::new(),
+            acknowledged: Vec::new(),
+            lied_to: false,
+            excused: false,
+            misread: false,
+            charges: 0,
+        }
+    }
+
+    fn live(&self) -> usize {
+        self.providers.iter().map(Provider::live).sum()
+    }
+
+    fn made(&self) -> usize {
+        self.providers.iter().map(Provider::made).sum()
+    }
+}
+
+impl World<'_> {
+    /// P1: at no moment are two charges of one order live, and none is made after a "no".
+    pub(super) fn look_at_the_books(&mut self, case: u32) {
+        let c = &mut self.cases[case as usize];
+        if self.now >= super::CALM {
+            c.providers.iter_mut().for_each(|p| p.mood.moody = false);
+        }
+        let made = c.made();
+        let new = made > c.charges;
+        c.charges = made;
+        if !new || c.excused {
+            return;
+        }
+        let (told, own) = (c.told, c.live());
+        let order = c.order;
+        let of_order = |other: &&Case| other.order.is_some() && other.order == order;
+        let excused = self.cases.iter().filter(of_order).any(|c| c.excused);
+        let all: usize = self.cases.iter().filter(of_order).map(Case::live).sum();
+        if own > 1 {
+            self.blame(case, format!("I1: {own} live charges of one payment"));
+        } else if all > 1 && !excused {
+            self.blame(case, format!("2.6: {all} live charges of one order"));
+        }
+        if matches!(told, Some(Settled::Failed | Settled::Canceled)) {
+            self.blame(case, format!("I3: charged after it was told {told:?}"));
+        }
+    }
+
+    /// Nobody is asked to take money after a cancel was acknowledged who was not asked before.
+    pub(super) fn watch_send(
+        &mut self,
+        case: u32,
+        row: &Rc<Payment>,
+        exchange: &str,
+        op_id: &str,
+    ) {
+        let durable = self.row(case).is_some_and(|durable| durable.ver >= row.ver);
+        let record = |p: &Payment| {
+            let tracks = p.attempts.iter().map(|a| &a.track);
+            let operations = p.operations.iter().map(|o| &o.track);
+            tracks.chain(operations).any(|t| t.exchange(exchange).is_some())
+        };
+        if !durable && !self.row(case).is_some_and(|durable| record(durable)) {
+            self.blame(case, format!("I5: {exchange} is sent and its record is not durable"));
+        }
+        let Some(canceled) = self.cases[case as usize].canceled_ver else { return };
+        let first = row.attempts.iter().find(|a| a.op_id == op_id).and_then(Attempt::first);
+        if first.is_some_and(|x| x.id == exchange && x.made_ver > canceled) {
+            self.blame(case, "an account is asked to charge after the cancel was acknowledged");
+        }
+    }
+
+    /// The merchant hears how his payment stands: I2, I3 and I9 at that moment.
+    pub(super) fn hear(&mut self, case: u32, row: &Rc<Payment>) {
+        let c = &mut self.cases[case as usize];
+        if row.settled == c.told {
+            return;
+        }
+        let Some(settled) = row.settled else {
+            let told = c.told;
+            return self.blame(case, format!("I9: told {told:?}, then nothing"));
+        };
+        if let Some(told) = c.told.replace(settled) {
+            return self.blame(case, format!("I9: told {told:?}, then {settled:?}"));
+        }
+        let live = c.live();
+        let bounced = c.providers.iter().any(|p| p.bounced);
+        let refunded = row.operations.iter().any(|o| o.kind == ExchangeKind::Refund);
+        let good = match settled {
+            Settled::Succeeded => live == 1 || refunded,
+            Settled::Failed | Settled::Canceled => live == 0,
+        };
+        if !good && !bounced && !c.excused {
+            self.blame(case, format!("told {settled:?} with {live} live charges"));
+        }
+    }
+
+    /// The end of the evening: the providers' books against what the merchant was told.
+    pub(super) fn judge(&mut self) {
+        for case in 0..self.cases.len() as u32 {
+            match self.row(case).cloned() {
+                Some(row) => self.judge_case(case, &row),
+                None => self.judge_absent(case),
+            }
+            self.fold.take(self.cases[case as usize].told.map_or(9, |told| told as u64));
+        }
+        self.fold.take(self.score.turns);
+        self.fold.take(self.score.faults);
+    }
+
+    /// I4: nothing that was promised is missing, and nothing that is missing cost anything.
+    fn judge_absent(&mut self, case: u32) {
+        let c = &self.cases[case as usize];
+        let (acked, refused, made) = (c.acked, c.refused, c.made());
+        if refused {
+            self.score.refused += 1;
+        }
+        if acked && !refused {
+            self.blame(case, "I4: what was acknowledged is not there");
+        }
+        if made > 0 {
+            self.blame(case, "a payment that is not there was charged");
+        }
+    }
+
+    fn judge_case(&mut self, case: u32, p: &Rc<Payment>) {
+        self.hear(case, p);
+        self.count(p);
+        let c = &self.cases[case as usize];
+        let lost = c
+            .operations_told
+            .iter()
+            .find(|(_, id)| !p.operations.iter().any(|o| o.id == *id))
+            .map(|(key, _)| key.clone());
+        if let Some(key) = lost {
+            return self.blame(case, format!("I4: the operation of key {key} is lost"));
+        }
+        if waits_for_operator(p) {
+            self.score.operators += 1;
+            // What the provider definitely refuses again and again is an operator's to know.
+            let undone = |s| matches!(s, OperationState::Rejected | OperationState::Reversed);
+            let refused = p.operations.iter().filter(|o| undone(o.state)).count() >= 3;
+            let knowable = p.attempts.iter().all(|a| self.can_be_resolved(a));
+            let c = &self.cases[case as usize];
+            if !c.excused && !c.misread && !refused && knowable {
+                self.blame(case, "an operator is asked what could be known");
+            }
+            return;
+        }
+        let open = p.attempts.iter().any(|a| !a.is_over() && !a.state.is_success())
+            || p.operations.iter().any(|o| o.state.is_open());
+        if open {
+            return self.blame(case, "open for ever");
+        }
+        let c = &self.cases[case as usize];
+        let live = c.live();
+        let net: i64 = c.providers.iter().map(Provider::net).sum();
+        let held: usize = c.providers.iter().map(Provider::held).sum();
+        let manual = c.providers[0].mood.manual;
+        let expected = match p.settled {
+            Some(Settled::Succeeded) => p.captured() - p.refunded(),
+            _ => 0,
+        };
+        // What a plugin told wrongly, or could not tell, is known when a statement is read.
+        let alerted = |a: &Attempt| a.alert.as_deref() == Some("plugin_version");
+        let told_wrongly = c.misread || p.attempts.iter().any(alerted);
+        let bounced = c.providers.iter().any(|p| p.bounced);
+        if told_wrongly && (bounced || c.lied_to) {
+            return;
+        }
+        if net != expected {
+            self.blame(case, format!("I1: net {net} at the providers, {expected} told"));
+        }
+        match p.settled {
+            Some(Settled::Succeeded) => {}
+            Some(_) if live == 0 => {}
+            Some(told) => self.blame(case, format!("I3: told {told:?}, {live} live")),
+            None => {
+                let word = status::status(p).0.as_str();
+                if !(manual && held == 1 && word == "requires_capture") {
+                    self.blame(case, "never told");
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, p: &Payment) {
+        let ours = |o: &&interlock_engine::Operation| {
+            o.origin == Origin::Resolver && o.state == OperationState::Done
+        };
+        self.score.given_back += p.operations.iter().filter(ours).count() as u64;
+        match p.settled {
+            Some(Settled::Succeeded) => self.score.succeeded += 1,
+            Some(Settled::Failed) => self.score.failed += 1,
+            Some(Settled::Canceled) => self.score.canceled += 1,
+            None => self.score.holding += 1,
+        }
+    }
+
+    /// Whether asking alone ends every doubt of an attempt and of its operations.
+    fn can_be_resolved(&self, a: &Attempt) -> bool {
+        let contract = &self.policies.of(self.seed, 0).accounts[&a.account].contract;
+        let asks = |i: Inquiry| i.not_found == NotFound::AfterFence && i.by_our_reference;
+        asks(contract.inquiry)
+            && asks(contract.operation_inquiry)
+            && (a.offer.is_none() || contract.offer_expiry.is_some())
+    }
+}
+
+/// Everything that is open waits for an operator, and something does.
+pub(super) fn waits_for_operator(p: &Payment) -> bool {
+    let attempts = p.attempts.iter().all(|a| a.is_over() || a.state.is_success() || a.manual);
+    let operations = p.operations.iter().all(|o| !o.state.is_open() || o.manual);
+    let waits = p.attempts.iter().any(|a| a.manual) || p.operations.iter().any(|o| o.manual);
+    attempts && operations && waits
+}
+
+/// A payment in one line.
+pub(super) fn story(p: &Payment) -> String {
+    let mut text = format!(" [v{} {:?}", p.ver, p.settled);
+    for a in &p.attempts {
+        let doubt = if a.unconfirmed.is_some() { "?" } else { "" };
+        text.push_str(&format!(", {}:{}/{}{doubt}", a.account, a.flow, a.state.as_str()));
+    }
+    for o in &p.operations {
+        text.push_str(&format!(", {} {} {}", o.kind.as_str(), o.amount, o.state.as_str()));
+    }
+    text.push(']');
+    text
+}

@@ -7,7 +7,7 @@ use crate::exchange::ExchangeKind;
 use crate::input::{Call, Subject};
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::resolve::{orphan, take_over};
+use crate::resolve::take_over;
 use crate::turn::{Flow, Turn};
 
 impl Turn<'_> {
@@ -52,9 +52,7 @@ impl Turn<'_> {
     pub(crate) fn operation_due(&mut self, n: usize) -> Flow {
         let now = self.world.now;
         let sending = self.world.sending;
-        let window = self
-            .account(self.p.operations[n].attempt)
-            .map_or(0, |account| account.contract.late_window_ms);
+        let account = self.account(self.p.operations[n].attempt);
         let o = &mut self.p.operations[n];
         let waits_for_funds = o.state == OperationState::Pending && o.again;
         match o.state {
@@ -63,10 +61,14 @@ impl Turn<'_> {
                 return Ok(());
             }
             OperationState::Started => {
-                orphan(&mut o.track, now);
+                self.orphan_operation(n);
                 return self.operation_doubt(n);
             }
-            _ => take_over(&mut o.track, now, window, sending),
+            _ => {
+                if let Some(account) = account {
+                    take_over(&mut o.track, now, account, sending);
+                }
+            }
         }
         if self.p.operations[n].state == OperationState::Ambiguous || waits_for_funds {
             match self.operation_resend_of(n) {

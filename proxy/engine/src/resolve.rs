@@ -42,7 +42,7 @@ impl Turn<'_> {
             if at_rest(&self.p, i) {
                 continue;
             }
-            orphan(&mut self.p.attempts[i].track, now);
+            self.orphan_attempt(i);
             if let Some(offer) = &mut self.p.attempts[i].offer
                 && offer.made.boot != now.boot
             {
@@ -58,7 +58,7 @@ impl Turn<'_> {
             if !self.p.operations[n].state.is_open() {
                 continue;
             }
-            orphan(&mut self.p.operations[n].track, now);
+            self.orphan_operation(n);
             if self.p.operations[n].state == OperationState::Started {
                 let what = "restarted while an operation was under way";
                 self.say("engine", what, Some("recovered"));
@@ -167,7 +167,7 @@ impl Turn<'_> {
                 self.p.attempts[i].track.next_ms = Some(now.wall_ms.saturating_add(1_000));
                 return Ok(());
             }
-            orphan(&mut self.p.attempts[i].track, now);
+            self.orphan_attempt(i);
             return self.orphaned(i);
         }
         self.take_over_waits(i);
@@ -205,6 +205,17 @@ impl Turn<'_> {
             return Ok(());
         }
         self.close_doubt(i)
+    }
+
+    fn orphan_attempt(&mut self, i: usize) {
+        let timeout_ms = self.account(i).map_or(0, |account| account.timeout_ms);
+        orphan(&mut self.p.attempts[i].track, self.world.now, timeout_ms);
+    }
+
+    pub(crate) fn orphan_operation(&mut self, n: usize) {
+        let attempt = self.p.operations[n].attempt;
+        let timeout_ms = self.account(attempt).map_or(0, |account| account.timeout_ms);
+        orphan(&mut self.p.operations[n].track, self.world.now, timeout_ms);
     }
 
     /// What was on the wire when its process died.
@@ -302,7 +313,7 @@ impl Turn<'_> {
         let Some(account) = self.account(i) else { return };
         let contract = &account.contract;
         let a = &mut self.p.attempts[i];
-        take_over(&mut a.track, now, contract.late_window_ms, self.world.sending);
+        take_over(&mut a.track, now, account, self.world.sending);
         if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.offer_expiry) {
             let wait = expiry.after_ms.saturating_add(expiry.margin_ms);
             if abandoned_wait(offer.made, now, wait) {
@@ -341,27 +352,29 @@ fn abandoned_wait(from: Stamp, now: Stamp, wait_ms: u64) -> bool {
 }
 
 /// Takes over the waits of another process, and the sends that nobody here holds any more.
-pub(crate) fn take_over(track: &mut Track, now: Stamp, window_ms: u64, sending: bool) {
+pub(crate) fn take_over(track: &mut Track, now: Stamp, account: &AccountPolicy, sending: bool) {
+    let window_ms = account.contract.late_window_ms;
     for x in &mut track.exchanges {
         let late = now.wall_ms > x.last_send_by.wall_ms.saturating_add(1_000);
         if x.reply == Reply::Open && late && !sending {
             x.reply = Reply::Lost;
         }
         if abandoned_wait(x.last_send_by, now, window_ms) {
-            x.last_send_by = now;
+            x.last_send_by = now.plus(account.timeout_ms);
         }
     }
 }
 
-/// Nobody holds the sockets of a dead process: what was open is lost, and every wait for it
-/// begins again, because this process saw none of it (G10).
-pub(crate) fn orphan(track: &mut Track, now: Stamp) {
+/// What another process had in its hands is lost to us, and every wait for it begins again,
+/// because this process saw none of it (G10). That process may be alive: what it made durable
+/// before now leaves within the timeout or not at all.
+fn orphan(track: &mut Track, now: Stamp, timeout_ms: u64) {
     for x in &mut track.exchanges {
         if x.reply == Reply::Open {
             x.reply = Reply::Lost;
         }
         if x.last_send_by.boot != now.boot {
-            x.last_send_by = now;
+            x.last_send_by = now.plus(timeout_ms);
         }
     }
 }

@@ -92,11 +92,7 @@ impl<'a> Turn<'a> {
         if let Err(stop) = closing {
             return stop.into();
         }
-        // What is over needs nobody to look at it; the timeline keeps why somebody had to.
-        for a in self.p.attempts.iter_mut().filter(|a| a.manual && a.is_over()) {
-            a.manual = false;
-            a.alert = None;
-        }
+        self.relieve();
         self.settle();
         let looks = std::mem::take(&mut self.wanted);
         for subject in looks {
@@ -124,6 +120,19 @@ impl<'a> Turn<'a> {
             order: self.order,
             effects: self.effects,
         }))
+    }
+
+    /// What is known needs nobody to look at it; the timeline keeps why somebody had to.
+    fn relieve(&mut self) {
+        for i in 0..self.p.attempts.len() {
+            if self.p.attempts[i].manual && at_rest(&self.p, i) {
+                self.p.attempts[i].manual = false;
+                self.p.attempts[i].alert = None;
+            }
+        }
+        for o in self.p.operations.iter_mut().filter(|o| !o.state.is_open()) {
+            o.manual = false;
+        }
     }
 
     /// Adds a line to the timeline.

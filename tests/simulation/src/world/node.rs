@@ -449,30 +449,46 @@ impl World<'_> {
         }
     }
 
-    /// The resolver will see it in the index of what is due, whoever wrote it.
+    /// The resolvers will see it in the index of what is due, whoever wrote it.
     fn come_back(&mut self, case: u32, ver: u64, due_ms: Option<i64>) {
-        let Some(due_ms) = due_ms else { return };
-        let wait = (due_ms - super::EPOCH - self.now as i64).max(0) as u64;
-        let at = self.now + wait;
-        self.at(at, Event::Due(case, ver));
+        if due_ms.is_some() {
+            self.due(case, ver);
+        }
     }
 
-    /// The resolver comes back to what is due.
+    /// The resolver of whichever node thinks that it is time comes back to what is due.
     pub(super) fn due(&mut self, case: u32, ver: u64) {
-        if !self.store.is_open() {
+        let Some(book) = self.store.book() else {
             let later = self.now + 1_000;
             return self.at(later, Event::Due(case, ver));
-        }
-        let Some(row) = self.row(case) else { return };
-        if row.ver != ver || (self.calm() && super::oracle::waits_for_operator(row)) {
+        };
+        let Some(version) = book.payment(&case).filter(|version| version.ver == ver) else {
+            return;
+        };
+        let Some(due_ms) = version.due_ms else { return };
+        if self.calm() && super::oracle::waits_for_operator(&version.row) {
             return;
         }
-        if let Some(node) = self.up() {
-            self.put(node, case, Input::Due, Beside::default());
+        let now = self.now as i64 + super::EPOCH;
+        let clock = |n: &Node| (now + n.skew_ms).max(n.high_ms);
+        let up = self.nodes.iter().enumerate().filter(|(_, n)| n.up);
+        let first = up.map(|(node, n)| (due_ms.saturating_sub(clock(n)), node)).min();
+        match first {
+            Some((wait, node)) if wait <= 0 => {
+                self.put(node, case, Input::Due, Beside::default());
+                // In case that its write is lost on the way.
+                let later = self.now + 15_000;
+                self.at(later, Event::Due(case, ver));
+            }
+            Some((wait, _)) => {
+                let at = self.now + wait.unsigned_abs();
+                self.at(at, Event::Due(case, ver));
+            }
+            None => {
+                let later = self.now + 5_000;
+                self.at(later, Event::Due(case, ver));
+            }
         }
-        // Another node's clock says that it is too early, or the write is lost on its way.
-        let later = self.now + if self.calm() { 3_000 } else { 10_000 };
-        self.at(later, Event::Due(case, ver));
     }
 
     pub(super) fn crash(&mut self, node: usize, death: Death) {

@@ -210,7 +210,9 @@ impl World<'_> {
             let refused = p.operations.iter().filter(|o| undone(o.state)).count() >= 3;
             let knowable = p.attempts.iter().all(|a| self.can_be_resolved(a));
             let c = &self.cases[case as usize];
-            if !c.excused && !c.misread && !refused && knowable {
+            // Clocks that differ by more than they may give up too early; no money rests on them.
+            let apart = self.nodes.len() > 1 && self.nodes.iter().any(|n| n.skew_ms != 0);
+            if !c.excused && !apart && !c.misread && !refused && knowable {
                 self.blame(case, "an operator is asked what could be known");
             }
             return;

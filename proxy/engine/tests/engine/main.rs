@@ -1,14 +1,10 @@
-//! The engine seen from outside: transitions, rules, mutants, and a random walk with a ledger.
+//! The engine seen from outside: transitions, rules, and the unsafe rules that it does not use.
 //!
-//! `table` makes policies and worlds, `desk` walks one payment by hand, and `walk` lets thousands
-//! of them run against fake providers (`ledger`) over a bad network, where only the providers'
-//! books and what the merchant was told first are believed.
+//! `table` makes policies and worlds, `desk` walks one payment by hand. What no hand would think of
+//! is the simulator's and the model's (`tests/simulation`).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod desk;
-mod jobs;
-mod ledger;
-mod nodes;
 mod table;
 
 mod failover;
@@ -21,4 +17,3 @@ mod orders;
 mod restarts;
 mod rules;
 mod transitions;
-mod walk;

@@ -190,3 +190,50 @@ fn a_jump_of_the_wall_clock_hurries_looks_and_proves_nothing() {
         assert_eq!(desk.p().attempts.len(), 1);
     }
 }
+
+/// A node that starts finds every open payment of the cluster, also those that another node has in
+/// its hands this very moment: what that node may still send counts until its timeout.
+#[test]
+fn what_a_living_process_may_still_send_is_waited_for() {
+    let mut desk = by_card(card(NotFound::AfterFence));
+    let may_leave_until = desk.now.wall_ms + i64::try_from(TIMEOUT).unwrap();
+    desk.restart();
+    let begun = desk.now;
+    desk.pass(W);
+    desk.look(0, Fact::new(What::NotFound));
+    assert!(desk.now.wall_ms < may_leave_until + i64::try_from(W).unwrap());
+    assert_eq!((desk.told(), desk.p().attempts.len()), (None, 1), "a copy may still arrive");
+    desk.pass(TIMEOUT);
+    assert!(desk.now.saw_pass(begun, W + TIMEOUT));
+    desk.look(0, Fact::new(What::NotFound));
+    assert_eq!(desk.word(0), "failed");
+}
+
+#[test]
+fn a_payment_that_became_known_needs_no_operator() {
+    let mut desk = by_card(card(NotFound::Undeclared));
+    desk.time_out();
+    desk.run_for(80 * HOUR);
+    assert!(desk.attempt(0).manual);
+    desk.look(0, paid());
+    assert_eq!(desk.told(), Some(Settled::Succeeded));
+    assert!(!desk.attempt(0).manual && desk.attempt(0).alert.is_none());
+}
+
+/// What only a version that is gone could read is not dropped without a word.
+#[test]
+fn a_failure_that_this_version_can_not_read_alerts() {
+    let mut desk = at_the_till();
+    desk.hear(paid());
+    desk.refund("r1", None).unwrap();
+    let done = Fact::new(What::Refunded);
+    desk.hear_of(ExchangeKind::Refund, done);
+    let number = desk.op(0).op_id.clone();
+    let account = desk.policy.accounts.get_mut("a").unwrap();
+    (account.state_version, account.continues) = (2, vec![2]);
+    let bounced = Fact { what: What::Failed, ..refused(Class::Unmapped) }.about(number);
+    let facts = vec![bounced];
+    desk.put(Input::Noticed { account: "a".into(), state_version: 2, facts }).unwrap();
+    assert_eq!(desk.op(0).state, OperationState::Done);
+    assert_eq!(desk.attempt(0).alert.as_deref(), Some("plugin_version"));
+}

@@ -204,16 +204,13 @@ fn judge_image(
         return tally.found.push(format!("{wrong}; {}", image.story));
     }
     for _ in 0..2 {
-        let at = draw.random_range(0..=events.len());
-        let mut platter = base.clone();
-        events[..at].iter().enumerate().for_each(|(n, event)| platter.apply(n, event));
-        let again = platter.image(draw);
+        let (again, _) = one(&base, &events, draw);
         lay_out(&path, &again, draw);
         tally.prefixes += 1;
         tally.recoveries_cut += 1;
         let medium = Arc::new(interlock_journal::RealDisk);
         if let Err(wrong) = open_and_judge(&path, tape, heard, medium) {
-            let story = format!("{}, opened, cut again at {at}: {}", image.story, again.story);
+            let story = format!("{}, opened, {}", image.story, again.story);
             return tally.found.push(format!("{wrong}; {story}"));
         }
     }
@@ -241,6 +238,19 @@ fn open_and_judge(
         .with(|runtime| runtime.block_on(judge(&store, &path.join("journal.db"), &tape.log, heard)))
 }
 
+/// One cut of a tape at any place, and what had been said by then.
+pub fn one(base: &Platter, events: &[Event], draw: &mut StdRng) -> (Image, Heard) {
+    let at = draw.random_range(0..=events.len());
+    let (mut platter, mut heard) = (base.clone(), Heard::default());
+    for (n, event) in events[..at].iter().enumerate() {
+        platter.apply(n, event);
+        hear(&mut heard, event);
+    }
+    let mut image = platter.image(draw);
+    image.story = format!("cut at {at}: {}", image.story);
+    (image, heard)
+}
+
 fn hear(heard: &mut Heard, event: &Event) {
     match event {
         Event::Begun(work) => heard.begun.insert(*work),
@@ -258,7 +268,7 @@ fn heard_by(tape: &Tape, at: usize) -> Heard {
 }
 
 /// Puts an image into an empty directory, with what nobody syncs: an index, a lock, a reserve.
-fn lay_out(dir: &Path, image: &Image, draw: &mut StdRng) {
+pub fn lay_out(dir: &Path, image: &Image, draw: &mut StdRng) {
     for entry in fs::read_dir(dir).expect("a folder").flatten() {
         fs::remove_file(entry.path()).expect("removed");
     }

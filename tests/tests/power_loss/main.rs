@@ -7,6 +7,7 @@
 
 mod cuts;
 mod platter;
+mod sites;
 mod stage;
 mod tables;
 mod verdict;
@@ -62,6 +63,48 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
     assert_eq!(tally.found, Vec::<String>::new());
     assert!(tally.prefixes >= prefixes, "{} cuts", tally.prefixes);
     assert_eq!(survivors, 0, "a lie of the disk was not found out");
+}
+
+#[test]
+fn a_fault_at_any_call_to_the_disk_is_never_a_wrong_answer() {
+    vfs::install();
+    let seed = number("SEED").unwrap_or(1);
+    let begun = Instant::now();
+    let tally = sites::run(seed);
+    let lying = Instant::now();
+    let liar = sites::run_with_a_liar(seed);
+    report::leave(
+        "disk",
+        &json!({
+            "seconds": begun.elapsed().as_secs_f64(),
+            "violations": tally.found.len(),
+            "found": tally.found,
+            "seed": seed,
+            "io_sites": tally.sites.values().sum::<u64>(),
+            "io_sites_by_kind": tally.sites,
+            "io_faults": tally.faults,
+            "lives": tally.lives,
+            "power_loss_prefixes": tally.cuts,
+            "refused_openings": tally.refused_openings,
+            "answers": tally.answers,
+            "mutants": [{
+                "name": "a sync that failed is taken for done",
+                "layer": "L4",
+                "killed": !liar.found.is_empty(),
+                "after": liar.lives,
+                "seconds": lying.elapsed().as_secs_f64(),
+                "by": liar.found.first(),
+            }],
+        }),
+    );
+    eprintln!("disk: {tally:?}");
+    eprintln!("disk: a liar is found out: {:?}", liar.found.first());
+    assert_eq!(tally.found, Vec::<String>::new());
+    assert!(!liar.found.is_empty(), "a disk that lies was not found out");
+    assert_eq!(tally.sites.len(), 14, "every kind of call was met: {:?}", tally.sites);
+    for answer in ["done", "full", "low_disk", "unknown"] {
+        assert!(tally.answers.contains_key(answer), "the faults bite: no {answer}");
+    }
 }
 
 fn mutant(name: &str, lie: Lie, seed: u64) -> Value {

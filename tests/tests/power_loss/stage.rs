@@ -90,6 +90,8 @@ pub enum Effect {
     Short(i32),
     /// A sync fails, and the cache goes back to what is on the disk, here and there.
     Forget,
+    /// The same, and the sync says that it worked.
+    ForgetSilently,
 }
 
 /// A fault at the `nth` call of a kind, from 1; once, or from then on.
@@ -199,9 +201,16 @@ impl Stage {
         self.reel().faults_met
     }
 
-    /// How often each kind of call was made.
-    pub fn calls(&self) -> BTreeMap<Site, u64> {
-        self.reel().calls.clone()
+    /// How far the tape has come.
+    pub fn place(&self) -> usize {
+        self.reel().tape.len()
+    }
+
+    /// Whether the database was written and synced since this place on the tape.
+    pub fn is_carried_over(&self, since: usize) -> bool {
+        let reel = self.reel();
+        let is_ours = |event: &Event| matches!(event, Event::Synced { inode, .. } if reel.made_as[*inode].ends_with(".db"));
+        reel.tape[since..].iter().any(is_ours)
     }
 
     pub fn begun(&self, work: usize) {
@@ -237,7 +246,7 @@ impl Stage {
     pub fn asked(&self, site: Site) -> Act {
         match self.reel().meet(site) {
             Some(Effect::Fail(code) | Effect::Short(code)) => Act::Fail(code),
-            Some(Effect::Forget) | None => Act::Go,
+            Some(Effect::Forget | Effect::ForgetSilently) | None => Act::Go,
         }
     }
 
@@ -250,7 +259,7 @@ impl Stage {
                 let kept = bytes.len() / 3;
                 (kept, Act::Short(kept, code))
             }
-            Some(Effect::Forget) | None => (bytes.len(), Act::Go),
+            Some(Effect::Forget | Effect::ForgetSilently) | None => (bytes.len(), Act::Go),
         };
         if kept > 0 {
             reel.tape.push(Event::Write { inode, at, bytes: bytes[..kept].into() });
@@ -262,7 +271,7 @@ impl Stage {
         let mut reel = self.reel();
         match reel.meet(Site::Truncate) {
             Some(Effect::Fail(code) | Effect::Short(code)) => Act::Fail(code),
-            Some(Effect::Forget) | None => {
+            Some(Effect::Forget | Effect::ForgetSilently) | None => {
                 reel.tape.push(Event::Truncate { inode, len });
                 Act::Go
             }
@@ -274,13 +283,14 @@ impl Stage {
         let from = reel.tape.len();
         let effect = reel.meet(Site::Sync);
         if let Some(effect) = effect {
-            let forgets = effect == Effect::Forget;
+            let forgets = matches!(effect, Effect::Forget | Effect::ForgetSilently);
             let taken_back =
                 if forgets { reel.take_back(inode, self.seed ^ from as u64) } else { Vec::new() };
             reel.tape.push(Event::SyncFailed { inode, from });
             let code = match effect {
                 Effect::Fail(code) | Effect::Short(code) => code,
                 Effect::Forget => ffi::SQLITE_IOERR_FSYNC,
+                Effect::ForgetSilently => ffi::SQLITE_OK,
             };
             return Syncing::Fail { code, taken_back };
         }

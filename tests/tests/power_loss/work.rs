@@ -198,7 +198,8 @@ async fn ask(store: &dyn Store, stage: &Stage, log: &Log, work: usize) {
     unreachable!("the store never came back")
 }
 
-async fn once(store: &dyn Store, work: &Work) -> Result<Option<Committed>, StoreError> {
+/// Asks once.
+pub async fn once(store: &dyn Store, work: &Work) -> Result<Option<Committed>, StoreError> {
     match work {
         Work::Write(write) => store.commit((**write).clone()).await.map(Some),
         Work::Notice(notice) => store.keep_notice(notice.clone()).await.map(|_| None),
@@ -310,7 +311,8 @@ impl Plan {
     }
 }
 
-fn id(payment: usize) -> String {
+/// The name of a payment.
+pub fn id(payment: usize) -> String {
     format!("pay-{payment:04}")
 }
 
@@ -327,7 +329,7 @@ pub fn key_row(key: &str, payment: &str) -> KeyRow {
 }
 
 /// A payment's version, with every kind of row that a write can bring.
-fn version(payment: usize, ver: u64, work: usize, size: usize) -> Write {
+pub fn version(payment: usize, ver: u64, work: usize, size: usize) -> Write {
     let id = id(payment);
     let text = format!("{id} version {ver} work {work} ");
     let body = text.bytes().cycle().take(size).collect();

@@ -374,7 +374,8 @@ impl House {
             .map(|(n, v)| (n.as_str().to_owned(), v.to_str().unwrap_or("").to_owned()))
             .collect();
         let status = answer.status().as_u16();
-        let body = answer.body_mut().read_to_vec().ok()?;
+        // The books of a long run are longer than what an agent reads by itself.
+        let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec().ok()?;
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Some(Answer { status, headers, json, body })
     }

@@ -26,7 +26,7 @@ const EFFECTS: [&str; 6] = ["authorize", "continue", "capture", "void", "refund"
 #[derive(Default)]
 pub struct Coroner {
     /// The last request that was looked at.
-    seen: u64,
+    pub seen: u64,
     /// How often each account received each request, by operation and number.
     received: BTreeMap<(String, String, String), u64>,
     /// Version and status of every payment.
@@ -65,6 +65,7 @@ impl Coroner {
         for word in &words {
             self.told_only_what_is_written(&journal, word);
         }
+        self.the_files_are_whole(&journal);
         self.nothing_open_is_forgotten(&journal);
         self.nothing_goes_back(&journal);
     }
@@ -116,12 +117,27 @@ impl Coroner {
                     .expect("a row")
                     .is_some_and(|body| refund_stands(&body, id, status))
             }
+            "notice" => {
+                let found = "SELECT count(*) FROM notice WHERE account = ?1 AND event_id = ?2";
+                let found =
+                    journal.query_row(found, [text("account"), id], |row| row.get::<_, i64>(0));
+                found.expect("a number") == 1
+            }
             _ => return,
         };
         if stands {
             self.told += 1;
         } else {
             self.wrong.push(format!("told, and not in the journal at the death: {word}"));
+        }
+    }
+
+    fn the_files_are_whole(&mut self, journal: &Connection) {
+        let found: String = journal
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .expect("an answer of the check");
+        if found != "ok" {
+            self.wrong.push(format!("the journal's files are damaged: {found}"));
         }
     }
 
@@ -206,5 +222,106 @@ fn refund_stands(body: &[u8], id: &str, told: &str) -> bool {
         "succeeded" => matches!(now, Some("done" | "reversed")),
         "failed" => now == Some("rejected"),
         _ => now.is_some(),
+    }
+}
+
+mod the_coroner {
+    use super::*;
+    use serde_json::json;
+
+    /// What this room reads of the journal's tables.
+    const SCHEMA: &str = "
+        CREATE TABLE payment(id, ver, status, due_at_ms, in_doubt, body);
+        CREATE TABLE reference(account, reference, payment);
+        CREATE TABLE operation(id, payment);
+        CREATE TABLE notice(account, event_id);
+        INSERT INTO reference VALUES('a', '1', 'pay_1'), ('a', '2', 'pay_1');
+        INSERT INTO operation VALUES('ref_1', 'pay_1');
+        INSERT INTO notice VALUES('a', 'evt_1');";
+
+    #[test]
+    fn sees_a_request_or_a_copy_of_one_that_was_not_written() {
+        let journal = journal("processing", Some(5), 1);
+        let mut coroner = Coroner::default();
+        let mut received = |seq: u64, operation: &str, op_id: &str| {
+            let request = json!({
+                "seq": seq, "account": "a", "operation": operation, "op_id": op_id,
+            });
+            coroner.sent_only_what_is_written(&journal, &request);
+            coroner.wrong.len()
+        };
+        assert_eq!(received(1, "authorize", "1"), 0);
+        assert_eq!(received(2, "close", "1"), 0, "closed by the number of the payment");
+        assert_eq!(received(3, "inquire", "9"), 0, "a question moves nothing");
+        assert_eq!(received(4, "authorize", "1"), 1, "a copy that is not journalled");
+        assert_eq!(received(5, "refund", "2"), 2, "a refund that is not journalled");
+        assert_eq!(received(6, "authorize", "9"), 3, "a payment that nobody knows");
+    }
+
+    #[test]
+    fn sees_a_word_that_the_journal_does_not_keep() {
+        let journal = journal("processing", Some(5), 1);
+        let mut coroner = Coroner::default();
+        let mut told = |object: &str, id: &str, status: &str| {
+            let word = json!({ "object": object, "id": id, "status": status, "account": "a" });
+            coroner.told_only_what_is_written(&journal, &word);
+            coroner.wrong.len()
+        };
+        assert_eq!(told("payment", "pay_1", "processing"), 0);
+        assert_eq!(told("refund", "ref_1", "processing"), 0);
+        assert_eq!(told("notice", "evt_1", ""), 0);
+        assert_eq!(told("payment", "pay_1", "succeeded"), 1);
+        assert_eq!(told("payment", "pay_9", "processing"), 2);
+        assert_eq!(told("refund", "ref_1", "succeeded"), 3);
+        assert_eq!(told("refund", "ref_9", "processing"), 4);
+        assert_eq!(told("notice", "evt_9", ""), 5);
+    }
+
+    #[test]
+    fn sees_what_is_forgotten_goes_back_vanishes_or_succeeds_twice() {
+        let found = |journals: &[&Connection]| {
+            let mut coroner = Coroner::default();
+            for journal in journals {
+                coroner.nothing_open_is_forgotten(journal);
+                coroner.nothing_goes_back(journal);
+            }
+            coroner.wrong.len()
+        };
+        let (one, two) = (journal("processing", Some(5), 1), journal("succeeded", None, 2));
+        assert_eq!(found(&[&one, &two, &two]), 0);
+        assert_eq!(found(&[&journal("processing", None, 1)]), 1, "nobody looks at it again");
+        assert_eq!(found(&[&two, &one]), 1, "an earlier version, and a final word taken back");
+        assert_eq!(found(&[&two, &journal("failed", None, 3)]), 1);
+        let gone = journal("succeeded", None, 2);
+        gone.execute("DELETE FROM payment", []).expect("deleted");
+        assert_eq!(found(&[&two, &gone]), 1);
+        let twice = json!({ "attempts": [
+            { "state": { "is": "success", "captured": true } },
+            { "state": { "is": "success", "captured": false } },
+        ] });
+        let body = serde_json::to_vec(&twice).expect("JSON");
+        gone.execute("INSERT INTO payment VALUES('pay_2', 1, 'succeeded', NULL, 0, ?1)", [body])
+            .expect("written");
+        assert_eq!(found(&[&gone]), 1);
+    }
+
+    fn journal(status: &str, due_at_ms: Option<i64>, ver: i64) -> Connection {
+        let exchange =
+            |kind: &str, op_id: &str| json!({ "kind": kind, "op_id": op_id, "sends": 1 });
+        let payment = json!({
+            "attempts": [{
+                "op_id": "1", "state": { "is": "ambiguous" },
+                "track": { "exchanges": [exchange("authorize", "1"), exchange("close", "7")] },
+            }],
+            "operations": [{ "id": "ref_1", "state": "started", "track": { "exchanges": [] } }],
+        });
+        let body = serde_json::to_vec(&payment).expect("JSON");
+        let journal = Connection::open_in_memory().expect("a journal");
+        journal.execute_batch(SCHEMA).expect("a schema");
+        let row = (ver, status, due_at_ms, body);
+        journal
+            .execute("INSERT INTO payment VALUES('pay_1', ?1, ?2, ?3, 0, ?4)", row)
+            .expect("written");
+        journal
     }
 }

@@ -269,9 +269,12 @@ impl Run {
     ) {
         house.fault("*", "authorize", "hang");
         *stage.lock().expect("no shop panics on the stage") = Scene::Sale;
-        let before = house.payments_sent();
         house.spawn_proxy_as(BINARY, &[]);
-        house.wait_until("a payment is on its way", PATIENCE, |h| h.payments_sent() > before);
+        let news = format!("/requests?since={}", coroner.seen);
+        house.wait_until("a payment is on its way", PATIENCE, |h| {
+            let requests = h.control("GET", &news, None).json;
+            requests.as_array().into_iter().flatten().any(|r| r["operation"] == "authorize")
+        });
         house.kill_proxy();
         self.kills += 1;
         self.restarts += 1;

@@ -212,8 +212,9 @@ impl Play<'_> {
 
     /// A well signed notification about nobody's payment, until the proxy answers.
     fn notified(&mut self, kind: &str) -> Option<Deal> {
+        let id = fresh("evt_");
         let body = json!({
-            "id": fresh("evt_"), "type": kind,
+            "id": id, "type": kind,
             "data": { "id": fresh("pay_"), "reference": "STRANGER", "amount": 100,
                 "currency": "EUR", "response_code": "10000" },
         });
@@ -222,7 +223,7 @@ impl Play<'_> {
         let tag = hmac::sign(&key, body.as_bytes());
         let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         while !self.stop.load(Ordering::Acquire) {
-            if let Some(status) = self.street.notify("checkout-eu", &body, &signature) {
+            if let Some(status) = self.street.notify("checkout-eu", &id, &body, &signature) {
                 assert!(matches!(status, 200 | 404), "the signature is good: {status}");
                 break;
             }

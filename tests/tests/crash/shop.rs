@@ -21,7 +21,7 @@ pub struct Street {
     admin: String,
     control: String,
     agent: ureq::Agent,
-    /// Payments and refunds as they were told since somebody last asked.
+    /// Payments, refunds and taken notices as they were told since somebody last asked.
     words: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -137,11 +137,17 @@ impl Street {
     }
 
     /// A notification that a provider's signature comes with; its answer's status.
-    pub fn notify(&self, account: &str, body: &str, signature: &str) -> Option<u16> {
+    pub fn notify(&self, account: &str, id: &str, body: &str, signature: &str) -> Option<u16> {
         let request = self.agent.post(format!("{}/v1/notifications/{account}", self.api));
         let request = request.header("Content-Type", "application/json");
         let answer = request.header("cko-signature", signature).send(body).ok()?;
-        Some(answer.status().as_u16())
+        let status = answer.status().as_u16();
+        // One about nobody is refused, and kept all the same.
+        if matches!(status, 200 | 404) {
+            let word = json!({ "object": "notice", "account": account, "id": id });
+            self.words.lock().expect("no shop panics with the book open").push(word);
+        }
+        Some(status)
     }
 
     /// Every movement of money at an account under this number of ours, in order.

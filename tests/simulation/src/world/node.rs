@@ -402,8 +402,14 @@ impl World<'_> {
     /// A decision without a change still remembers the notification that it came from.
     fn nothing(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
         let Some(name) = beside.notice else {
-            if let Input::Merchant(_) = input {
-                self.granted(case, &input);
+            match input {
+                Input::Merchant(_) => self.granted(case, &input),
+                Input::Due => {
+                    let ver = self.row(case).map_or(0, |row| row.ver);
+                    let later = self.now + 1_000;
+                    self.at(later, Event::Due(case, ver));
+                }
+                _ => {}
             }
             return;
         };
@@ -476,9 +482,6 @@ impl World<'_> {
         match first {
             Some((wait, node)) if wait <= 0 => {
                 self.put(node, case, Input::Due, Beside::default());
-                // In case that its write is lost on the way.
-                let later = self.now + 15_000;
-                self.at(later, Event::Due(case, ver));
             }
             Some((wait, _)) => {
                 let at = self.now + wait.unsigned_abs();
@@ -512,6 +515,9 @@ impl World<'_> {
                 Death::Power => self.store.lose_power(&mut draw),
             }
             self.store_run += 1;
+        } else {
+            // What this node was about to do, another one finds in the index.
+            self.look_at_what_is_due();
         }
         let at = self.now + 500 + self.dice.below(60_000);
         self.at(at, Event::Rise(node));

@@ -3,6 +3,9 @@
 
 pub mod declarations;
 pub mod dice;
+pub mod model;
+#[cfg(interlock_mutants)]
+pub mod mutants;
 pub mod provider;
 pub mod simulate;
 pub mod store;

@@ -1,36 +1,201 @@
-//! `interlock-simulation simulate | retell`.
+//! `interlock-simulation simulate | model | mutants`: the layers of the proof that need no proxy.
+//!
+//! Progress goes to stderr; the last line of stdout is the result, with `--json` as JSON.
 
 #![allow(clippy::print_stdout, reason = "this program speaks to the person who ran it")]
 
-use interlock_simulation::simulate::{self, Wish};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use interlock_simulation::model::{self, Size};
+use interlock_simulation::simulate::{self, PAYMENTS, Wish};
 use interlock_simulation::world::Unsafe;
+use serde_json::{Value, json};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let number = |n: usize, or: u64| arguments.get(n).map_or(or, |a| a.parse().expect("a number"));
-    if arguments.get(1).is_some_and(|a| a == "retell") {
-        let (lines, broken, fold) = simulate::retell(number(2, 0), Unsafe::No);
-        for line in lines {
-            println!("{line}");
-        }
-        println!("{broken:#?} {fold:016x}");
-        return;
+#[derive(Parser)]
+#[command(about = "The layers of the proof that need no proxy")]
+struct Arguments {
+    #[command(subcommand)]
+    layer: Layer,
+    /// One line of JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Layer {
+    /// Let evenings of a shop happen by their seeds
+    Simulate {
+        /// How many payments, rounded up to whole evenings
+        #[arg(long, default_value_t = 1_000_000)]
+        payments: u64,
+        /// The seed of the first evening
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Tell one evening line by line, twice, and compare
+    Retell {
+        /// Its seed
+        seed: u64,
+    },
+    /// Search the model
+    Model {
+        /// quick, change or long
+        #[arg(long, default_value = "change")]
+        size: String,
+    },
+    /// Hunt every unsafe rule (in a build with `--cfg interlock_mutants`)
+    Mutants,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (found, words) = match arguments.layer {
+        Layer::Simulate { payments, seed } => evenings(payments, seed),
+        Layer::Retell { seed } => retell(seed),
+        Layer::Model { size } => match size.as_str() {
+            "quick" => search(Size::Quick),
+            "change" => search(Size::Change),
+            "long" => search(Size::Long),
+            _ => {
+                eprintln!("size must be quick, change or long: {size}");
+                return ExitCode::FAILURE;
+            }
+        },
+        Layer::Mutants => mutants(),
+    };
+    println!("{}", if arguments.json { found.to_string() } else { words });
+    let broken = found["violations"] != json!(0) || found["survivors"].as_array().is_some_and(|s| !s.is_empty());
+    if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn evenings(payments: u64, seed: u64) -> (Value, String) {
+    let wish = Wish::new(seed, payments.div_ceil(PAYMENTS.into()));
+    let worlds = wish.worlds;
+    let found = simulate::simulate(wish, &|done, seconds| {
+        eprintln!("{done} of {worlds} evenings in {seconds:.0} s");
+    });
+    for why in &found.broken {
+        eprintln!("BROKEN {why}");
     }
-    let wish = Wish::new(number(2, 0), number(1, 1_000));
-    let found = simulate::simulate(wish, &|done, s| eprintln!("{done} worlds in {s:.0} s"));
-    for why in found.broken.iter().take(20) {
-        println!("{why}");
-    }
-    println!("{:?} fold {:016x}", found.score, found.fold);
-    println!(
-        "{:.1} s, {:.1} cpu s, {:.0} payments a cpu-minute, {:.1} turns a payment, {:.2} faults a payment",
+    let s = &found.score;
+    let a_minute = s.payments as f64 / found.cpu_seconds * 60.0;
+    let words = format!(
+        "{} payments in {} evenings, {} faults, {} decisions, {} commits, {} kills, {} power \
+         cuts; {:.1} s, {:.2} million payments a CPU-minute; {} promises broken; hash {:016x}",
+        s.payments,
+        s.worlds,
+        s.faults,
+        s.turns,
+        s.commits,
+        s.kills,
+        s.power_cuts,
         found.seconds,
-        found.cpu_seconds,
-        found.score.payments as f64 / found.cpu_seconds * 60.0,
-        found.score.turns as f64 / found.score.payments as f64,
-        found.score.faults as f64 / found.score.payments as f64,
+        a_minute / 1e6,
+        found.broken.len(),
+        found.fold,
     );
+    let json = json!({
+        "layer": "simulation", "seed": seed, "seconds": found.seconds,
+        "cpu_seconds": found.cpu_seconds, "payments_a_cpu_minute": a_minute.round(),
+        "hash": format!("{:016x}", found.fold),
+        "violations": found.broken.len(), "found": found.broken,
+        "worlds": s.worlds, "payments": s.payments, "faults": s.faults, "turns": s.turns,
+        "commits": s.commits, "kills": s.kills, "kills_in_a_commit": s.aimed,
+        "power_cuts": s.power_cuts, "failed_syncs": s.failed_syncs, "lost": s.lost,
+        "late": s.late, "not_sent": s.not_sent, "provider_faults": s.providers,
+        "notice_faults": s.notices, "plugin_faults": s.plugins, "clock_jumps": s.jumps,
+        "hangups": s.hangups, "lost_races": s.races, "succeeded": s.succeeded,
+        "failed": s.failed, "canceled": s.canceled, "held": s.holding, "refused": s.refused,
+        "operators_asked": s.operators, "given_back": s.given_back,
+    });
+    (json, words)
+}
+
+fn retell(seed: u64) -> (Value, String) {
+    let (lines, broken, first) = simulate::retell(seed, Unsafe::No);
+    let (_, _, second) = simulate::retell(seed, Unsafe::No);
+    for line in lines {
+        println!("{line}");
+    }
+    let same = first == second;
+    let words = format!(
+        "SEED={seed}: {} promises broken; hash {first:016x}, and {} the second time",
+        broken.len(),
+        if same { "the same" } else { "ANOTHER" },
+    );
+    let violations = broken.len() + usize::from(!same);
+    let hash = format!("{first:016x}");
+    (json!({ "seed": seed, "violations": violations, "found": broken, "hash": hash }), words)
+}
+
+fn search(size: Size) -> (Value, String) {
+    let found = model::search(size, &mut |line| eprintln!("{line}"));
+    for why in &found.violations {
+        eprintln!("BROKEN {why}");
+    }
+    let words = format!(
+        "{} states, {} of them different, depth {}, {} worlds ({} not exhausted), rest shown from \
+         {} of them; {:.1} s; {} promises broken",
+        found.states,
+        found.unique,
+        found.depth,
+        found.worlds,
+        found.not_exhausted,
+        found.rests,
+        found.seconds,
+        found.violations.len(),
+    );
+    let json = json!({
+        "layer": "model", "seconds": found.seconds, "states": found.unique,
+        "steps": found.states, "depth": found.depth, "worlds": found.worlds,
+        "not_exhausted": found.not_exhausted, "rests_shown": found.rests,
+        "violations": found.violations.len(), "found": found.violations,
+    });
+    (json, words)
+}
+
+#[cfg(interlock_mutants)]
+fn mutants() -> (Value, String) {
+    let began = std::time::Instant::now();
+    let all = interlock_simulation::mutants::hunt(&mut |hunted| {
+        let end = hunted.broken.as_deref().unwrap_or("survives");
+        let end: String = end.chars().take(150).collect();
+        let (mutant, layer, after, seconds) =
+            (hunted.mutant, hunted.layer, &hunted.after, hunted.seconds);
+        eprintln!("{mutant} {layer} {after} {seconds:.2} s: {end}");
+    });
+    let mut names: Vec<&str> = all.iter().map(|h| h.mutant).collect();
+    names.dedup();
+    let killed = |name: &str| all.iter().any(|h| h.mutant == name && h.broken.is_some());
+    let survivors: Vec<&&str> = names.iter().filter(|name| !killed(name)).collect();
+    let words = format!(
+        "{} unsafe rules, {} killed, {} survive",
+        names.len(),
+        names.len() - survivors.len(),
+        survivors.len(),
+    );
+    let hunted: Vec<Value> = all
+        .iter()
+        .map(|h| {
+            json!({
+                "name": h.mutant, "layer": h.layer, "killed": h.broken.is_some(),
+                "after": h.after, "seconds": h.seconds, "broken": h.broken,
+            })
+        })
+        .collect();
+    let json = json!({
+        "layer": "mutants", "seconds": began.elapsed().as_secs_f64(), "violations": 0,
+        "killed": names.len() - survivors.len(), "survivors": survivors, "mutants": hunted,
+    });
+    (json, words)
+}
+
+#[cfg(not(interlock_mutants))]
+fn mutants() -> (Value, String) {
+    let words = "this build has no unsafe rules to hunt: use `cargo xtask safety`".to_owned();
+    (json!({ "layer": "mutants", "violations": 1, "found": [words] }), words)
 }

@@ -52,7 +52,7 @@ pub struct Simulated {
     pub fold: u64,
     /// Wall clock.
     pub seconds: f64,
-    /// Time of all threads together.
+    /// CPU time of all threads together.
     pub cpu_seconds: f64,
 }
 
@@ -65,13 +65,11 @@ pub fn simulate(wish: Wish, tell: &(dyn Fn(u64, f64) + Sync)) -> Simulated {
     let chunks = wish.worlds.div_ceil(CHUNK);
     let found: Mutex<(Simulated, Vec<(u64, u64)>)> = Mutex::default();
     let work = || {
-        let mut busy = Duration::ZERO;
         loop {
             let chunk = next.fetch_add(1, Ordering::Relaxed);
             if chunk >= chunks || stop.load(Ordering::Relaxed) || began.elapsed() > wish.within {
                 break;
             }
-            let start = Instant::now();
             let mut fold = Fold::default();
             let mut score = Score::default();
             let mut broken = Vec::new();
@@ -88,7 +86,6 @@ pub fn simulate(wish: Wish, tell: &(dyn Fn(u64, f64) + Sync)) -> Simulated {
                     break;
                 }
             }
-            busy += start.elapsed();
             let mut found = found.lock().expect("no thread panics while it holds this");
             found.0.score += score;
             found.0.broken.extend(broken);
@@ -97,8 +94,9 @@ pub fn simulate(wish: Wish, tell: &(dyn Fn(u64, f64) + Sync)) -> Simulated {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-        found.lock().expect("no thread panics while it holds this").0.cpu_seconds +=
-            busy.as_secs_f64();
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        found.lock().expect("no thread panics while it holds this").0.cpu_seconds += cpu_seconds;
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..wish.threads).map(|_| scope.spawn(work)).collect();

@@ -1,6 +1,11 @@
 //! No dead end: from any state, if nothing goes wrong any more, the payment comes to rest.
 
 use super::oracle;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustc_hash::FxHashSet;
+
 use super::chance::Script;
 use super::state::{Body, Left, State};
 use super::step::{Action, Then};
@@ -10,7 +15,60 @@ use super::worlds::World;
 /// So many steps lead from any state to its rest.
 const STEPS_MAX: u32 = 1_500;
 
+/// Shelves of what was shown to come to rest already, so that threads seldom wait for one another.
+const SHELVES: usize = 64;
+
+/// From where it was shown that the payment comes to rest.
+#[derive(Debug)]
+pub struct Rests {
+    shelves: [Mutex<FxHashSet<u64>>; SHELVES],
+    count: AtomicU64,
+}
+
+impl Default for Rests {
+    fn default() -> Self {
+        Self { shelves: std::array::from_fn(|_| Mutex::default()), count: AtomicU64::new(0) }
+    }
+}
+
+impl Rests {
+    /// Whether this state has not been here before.
+    fn is_new(&self, digest: u64) -> bool {
+        let shelf = &self.shelves[(digest >> 58) as usize % SHELVES];
+        let new = shelf.lock().is_ok_and(|mut shelf| shelf.insert(digest));
+        self.count.fetch_add(u64::from(new), Ordering::Relaxed);
+        new
+    }
+}
+
 impl World {
+    /// From how many states it was shown that the payment comes to rest.
+    pub fn rests(&self) -> u64 {
+        self.rests.count.load(Ordering::Relaxed)
+    }
+
+    /// Why there is no way out of a state: asked of a part of all states, and of every one at the
+    /// end of what may happen.
+    pub fn way_out(&self, s: &State) -> Option<String> {
+        if s.broken.is_some() || s.row.is_none() {
+            return None;
+        }
+        let idle = s.wire.is_empty() && s.laters.is_empty();
+        let at_rest = |n: &super::state::Node| n.held.is_none() && n.sockets.is_empty();
+        let spent = idle && s.left.ticks == 0 && s.nodes.iter().all(at_rest);
+        if s.quiet()
+            && let Some(why) = oracle::rest(self, s)
+        {
+            return Some(why);
+        }
+        let digest = s.calm_digest();
+        let asked = spent || digest.is_multiple_of(self.sample);
+        if !asked || !self.rests.is_new(digest) {
+            return None;
+        }
+        self.dead_end(s)
+    }
+
     /// What goes wrong when nothing goes wrong any more: everything is delivered at once, everybody
     /// is plain, and nodes take turns in looking when it is time.
     pub fn dead_end(&self, from: &State) -> Option<String> {

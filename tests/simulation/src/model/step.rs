@@ -137,6 +137,9 @@ impl World {
                 });
             }
         }
+        if n > 0 && s.left.visits == 0 {
+            return;
+        }
         if self.is_due(s, n) {
             self.modes(s, |mode| out.push(Action::Due(node, mode)));
         }
@@ -206,7 +209,7 @@ impl World {
                 }
             }
             Body::Notice(_, fact) => {
-                for n in 0..s.nodes.len() as u8 {
+                for n in 0..if s.left.visits == 0 { 1 } else { s.nodes.len() as u8 } {
                     if self.hears(s, Run { node: n, boot: s.nodes[usize::from(n)].boot }) {
                         self.modes(s, |mode| out.push(Action::Reach(at, n, mode)));
                         if self.notice_misread(s, n.into(), fact) {
@@ -267,6 +270,9 @@ impl World {
             }
             Action::Reach(at, node, mode) => {
                 let m = s.wire.remove(at.into());
+                if matches!(&*m.body, Body::Notice(..)) {
+                    visit(s, node)?;
+                }
                 self.reach(s, &m.body, node.into(), mode)
             }
             Action::Misread(at, node) => {
@@ -311,9 +317,13 @@ impl World {
                 Some(())
             }
             Action::Tick => self.tick(s),
-            Action::Due(node, mode) => self.put(s, node.into(), Input::Due, mode),
+            Action::Due(node, mode) => {
+                visit(s, node)?;
+                self.put(s, node.into(), Input::Due, mode)
+            }
             Action::Wish(w, node, mode) => {
                 s.wishes &= !(1 << w);
+                visit(s, node)?;
                 let ver = s.ver();
                 let held = s.nodes[usize::from(node)].held.is_some();
                 let input = self.wishes[usize::from(w)].input();
@@ -678,7 +688,7 @@ impl World {
 impl Left {
     /// Nothing goes wrong any more.
     pub fn nothing() -> Self {
-        Self { all: 0, of: [0; super::state::FAULTS], ticks: 0, scans: 0, pays: 0 }
+        Self { all: 0, of: [0; super::state::FAULTS], ticks: 0, scans: 0, pays: 0, visits: 0 }
     }
 }
 
@@ -704,6 +714,14 @@ fn execute(p: &mut Provider, it: &Sending, now: u64, chance: &mut Player) -> Rea
 
 fn lost(it: &Sending, sent: Sent, reason: &str) -> Input {
     Input::Lost { exchange: it.exchange.clone(), sent, reason: reason.into() }
+}
+
+/// The second node is visited only so often.
+fn visit(s: &mut State, node: u8) -> Option<()> {
+    if node > 0 {
+        s.left.visits = s.left.visits.checked_sub(1)?;
+    }
+    Some(())
 }
 
 /// What a plugin makes of words that it does not know: the worst that it could.

@@ -15,14 +15,22 @@ use interlock_engine::{
 };
 use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
 
+use super::calm::Rests;
 use super::state::{Books, FAULTS, Fault, Left, Node, State};
 use crate::declarations::{
     AMOUNT, HOUR, MINUTE, SECOND, SHOP, TIMEOUT, WINDOW, account, policy, submission,
 };
 use crate::provider::{Mood, Provider};
 
-pub use cover::{FACTORS, covering, world as cover_world};
-pub use special::special;
+
+/// How much of each kind may go wrong where nothing else is said.
+const USUAL: [u8; FAULTS] = {
+    let mut of = [0; FAULTS];
+    (of[Fault::Loss as usize], of[Fault::Late as usize], of[Fault::Whim as usize]) = (4, 4, 4);
+    (of[Fault::Twice as usize], of[Fault::Crash as usize], of[Fault::Race as usize]) = (1, 2, 2);
+    of[Fault::Unbuilt as usize] = 1;
+    of
+};
 
 /// One world.
 #[derive(Clone, Debug)]
@@ -67,6 +75,18 @@ pub struct World {
     pub timeout_ms: u64,
     /// Where the providers are really worse than declared: their true contract.
     pub truth: Option<Contract>,
+    /// The unsafe rules that it was made for, by their names.
+    pub about: Vec<&'static str>,
+    /// From one in so many states the way to rest is walked.
+    pub sample: u64,
+    /// From where it was walked.
+    pub rests: Arc<Rests>,
+}
+
+/// Every world.
+pub fn table() -> Vec<World> {
+    let covering = cover::covering();
+    special::special().into_iter().chain(covering.iter().map(cover::world)).collect()
 }
 
 /// What a merchant may wish once.
@@ -144,7 +164,7 @@ impl World {
             submission: submission("k", method, CaptureMode::Automatic),
             wishes: Vec::new(),
             nodes: 1,
-            left: Left { ticks: 4, ..Left::nothing() },
+            left: Left { of: USUAL, ..Left::nothing() },
             notices: true,
             two_steps: false,
             upgrades: false,
@@ -157,6 +177,9 @@ impl World {
             late_window_ms: window,
             timeout_ms: TIMEOUT,
             truth: None,
+            about: Vec::new(),
+            sample: 32,
+            rests: Arc::default(),
         };
         world.renew();
         world
@@ -189,9 +212,8 @@ impl World {
         self
     }
 
-    /// At most `all` faults, of these kinds.
-    pub fn faults(mut self, all: u8, kinds: &[(Fault, u8)]) -> Self {
-        self.left.all = all;
+    /// What may go wrong, and how often each.
+    pub fn faults(mut self, kinds: &[(Fault, u8)]) -> Self {
         self.left.of = [0; FAULTS];
         for (kind, n) in kinds {
             self.left.of[*kind as usize] = *n;
@@ -199,8 +221,8 @@ impl World {
         self
     }
 
-    /// How often the clock moves.
-    pub fn ticks(mut self, ticks: u8) -> Self {
+    /// How much more often the clock moves.
+    pub fn longer(mut self, ticks: u8) -> Self {
         self.left.ticks = ticks;
         self
     }
@@ -208,6 +230,12 @@ impl World {
     /// What shoppers do with a code.
     pub fn shoppers(mut self, scans: u8, pays: u8) -> Self {
         (self.left.scans, self.left.pays) = (scans, pays);
+        self
+    }
+
+    /// The unsafe rules that it shows.
+    pub fn about(mut self, mutants: &[&'static str]) -> Self {
+        self.about = mutants.to_vec();
         self
     }
 
@@ -225,6 +253,16 @@ impl World {
         self.accepts_late = rules.accept_late_ms.is_some();
         self.renew();
         self
+    }
+
+    /// The same world with so much that may go wrong, and an empty shelf.
+    pub fn at(&self, (faults, ticks, visits): (u8, u8, u8)) -> Self {
+        let mut world = self.clone();
+        world.rests = Arc::default();
+        world.left.all = faults;
+        world.left.ticks = ticks.saturating_add(self.left.ticks);
+        world.left.visits = if self.nodes > 1 { visits } else { 0 };
+        world
     }
 
     /// Before anything has happened.

@@ -66,9 +66,11 @@ pub fn covering() -> Vec<Row> {
                     return None;
                 }
                 let gain = covered(&tried).filter(|p| open.contains(p)).count();
-                Some((gain, std::cmp::Reverse(l)))
+                // What was seldom taken, so that the last rows are not all alike.
+                let taken = rows.iter().filter(|row: &&Row| row[n] == l).count();
+                Some((gain, std::cmp::Reverse((taken, l))))
             });
-            let Some((_, std::cmp::Reverse(l))) = best.max() else { break };
+            let Some((_, std::cmp::Reverse((_, l)))) = best.max() else { break };
             row[n] = l;
         }
         if row.contains(&NONE) {

@@ -1,0 +1,53 @@
+//! Hunting one unsafe rule: all worlds, level by level, until the oracle sees what it did.
+
+use std::time::Instant;
+
+use interlock_engine::mutant::{self, Mutant};
+
+use super::search::{LEVELS, explore};
+use super::worlds::table;
+
+/// Levels that are searched for a mutant.
+const LEVELS_MAX: usize = 5;
+/// A world that had more states than this is not searched at the next level.
+const SMALL: u64 = 60_000;
+/// No level of a world is searched further than this.
+const MOST: usize = 1_500_000;
+
+/// What became of a hunt.
+#[derive(Clone, Debug)]
+pub struct Hunt {
+    /// What was broken and the way to it; `None` if the mutant survived.
+    pub killed: Option<String>,
+    /// Steps that were taken.
+    pub states: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// The world in which it was seen.
+    pub world: String,
+}
+
+/// Switches one unsafe rule on, in the whole process, and searches until something is broken.
+pub fn hunt(mutant: Mutant) -> Hunt {
+    let began = Instant::now();
+    mutant::set(Some(mutant));
+    let mut hunt = Hunt { killed: None, states: 0, seconds: 0.0, world: String::new() };
+    let mut worlds: Vec<(super::World, bool)> = table().into_iter().map(|w| (w, true)).collect();
+    // Worlds that are about this rule first.
+    worlds.sort_by_key(|(w, _)| !w.about.contains(&mutant.name()));
+    'levels: for level in &LEVELS[..LEVELS_MAX] {
+        for (world, goes_on) in worlds.iter_mut().filter(|(_, goes_on)| *goes_on) {
+            let explored = explore(&world.at(*level), *level, MOST);
+            hunt.states += explored.states;
+            *goes_on = explored.unique < SMALL;
+            if explored.violation.is_some() {
+                hunt.killed = explored.violation;
+                hunt.world.clone_from(&world.name);
+                break 'levels;
+            }
+        }
+    }
+    mutant::set(None);
+    hunt.seconds = began.elapsed().as_secs_f64();
+    hunt
+}

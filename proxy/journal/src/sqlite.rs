@@ -55,8 +55,9 @@ pub struct Options {
     pub queue: usize,
     /// Connections that read at the same time. Default 4.
     pub readers: u32,
-    /// A database smaller than this is checked page by page when it is opened. Default 256 MiB.
-    pub quick_check_below_bytes: u64,
+    /// A database smaller than this is checked when it is opened: pages, indexes, names. Default
+    /// 256 MiB.
+    pub check_below_bytes: u64,
     /// Writes after which the log is carried into the database without waiting for a quiet
     /// moment. Default 5,000.
     pub checkpoint_writes: u64,
@@ -77,7 +78,7 @@ impl Default for Options {
             batch: 512,
             queue: 4096,
             readers: 4,
-            quick_check_below_bytes: 256 << 20,
+            check_below_bytes: 256 << 20,
             checkpoint_writes: 5_000,
             long_log_bytes: 64 << 20,
             poll_every: Duration::from_secs(1),
@@ -182,7 +183,7 @@ impl SqliteStore {
             options.reserve_bytes,
             options.poll_every,
         );
-        let check_below = options.quick_check_below_bytes;
+        let check_below = options.check_below_bytes;
         let open = || schema::open_writer(dir, true, check_below, disk.medium());
         let conn = match open() {
             Err(OpenError::DiskFull) if disk.spend() => open()?,
@@ -191,7 +192,7 @@ impl SqliteStore {
         sync_names(dir, disk.medium())?;
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
-            quick_check_below_bytes: options.quick_check_below_bytes,
+            check_below_bytes: options.check_below_bytes,
             disk,
             readers: Arc::new(Readers::new(dir, options.readers)),
             keeper: Keeper::new(dir, options.checkpoint_writes, options.long_log_bytes),
@@ -299,7 +300,7 @@ impl Store for SqliteStore {
         key: &str,
     ) -> Result<Option<KeyRow>, StoreError> {
         let (merchant, path, key) = (merchant.to_owned(), path.to_owned(), key.to_owned());
-        self.read(move |conn| Ok(reader::key(conn, &merchant, &path, &key)?)).await
+        self.read(move |conn| reader::key(conn, &merchant, &path, &key)).await
     }
 
     async fn reference(
@@ -308,12 +309,12 @@ impl Store for SqliteStore {
         reference: &str,
     ) -> Result<Option<String>, StoreError> {
         let (account, reference) = (account.to_owned(), reference.to_owned());
-        self.read(move |conn| Ok(reader::reference(conn, &account, &reference)?)).await
+        self.read(move |conn| reader::reference(conn, &account, &reference)).await
     }
 
     async fn operation(&self, id: &str) -> Result<Option<String>, StoreError> {
         let id = id.to_owned();
-        self.read(move |conn| Ok(reader::operation(conn, &id)?)).await
+        self.read(move |conn| reader::operation(conn, &id)).await
     }
 
     async fn order(
@@ -322,12 +323,12 @@ impl Store for SqliteStore {
         merchant_ref: &str,
     ) -> Result<Option<String>, StoreError> {
         let (merchant, merchant_ref) = (merchant.to_owned(), merchant_ref.to_owned());
-        self.read(move |conn| Ok(reader::order(conn, &merchant, &merchant_ref)?)).await
+        self.read(move |conn| reader::order(conn, &merchant, &merchant_ref)).await
     }
 
     async fn notice(&self, account: &str, event_id: &str) -> Result<Option<NoticeRow>, StoreError> {
         let (account, event_id) = (account.to_owned(), event_id.to_owned());
-        self.read(move |conn| Ok(reader::notice(conn, &account, &event_id)?)).await
+        self.read(move |conn| reader::notice(conn, &account, &event_id)).await
     }
 
     async fn keep_notice(&self, notice: NoticeRow) -> Result<bool, StoreError> {
@@ -350,11 +351,11 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<EventRow>, StoreError> {
         let payment = payment.to_owned();
-        self.read(move |conn| Ok(reader::timeline(conn, &payment, after_seq, limit)?)).await
+        self.read(move |conn| reader::timeline(conn, &payment, after_seq, limit)).await
     }
 
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<(u64, EventRow)>, StoreError> {
-        self.read(move |conn| Ok(reader::events(conn, after, limit)?)).await
+        self.read(move |conn| reader::events(conn, after, limit)).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
@@ -363,7 +364,7 @@ impl Store for SqliteStore {
 
     async fn outbox(&self, payment: &str, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let payment = payment.to_owned();
-        self.read(move |conn| Ok(reader::outbox(conn, &payment, limit)?)).await
+        self.read(move |conn| reader::outbox(conn, &payment, limit)).await
     }
 
     async fn outbox_delivered(&self, payment: &str, seq: u64) -> Result<(), StoreError> {
@@ -373,7 +374,7 @@ impl Store for SqliteStore {
 
     async fn settings_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let name = name.to_owned();
-        self.read(move |conn| Ok(reader::setting(conn, &name)?)).await
+        self.read(move |conn| reader::setting(conn, &name)).await
     }
 
     async fn settings_put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {

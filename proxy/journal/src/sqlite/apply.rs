@@ -4,8 +4,10 @@
 //! judged and made in one pass. A refusal half-way leaves rows behind; the caller undoes them with
 //! the savepoint that it set.
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
 
+use super::reader::ReadFault;
 use super::schema::checksum;
 use crate::store::{Committed, EventRow, KeyRow, NoticeRow, OrderChange, OutboxRow, Write};
 
@@ -33,6 +35,18 @@ impl From<rusqlite::Error> for Fault {
             Some(_) => Fault::Broken(error.to_string()),
             // Not the database's word: a value that could not be bound or read.
             None => Fault::Unfit(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadFault> for Fault {
+    fn from(fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::Sqlite(error) => error.into(),
+            // The others of its batch know nothing of this row.
+            ReadFault::Damaged { table, id } => {
+                Fault::Unfit(format!("a row of {table} is not what was written: {id}"))
+            }
         }
     }
 }
@@ -67,23 +81,23 @@ pub(super) fn write(conn: &Connection, write: &Write) -> Result<Committed, Fault
 
 /// Keeps a notice that no payment took in; false if it is there.
 pub(super) fn keep_notice(conn: &Connection, notice: &NoticeRow) -> Result<bool, Fault> {
-    let mut insert = conn.prepare_cached(
-        "INSERT INTO notice(account, event_id, payment, digest, at_ms, applied)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    let changed = put(
+        conn,
+        "INSERT INTO notice(account, event_id, payment, digest, at_ms, applied, sum)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+        &notice_cells(notice),
     )?;
-    let n = notice;
-    let changed =
-        insert.execute(params![n.account, n.event_id, n.payment, n.digest, n.at_ms, n.applied])?;
     Ok(changed == 1)
 }
 
 /// Sets a named value.
 pub(super) fn put_setting(conn: &Connection, name: &str, bytes: &[u8]) -> Result<(), Fault> {
-    conn.prepare_cached(
-        "INSERT INTO setting(name, bytes) VALUES(?1, ?2)
-         ON CONFLICT DO UPDATE SET bytes = excluded.bytes",
-    )?
-    .execute(params![name, bytes])?;
+    put(
+        conn,
+        "INSERT INTO setting(name, bytes, sum) VALUES(?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET bytes = excluded.bytes, sum = excluded.sum",
+        &[text(name), ValueRef::Blob(bytes)],
+    )?;
     Ok(())
 }
 
@@ -99,27 +113,25 @@ pub(super) fn drop_message(conn: &Connection, payment: &str, seq: u64) -> Result
 
 /// The row that holds the key, if it was taken before.
 fn take_key(conn: &Connection, key: &KeyRow) -> Result<Option<KeyRow>, Fault> {
-    let mut insert = conn.prepare_cached(
+    let changed = put(
+        conn,
         "INSERT INTO idempotency(merchant, path, key, fingerprint, fingerprint_key, payment,
-                                 operation, answer_status, answer_body)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+                                 operation, sum)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+        &[
+            text(&key.merchant),
+            text(&key.path),
+            text(&key.key),
+            ValueRef::Blob(&key.fingerprint),
+            text(&key.fingerprint_key),
+            text(&key.payment),
+            perhaps(key.operation.as_deref()),
+        ],
     )?;
-    let (status, body) = match &key.answer {
-        Some((status, body)) => (Some(*status), Some(body)),
-        None => (None, None),
-    };
-    let changed = insert.execute(params![
-        key.merchant,
-        key.path,
-        key.key,
-        key.fingerprint,
-        key.fingerprint_key,
-        key.payment,
-        key.operation,
-        status,
-        body,
-    ])?;
     if changed == 1 {
+        if let Some((status, body)) = &key.answer {
+            put_answer(conn, [&key.merchant, &key.path, &key.key], *status, body)?;
+        }
         return Ok(None);
     }
     let taken = super::reader::key(conn, &key.merchant, &key.path, &key.key)?;
@@ -129,17 +141,27 @@ fn take_key(conn: &Connection, key: &KeyRow) -> Result<Option<KeyRow>, Fault> {
 /// False if the notice was stored before. A row that was only kept gives way to one that is
 /// applied: else the redelivery that a kept notice waits for would be taken for a duplicate.
 fn put_notice(conn: &Connection, notice: &NoticeRow) -> Result<bool, Fault> {
-    let mut insert = conn.prepare_cached(
-        "INSERT INTO notice(account, event_id, payment, digest, at_ms, applied)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(account, event_id) DO UPDATE
+    let changed = put(
+        conn,
+        "INSERT INTO notice(account, event_id, payment, digest, at_ms, applied, sum)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(account, event_id) DO UPDATE
          SET payment = excluded.payment, digest = excluded.digest, at_ms = excluded.at_ms,
-             applied = 1
+             applied = 1, sum = excluded.sum
          WHERE notice.applied = 0 AND excluded.applied = 1",
+        &notice_cells(notice),
     )?;
-    let n = notice;
-    let changed =
-        insert.execute(params![n.account, n.event_id, n.payment, n.digest, n.at_ms, n.applied])?;
     Ok(changed == 1)
+}
+
+fn notice_cells(notice: &NoticeRow) -> [ValueRef<'_>; 6] {
+    [
+        text(&notice.account),
+        text(&notice.event_id),
+        perhaps(notice.payment.as_deref()),
+        ValueRef::Blob(&notice.digest),
+        ValueRef::Integer(notice.at_ms),
+        ValueRef::Integer(notice.applied.into()),
+    ]
 }
 
 /// Where a payment's new version is.
@@ -153,39 +175,39 @@ enum Placed {
 /// The comparison that safety rests on.
 fn put_payment(conn: &Connection, write: &Write) -> Result<Placed, Fault> {
     let w = write;
-    let sum = checksum(&w.payment, w.next, w.due_at_ms, &w.body);
-    let row: Option<i64> = if w.expect == 0 {
+    let cells = payment_cells(w, text(&w.merchant), w.created_ms)?;
+    let sum = checksum(cells);
+    let placed = if w.expect == 0 {
+        let all = cells.into_iter().chain([ValueRef::Blob(&sum)]).map(ToSqlOutput::Borrowed);
         conn.prepare_cached(
             "INSERT INTO payment(id, ver, merchant, due_at_ms, created_ms, status, in_doubt,
-                                 account, amount, currency, merchant_ref, sum, body)
+                                 account, amount, currency, merchant_ref, body, sum)
              VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT DO NOTHING RETURNING row",
         )?
-        .query_row(
-            params![
-                w.payment,
-                signed(w.next)?,
-                w.merchant,
-                w.due_at_ms,
-                w.created_ms,
-                w.status,
-                w.in_doubt,
-                w.account,
-                w.amount,
-                w.currency,
-                w.merchant_ref,
-                sum,
-                w.body,
-            ],
-            |row| row.get(0),
-        )
+        .query_row(params_from_iter(all), |row| row.get(0))
         .optional()?
     } else {
-        conn.prepare_cached(
+        next_version(conn, w, sum)?
+    };
+    if let Some(row) = placed {
+        return Ok(Placed::At(row));
+    }
+    let ver: Option<i64> = conn
+        .prepare_cached("SELECT ver FROM payment WHERE id = ?1")?
+        .query_row([&w.payment], |row| row.get(0))
+        .optional()?;
+    Ok(Placed::Nowhere { ver: ver.map(i64::cast_unsigned) })
+}
+
+/// The row of the version that was made, if the one before was there.
+fn next_version(conn: &Connection, w: &Write, sum: [u8; 8]) -> Result<Option<i64>, Fault> {
+    let placed: Option<(i64, String, i64)> = conn
+        .prepare_cached(
             "UPDATE payment SET ver = ?3, due_at_ms = ?4, status = ?5, in_doubt = ?6,
                     account = ?7, amount = ?8, currency = ?9, merchant_ref = ?10, sum = ?11,
                     body = ?12
-             WHERE id = ?1 AND ver = ?2 RETURNING row",
+             WHERE id = ?1 AND ver = ?2 RETURNING row, merchant, created_ms",
         )?
         .query_row(
             params![
@@ -202,31 +224,52 @@ fn put_payment(conn: &Connection, write: &Write) -> Result<Placed, Fault> {
                 sum,
                 w.body,
             ],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
-        .optional()?
-    };
-    if let Some(row) = row {
-        return Ok(Placed::At(row));
-    }
-    let ver: Option<i64> = conn
-        .prepare_cached("SELECT ver FROM payment WHERE id = ?1")?
-        .query_row([&w.payment], |row| row.get(0))
         .optional()?;
-    Ok(Placed::Nowhere { ver: ver.map(i64::cast_unsigned) })
+    let Some((row, merchant, created_ms)) = placed else { return Ok(None) };
+    if (&merchant, created_ms) != (&w.merchant, w.created_ms) {
+        // The first write fixed them, and the sum is that of what is there.
+        let sum = checksum(payment_cells(w, text(&merchant), created_ms)?);
+        conn.prepare_cached("UPDATE payment SET sum = ?2 WHERE row = ?1")?
+            .execute(params![row, sum])?;
+    }
+    Ok(Some(row))
+}
+
+fn payment_cells<'a>(
+    w: &'a Write,
+    merchant: ValueRef<'a>,
+    created_ms: i64,
+) -> Result<[ValueRef<'a>; 12], Fault> {
+    Ok([
+        text(&w.payment),
+        ValueRef::Integer(signed(w.next)?),
+        merchant,
+        w.due_at_ms.map_or(ValueRef::Null, ValueRef::Integer),
+        ValueRef::Integer(created_ms),
+        text(&w.status),
+        ValueRef::Integer(w.in_doubt.into()),
+        perhaps(w.account.as_deref()),
+        ValueRef::Integer(w.amount),
+        text(&w.currency),
+        perhaps(w.merchant_ref.as_deref()),
+        ValueRef::Blob(&w.body),
+    ])
 }
 
 /// The other payment that holds the order, if one does.
 fn change_order(conn: &Connection, write: &Write) -> Result<Option<String>, Fault> {
+    let cells = |name| [text(&write.merchant), name, text(&write.payment)];
     match &write.order {
         OrderChange::None => Ok(None),
         OrderChange::Claim { merchant_ref } => {
-            let changed = conn
-                .prepare_cached(
-                    "INSERT INTO live_order(merchant, merchant_ref, payment) VALUES(?1, ?2, ?3)
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![write.merchant, merchant_ref, write.payment])?;
+            let changed = put(
+                conn,
+                "INSERT INTO live_order(merchant, merchant_ref, payment, sum)
+                 VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                &cells(text(merchant_ref)),
+            )?;
             if changed == 1 {
                 return Ok(None);
             }
@@ -234,12 +277,13 @@ fn change_order(conn: &Connection, write: &Write) -> Result<Option<String>, Faul
             Ok(holder.filter(|holder| *holder != write.payment))
         }
         OrderChange::TakeOver { merchant_ref, from } => {
+            let sum = checksum(cells(text(merchant_ref)));
             let changed = conn
                 .prepare_cached(
-                    "UPDATE live_order SET payment = ?3
+                    "UPDATE live_order SET payment = ?3, sum = ?5
                      WHERE merchant = ?1 AND merchant_ref = ?2 AND payment = ?4",
                 )?
-                .execute(params![write.merchant, merchant_ref, write.payment, from])?;
+                .execute(params![write.merchant, merchant_ref, write.payment, from, sum])?;
             if changed == 1 {
                 return Ok(None);
             }
@@ -260,12 +304,12 @@ fn change_order(conn: &Connection, write: &Write) -> Result<Option<String>, Faul
 /// The other payment that owns one of the references or operations, if one does.
 fn put_references(conn: &Connection, write: &Write) -> Result<Option<String>, Fault> {
     for r in &write.references {
-        let changed = conn
-            .prepare_cached(
-                "INSERT INTO reference(account, reference, payment) VALUES(?1, ?2, ?3)
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![r.account, r.reference, r.payment])?;
+        let changed = put(
+            conn,
+            "INSERT INTO reference(account, reference, payment, sum) VALUES(?1, ?2, ?3, ?4)
+             ON CONFLICT DO NOTHING",
+            &[text(&r.account), text(&r.reference), text(&r.payment)],
+        )?;
         if changed == 0 {
             let owner = super::reader::reference(conn, &r.account, &r.reference)?;
             if let Some(other) = owner.filter(|owner| *owner != r.payment) {
@@ -274,11 +318,11 @@ fn put_references(conn: &Connection, write: &Write) -> Result<Option<String>, Fa
         }
     }
     for id in &write.operations {
-        let changed = conn
-            .prepare_cached(
-                "INSERT INTO operation(id, payment) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![id, write.payment])?;
+        let changed = put(
+            conn,
+            "INSERT INTO operation(id, payment, sum) VALUES(?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            &[text(id), text(&write.payment)],
+        )?;
         if changed == 0 {
             let owner = super::reader::operation(conn, id)?;
             if let Some(other) = owner.filter(|owner| *owner != write.payment) {
@@ -291,54 +335,86 @@ fn put_references(conn: &Connection, write: &Write) -> Result<Option<String>, Fa
 
 fn put_answers(conn: &Connection, write: &Write) -> Result<(), Fault> {
     for answer in &write.answers {
-        conn.prepare_cached(
-            "UPDATE idempotency SET answer_status = ?4, answer_body = ?5
-             WHERE merchant = ?1 AND path = ?2 AND key = ?3 AND answer_status IS NULL",
-        )?
-        .execute(params![
-            answer.merchant,
-            answer.path,
-            answer.key,
-            answer.status,
-            answer.body
-        ])?;
+        let name = [&answer.merchant, &answer.path, &answer.key];
+        put_answer(conn, name, answer.status, &answer.body)?;
     }
+    Ok(())
+}
+
+/// The first answer of a key is kept.
+fn put_answer(
+    conn: &Connection,
+    name: [&String; 3],
+    status: u16,
+    body: &[u8],
+) -> Result<(), Fault> {
+    put(
+        conn,
+        "UPDATE idempotency SET answer_status = ?4, answer_body = ?5, answer_sum = ?6
+         WHERE merchant = ?1 AND path = ?2 AND key = ?3 AND answer_status IS NULL",
+        &[
+            text(name[0]),
+            text(name[1]),
+            text(name[2]),
+            ValueRef::Integer(status.into()),
+            ValueRef::Blob(body),
+        ],
+    )?;
     Ok(())
 }
 
 fn put_events(conn: &Connection, row: i64, events: &[EventRow]) -> Result<(), Fault> {
     for event in events {
-        conn.prepare_cached(
-            "INSERT INTO event(payment, seq, at_ms, actor, what, reason, detail)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            row,
-            signed(event.seq)?,
-            event.at_ms,
-            event.actor,
-            event.what,
-            event.reason,
-            event.detail,
-        ])?;
+        put(
+            conn,
+            "INSERT INTO event(payment, seq, at_ms, actor, what, reason, detail, sum)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            &[
+                ValueRef::Integer(row),
+                ValueRef::Integer(signed(event.seq)?),
+                ValueRef::Integer(event.at_ms),
+                text(&event.actor),
+                text(&event.what),
+                perhaps(event.reason.as_deref()),
+                perhaps(event.detail.as_deref()),
+            ],
+        )?;
     }
     Ok(())
 }
 
 fn put_messages(conn: &Connection, row: i64, outbox: &[OutboxRow]) -> Result<(), Fault> {
     for message in outbox {
-        conn.prepare_cached(
-            "INSERT INTO outbox(payment, seq, at_ms, kind, body) VALUES(?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
-            row,
-            signed(message.seq)?,
-            message.at_ms,
-            message.kind,
-            message.body
-        ])?;
+        put(
+            conn,
+            "INSERT INTO outbox(payment, seq, at_ms, kind, body, sum)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+            &[
+                ValueRef::Integer(row),
+                ValueRef::Integer(signed(message.seq)?),
+                ValueRef::Integer(message.at_ms),
+                text(&message.kind),
+                ValueRef::Blob(&message.body),
+            ],
+        )?;
     }
     Ok(())
+}
+
+/// Runs a statement whose parameters are the cells and, last, their checksum; how many rows it
+/// changed.
+fn put(conn: &Connection, sql: &str, cells: &[ValueRef<'_>]) -> Result<usize, Fault> {
+    let sum = checksum(cells.iter().copied());
+    let all = cells.iter().copied().chain([ValueRef::Blob(&sum)]).map(ToSqlOutput::Borrowed);
+    Ok(conn.prepare_cached(sql)?.execute(params_from_iter(all))?)
+}
+
+fn text(text: &str) -> ValueRef<'_> {
+    ValueRef::Text(text.as_bytes())
+}
+
+fn perhaps(text: Option<&str>) -> ValueRef<'_> {
+    text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
 }
 
 fn signed(number: u64) -> Result<i64, Fault> {

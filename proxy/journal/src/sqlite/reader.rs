@@ -4,16 +4,17 @@
 //! connections bounds how many. The same functions serve the writer, which must see its own
 //! transaction.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, params, params_from_iter};
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, ErrorCode, Row, ToSql, params, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::schema::{checksum, open_reader};
+use super::schema::{is_whole, open_reader};
 use crate::store::{
     Cursor, Due, EventRow, KeyRow, ListQuery, NoticeRow, OutboxRow, Page, PaymentRow, Stats,
     StoreError,
@@ -31,8 +32,13 @@ const MOST_SCANNED: usize = 20_000;
 pub(super) enum ReadFault {
     /// SQLite's own word.
     Sqlite(rusqlite::Error),
-    /// A payment that does not match its checksum.
-    Checksum(String),
+    /// A row that does not match its checksum.
+    Damaged {
+        /// Where.
+        table: &'static str,
+        /// Which.
+        id: String,
+    },
 }
 
 impl From<rusqlite::Error> for ReadFault {
@@ -107,9 +113,9 @@ impl Readers {
         drop(permit);
         answer.map_err(|fault| match fault {
             ReadFault::Sqlite(error) => explain(&error),
-            ReadFault::Checksum(id) => {
-                tracing::error!(payment = %id, "a payment is not what was written");
-                StoreError::Corrupt { table: "payment", id }
+            ReadFault::Damaged { table, id } => {
+                tracing::error!(table, id, "a row is not what was written");
+                StoreError::Corrupt { table, id }
             }
         })
     }
@@ -131,7 +137,7 @@ fn explain(error: &rusqlite::Error) -> StoreError {
 }
 
 const PAYMENT: &str = "SELECT id, ver, merchant, due_at_ms, created_ms, status, in_doubt, \
-                       account, amount, currency, merchant_ref, sum, body FROM payment";
+                       account, amount, currency, merchant_ref, body, sum FROM payment";
 
 pub(super) fn payment(conn: &Connection, id: &str) -> Result<Option<PaymentRow>, ReadFault> {
     let mut find = conn.prepare_cached(&format!("{PAYMENT} WHERE id = ?1"))?;
@@ -147,77 +153,80 @@ pub(super) fn key(
     merchant: &str,
     path: &str,
     key: &str,
-) -> rusqlite::Result<Option<KeyRow>> {
-    conn.prepare_cached(
-        "SELECT merchant, path, key, fingerprint, fingerprint_key, payment, operation,
-                answer_status, answer_body
+) -> Result<Option<KeyRow>, ReadFault> {
+    let mut find = conn.prepare_cached(
+        "SELECT merchant, path, key, fingerprint, fingerprint_key, payment, operation, sum,
+                merchant, path, key, answer_status, answer_body, answer_sum
          FROM idempotency WHERE merchant = ?1 AND path = ?2 AND key = ?3",
-    )?
-    .query_row([merchant, path, key], |row| {
-        let status: Option<u16> = row.get(7)?;
-        let body: Option<Vec<u8>> = row.get(8)?;
-        Ok(KeyRow {
-            merchant: row.get(0)?,
-            path: row.get(1)?,
-            key: row.get(2)?,
-            fingerprint: row.get(3)?,
-            fingerprint_key: row.get(4)?,
-            payment: row.get(5)?,
-            operation: row.get(6)?,
-            answer: status.zip(body),
-        })
-    })
-    .optional()
+    )?;
+    let mut rows = find.query([merchant, path, key])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    whole(row, 0..7, 7, "idempotency", key)?;
+    let is_answered = (11..14).try_fold(false, |any, at| {
+        Ok::<_, rusqlite::Error>(any || row.get_ref(at)? != ValueRef::Null)
+    })?;
+    let answer = if is_answered {
+        whole(row, 8..13, 13, "idempotency", key)?;
+        Some((row.get(11)?, row.get(12)?))
+    } else {
+        None
+    };
+    Ok(Some(KeyRow {
+        merchant: row.get(0)?,
+        path: row.get(1)?,
+        key: row.get(2)?,
+        fingerprint: row.get(3)?,
+        fingerprint_key: row.get(4)?,
+        payment: row.get(5)?,
+        operation: row.get(6)?,
+        answer,
+    }))
 }
 
 pub(super) fn reference(
     conn: &Connection,
     account: &str,
     reference: &str,
-) -> rusqlite::Result<Option<String>> {
-    one(
-        conn,
-        "SELECT payment FROM reference WHERE account = ?1 AND reference = ?2",
-        &[&account, &reference],
-    )
+) -> Result<Option<String>, ReadFault> {
+    let sql = "SELECT account, reference, payment, sum FROM reference
+               WHERE account = ?1 AND reference = ?2";
+    owner(conn, sql, &[&account, &reference], "reference", reference)
 }
 
-pub(super) fn operation(conn: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
-    one(conn, "SELECT payment FROM operation WHERE id = ?1", &[&id])
+pub(super) fn operation(conn: &Connection, id: &str) -> Result<Option<String>, ReadFault> {
+    owner(conn, "SELECT id, payment, sum FROM operation WHERE id = ?1", &[&id], "operation", id)
 }
 
 pub(super) fn order(
     conn: &Connection,
     merchant: &str,
     merchant_ref: &str,
-) -> rusqlite::Result<Option<String>> {
-    one(
-        conn,
-        "SELECT payment FROM live_order WHERE merchant = ?1 AND merchant_ref = ?2",
-        &[&merchant, &merchant_ref],
-    )
+) -> Result<Option<String>, ReadFault> {
+    let sql = "SELECT merchant, merchant_ref, payment, sum FROM live_order
+               WHERE merchant = ?1 AND merchant_ref = ?2";
+    owner(conn, sql, &[&merchant, &merchant_ref], "live_order", merchant_ref)
 }
 
 pub(super) fn notice(
     conn: &Connection,
     account: &str,
     event_id: &str,
-) -> rusqlite::Result<Option<NoticeRow>> {
-    conn.prepare_cached(
-        "SELECT account, event_id, payment, digest, at_ms, applied
+) -> Result<Option<NoticeRow>, ReadFault> {
+    let mut find = conn.prepare_cached(
+        "SELECT account, event_id, payment, digest, at_ms, applied, sum
          FROM notice WHERE account = ?1 AND event_id = ?2",
-    )?
-    .query_row([account, event_id], |row| {
-        Ok(NoticeRow {
-            account: row.get(0)?,
-            event_id: row.get(1)?,
-            payment: row.get(2)?,
-            digest: row.get(3)?,
-            at_ms: row.get(4)?,
-            applied: row.get(5)?,
-        })
-    })
-    .optional()
+    )?;
+    let mut rows = find.query([account, event_id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    whole(row, 0..6, 6, "notice", event_id)?;
+    Ok(Some(NoticeRow {
+        account: row.get(0)?,
+        event_id: row.get(1)?,
+        payment: row.get(2)?,
+        digest: row.get(3)?,
+        at_ms: row.get(4)?,
+        applied: row.get(5)?,
+    }))
 }
 
 pub(super) fn due(conn: &Connection, before_ms: i64, limit: usize) -> rusqlite::Result<Vec<Due>> {
@@ -236,62 +245,75 @@ pub(super) fn next_due(conn: &Connection) -> rusqlite::Result<Option<i64>> {
         .query_row([], |row| row.get(0))
 }
 
+const EVENT: &str = "SELECT event.row, payment.id, event.payment, seq, at_ms, actor, what, \
+                     reason, detail, event.sum FROM";
+
 pub(super) fn timeline(
     conn: &Connection,
     payment: &str,
     after_seq: u64,
     limit: usize,
-) -> rusqlite::Result<Vec<EventRow>> {
-    conn.prepare_cached(
-        "SELECT event.row, payment.id, seq, at_ms, actor, what, reason, detail
-         FROM payment CROSS JOIN event ON event.payment = payment.row
-         WHERE payment.id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-    )?
-    .query_map(params![payment, clamped(after_seq), rows_of(limit)], event_row)?
-    .map(|row| row.map(|(_, event)| event))
-    .collect()
+) -> Result<Vec<EventRow>, ReadFault> {
+    let mut find = conn.prepare_cached(&format!(
+        "{EVENT} payment CROSS JOIN event ON event.payment = payment.row
+         WHERE payment.id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    ))?;
+    let mut rows = find.query(params![payment, clamped(after_seq), rows_of(limit)])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(event_row(row)?.1);
+    }
+    Ok(events)
 }
 
 pub(super) fn events(
     conn: &Connection,
     after: u64,
     limit: usize,
-) -> rusqlite::Result<Vec<(u64, EventRow)>> {
-    conn.prepare_cached(
-        "SELECT event.row, payment.id, seq, at_ms, actor, what, reason, detail
-         FROM event CROSS JOIN payment ON event.payment = payment.row
-         WHERE event.row > ?1 ORDER BY event.row LIMIT ?2",
-    )?
-    .query_map(params![clamped(after), rows_of(limit)], event_row)?
-    .collect()
+) -> Result<Vec<(u64, EventRow)>, ReadFault> {
+    let mut find = conn.prepare_cached(&format!(
+        "{EVENT} event CROSS JOIN payment ON event.payment = payment.row
+         WHERE event.row > ?1 ORDER BY event.row LIMIT ?2"
+    ))?;
+    let mut rows = find.query(params![clamped(after), rows_of(limit)])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(event_row(row)?);
+    }
+    Ok(events)
 }
 
 pub(super) fn outbox(
     conn: &Connection,
     payment: &str,
     limit: usize,
-) -> rusqlite::Result<Vec<OutboxRow>> {
-    conn.prepare_cached(
-        "SELECT payment.id, seq, at_ms, kind, outbox.body
+) -> Result<Vec<OutboxRow>, ReadFault> {
+    let mut find = conn.prepare_cached(
+        "SELECT payment.id, outbox.payment, seq, at_ms, kind, outbox.body, outbox.sum
          FROM payment CROSS JOIN outbox ON outbox.payment = payment.row
          WHERE payment.id = ?1 ORDER BY seq LIMIT ?2",
-    )?
-    .query_map(params![payment, rows_of(limit)], |row| {
-        Ok(OutboxRow {
+    )?;
+    let mut rows = find.query(params![payment, rows_of(limit)])?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        whole(row, 1..6, 6, "outbox", payment)?;
+        messages.push(OutboxRow {
             payment: row.get(0)?,
-            seq: unsigned(row, 1)?,
-            at_ms: row.get(2)?,
-            kind: row.get(3)?,
-            body: row.get(4)?,
-        })
-    })?
-    .collect()
+            seq: unsigned(row, 2)?,
+            at_ms: row.get(3)?,
+            kind: row.get(4)?,
+            body: row.get(5)?,
+        });
+    }
+    Ok(messages)
 }
 
-pub(super) fn setting(conn: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    conn.prepare_cached("SELECT bytes FROM setting WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()
+pub(super) fn setting(conn: &Connection, name: &str) -> Result<Option<Vec<u8>>, ReadFault> {
+    let mut find = conn.prepare_cached("SELECT name, bytes, sum FROM setting WHERE name = ?1")?;
+    let mut rows = find.query([name])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    whole(row, 0..2, 2, "setting", name)?;
+    Ok(Some(row.get(1)?))
 }
 
 /// A page: the indexed filters choose the rows, the others are compared row by row.
@@ -399,7 +421,13 @@ fn matches_rest(row: &Row<'_>, query: &ListQuery) -> rusqlite::Result<bool> {
 }
 
 fn payment_row(row: &Row<'_>) -> Result<PaymentRow, ReadFault> {
-    let payment = PaymentRow {
+    if !is_whole(row, 0..12, 12)? {
+        // The id itself may be what is damaged.
+        let id = row.get_ref(0)?.as_bytes_or_null().ok().flatten().unwrap_or_default();
+        let id = String::from_utf8_lossy(id).into_owned();
+        return Err(ReadFault::Damaged { table: "payment", id });
+    }
+    Ok(PaymentRow {
         id: row.get(0)?,
         ver: unsigned(row, 1)?,
         merchant: row.get(2)?,
@@ -411,31 +439,53 @@ fn payment_row(row: &Row<'_>) -> Result<PaymentRow, ReadFault> {
         amount: row.get(8)?,
         currency: row.get(9)?,
         merchant_ref: row.get(10)?,
-        body: row.get(12)?,
-    };
-    let sum: Vec<u8> = row.get(11)?;
-    if sum == checksum(&payment.id, payment.ver, payment.due_at_ms, &payment.body) {
-        Ok(payment)
-    } else {
-        Err(ReadFault::Checksum(payment.id))
-    }
+        body: row.get(11)?,
+    })
 }
 
-fn event_row(row: &Row<'_>) -> rusqlite::Result<(u64, EventRow)> {
+fn event_row(row: &Row<'_>) -> Result<(u64, EventRow), ReadFault> {
+    let payment: String = row.get(1)?;
+    whole(row, 2..9, 9, "event", &payment)?;
     let event = EventRow {
-        payment: row.get(1)?,
-        seq: unsigned(row, 2)?,
-        at_ms: row.get(3)?,
-        actor: row.get(4)?,
-        what: row.get(5)?,
-        reason: row.get(6)?,
-        detail: row.get(7)?,
+        payment,
+        seq: unsigned(row, 3)?,
+        at_ms: row.get(4)?,
+        actor: row.get(5)?,
+        what: row.get(6)?,
+        reason: row.get(7)?,
+        detail: row.get(8)?,
     };
     Ok((unsigned(row, 0)?, event))
 }
 
-fn one(conn: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Option<String>> {
-    conn.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
+/// The payment that a narrow row leads to: its last column before the sum.
+fn owner(
+    conn: &Connection,
+    sql: &str,
+    values: &[&dyn ToSql],
+    table: &'static str,
+    name: &str,
+) -> Result<Option<String>, ReadFault> {
+    let mut find = conn.prepare_cached(sql)?;
+    let mut rows = find.query(values)?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let last = values.len();
+    whole(row, 0..last + 1, last + 1, table, name)?;
+    Ok(Some(row.get(last)?))
+}
+
+/// Refuses a row that is not what was written.
+fn whole(
+    row: &Row<'_>,
+    columns: Range<usize>,
+    sum: usize,
+    table: &'static str,
+    id: &str,
+) -> Result<(), ReadFault> {
+    if is_whole(row, columns, sum)? {
+        return Ok(());
+    }
+    Err(ReadFault::Damaged { table, id: id.to_owned() })
 }
 
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

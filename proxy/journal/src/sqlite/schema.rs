@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use sha2::{Digest, Sha256};
 
 use super::{Medium, OpenError};
@@ -32,6 +33,9 @@ const MIGRATIONS: &[&str] = &[FIRST];
 /// in tables with a rowid, where new payments share pages, as do the next versions of payments of
 /// the same minute; and events and messages name their payment by its row (payments are never
 /// deleted). Only narrow rows that are looked up by a name are WITHOUT ROWID.
+///
+/// `sum` is the checksum of the columns before it, in their order; an answer comes later than the
+/// rest of its row and has its own.
 const FIRST: &str = "
 CREATE TABLE payment(
     row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ver INTEGER NOT NULL,
@@ -46,27 +50,29 @@ CREATE INDEX payment_in_doubt ON payment(created_ms, id) WHERE in_doubt = 1;
 CREATE TABLE idempotency(
     row INTEGER PRIMARY KEY, merchant TEXT NOT NULL, path TEXT NOT NULL, key TEXT NOT NULL,
     fingerprint BLOB NOT NULL, fingerprint_key TEXT NOT NULL, payment TEXT NOT NULL,
-    operation TEXT, answer_status INTEGER, answer_body BLOB, UNIQUE(merchant, path, key)) STRICT;
+    operation TEXT, sum BLOB NOT NULL, answer_status INTEGER, answer_body BLOB, answer_sum BLOB,
+    UNIQUE(merchant, path, key)) STRICT;
 CREATE TABLE reference(
-    account TEXT NOT NULL, reference TEXT NOT NULL, payment TEXT NOT NULL,
+    account TEXT NOT NULL, reference TEXT NOT NULL, payment TEXT NOT NULL, sum BLOB NOT NULL,
     PRIMARY KEY(account, reference)) STRICT, WITHOUT ROWID;
 CREATE TABLE operation(
-    id TEXT NOT NULL PRIMARY KEY, payment TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    id TEXT NOT NULL PRIMARY KEY, payment TEXT NOT NULL, sum BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE live_order(
-    merchant TEXT NOT NULL, merchant_ref TEXT NOT NULL, payment TEXT NOT NULL,
+    merchant TEXT NOT NULL, merchant_ref TEXT NOT NULL, payment TEXT NOT NULL, sum BLOB NOT NULL,
     PRIMARY KEY(merchant, merchant_ref)) STRICT, WITHOUT ROWID;
 CREATE TABLE notice(
     account TEXT NOT NULL, event_id TEXT NOT NULL, payment TEXT, digest BLOB NOT NULL,
-    at_ms INTEGER NOT NULL, applied INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, applied INTEGER NOT NULL, sum BLOB NOT NULL,
     PRIMARY KEY(account, event_id)) STRICT, WITHOUT ROWID;
 CREATE TABLE event(
     row INTEGER PRIMARY KEY, payment INTEGER NOT NULL, seq INTEGER NOT NULL,
     at_ms INTEGER NOT NULL, actor TEXT NOT NULL, what TEXT NOT NULL, reason TEXT, detail TEXT,
-    UNIQUE(payment, seq)) STRICT;
+    sum BLOB NOT NULL, UNIQUE(payment, seq)) STRICT;
 CREATE TABLE outbox(
     payment INTEGER NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
-CREATE TABLE setting(name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    body BLOB NOT NULL, sum BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
+CREATE TABLE setting(
+    name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL, sum BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// The writer's connection, with the file proven to be ours, sound, of a known version and synced.
@@ -76,7 +82,7 @@ CREATE TABLE setting(name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL) STRICT
 pub(super) fn open_writer(
     dir: &Path,
     create: bool,
-    quick_check_below_bytes: u64,
+    check_below_bytes: u64,
     medium: &dyn Medium,
 ) -> Result<Connection, OpenError> {
     let path = dir.join(FILE);
@@ -99,10 +105,14 @@ pub(super) fn open_writer(
          PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32768;
          PRAGMA cell_size_check=ON;",
     )?;
-    if size > 0 && size < quick_check_below_bytes {
+    let is_checked = size > 0 && size < check_below_bytes;
+    if is_checked {
         check_pages(&conn)?;
     }
     migrate(&mut conn)?;
+    if is_checked {
+        check_names(&conn)?;
+    }
     let state = checkpoint(&conn, "TRUNCATE")?;
     if state.busy {
         return Err(OpenError::Sqlite { reason: "somebody else reads the journal's log".into() });
@@ -154,19 +164,46 @@ pub(super) fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<Chec
     })
 }
 
-/// Eight bytes that change when the id, the version, the due time or the body of a row does.
-pub(super) fn checksum(id: &str, ver: u64, due_at_ms: Option<i64>, body: &[u8]) -> [u8; 8] {
+/// Eight bytes that change when any of the cells does, or when bytes move from one to the next.
+pub(super) fn checksum<'a>(cells: impl IntoIterator<Item = ValueRef<'a>>) -> [u8; 8] {
     let mut hash = Sha256::new();
-    hash.update((id.len() as u64).to_be_bytes());
-    hash.update(id.as_bytes());
-    hash.update(ver.to_be_bytes());
-    hash.update([u8::from(due_at_ms.is_some())]);
-    hash.update(due_at_ms.unwrap_or(0).to_be_bytes());
-    hash.update(body);
+    for cell in cells {
+        let (kind, bytes) = match cell {
+            ValueRef::Null => (0_u8, &[][..]),
+            ValueRef::Integer(number) => {
+                hash.update([1]);
+                hash.update(number.to_be_bytes());
+                continue;
+            }
+            ValueRef::Real(number) => {
+                hash.update([2]);
+                hash.update(number.to_bits().to_be_bytes());
+                continue;
+            }
+            ValueRef::Text(bytes) => (3, bytes),
+            ValueRef::Blob(bytes) => (4, bytes),
+        };
+        hash.update([kind]);
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    }
     let digest = hash.finalize();
     let mut sum = [0; 8];
     sum.copy_from_slice(&digest[..8]);
     sum
+}
+
+/// Whether the columns of a row are what was written, by the sum in a column of its own.
+pub(super) fn is_whole(
+    row: &Row<'_>,
+    columns: std::ops::Range<usize>,
+    sum: usize,
+) -> rusqlite::Result<bool> {
+    let mut cells = Vec::with_capacity(columns.len());
+    for column in columns {
+        cells.push(row.get_ref(column)?);
+    }
+    Ok(row.get_ref(sum)? == ValueRef::Blob(&checksum(cells)))
 }
 
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
@@ -210,9 +247,37 @@ fn check_identity(conn: &Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Rows that are found only by a name which no other table repeats: a name that is not what was
+/// written would be a row that is not there.
+const NARROW: &[(&str, &str, usize)] = &[
+    ("reference", "SELECT account, reference, payment, sum FROM reference", 3),
+    ("operation", "SELECT id, payment, sum FROM operation", 2),
+    ("live_order", "SELECT merchant, merchant_ref, payment, sum FROM live_order", 3),
+    ("notice", "SELECT account, event_id, payment, digest, at_ms, applied, sum FROM notice", 6),
+    ("outbox", "SELECT payment, seq, at_ms, kind, body, sum FROM outbox", 5),
+    ("setting", "SELECT name, bytes, sum FROM setting", 2),
+];
+
+/// Every page, and every index against its table.
 fn check_pages(conn: &Connection) -> Result<(), OpenError> {
-    let heard: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let heard: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if heard == "ok" { Ok(()) } else { Err(OpenError::Corrupt { reason: heard }) }
+}
+
+/// Every row that is found by its own name. What a payment holds is looked at when it is read:
+/// the others go on without it.
+fn check_names(conn: &Connection) -> Result<(), OpenError> {
+    for (table, all, columns) in NARROW {
+        let mut find = conn.prepare(all)?;
+        let mut rows = find.query([])?;
+        while let Some(row) = rows.next()? {
+            if !is_whole(row, 0..*columns, *columns)? {
+                let reason = format!("a row is not what was written: {table}");
+                return Err(OpenError::Corrupt { reason });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
@@ -274,13 +339,20 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_tells_every_field_apart() {
-        let whole = checksum("pay_1", 1, Some(5), b"body");
-        assert_ne!(whole, checksum("pay_2", 1, Some(5), b"body"));
-        assert_ne!(whole, checksum("pay_1", 2, Some(5), b"body"));
-        assert_ne!(whole, checksum("pay_1", 1, None, b"body"));
-        assert_ne!(whole, checksum("pay_1", 1, Some(5), b"bodz"));
-        assert_ne!(checksum("a", 1, None, b""), checksum("a", 1, Some(0), b""));
+    fn the_checksum_tells_every_cell_apart() {
+        use ValueRef::{Blob, Integer, Null, Text};
+        let whole = checksum([Text(b"pay_1"), Integer(1), Null, Blob(b"body")]);
+        for other in [
+            [Text(b"pay_2"), Integer(1), Null, Blob(b"body")],
+            [Text(b"pay_1"), Integer(2), Null, Blob(b"body")],
+            [Text(b"pay_1"), Integer(1), Integer(0), Blob(b"body")],
+            [Text(b"pay_1"), Integer(1), Null, Blob(b"bodz")],
+            [Text(b"pay_1"), Integer(1), Null, Text(b"body")],
+            [Blob(b"body"), Integer(1), Null, Text(b"pay_1")],
+        ] {
+            assert_ne!(whole, checksum(other), "{other:?}");
+        }
+        assert_ne!(checksum([Text(b"ab"), Text(b"c")]), checksum([Text(b"a"), Text(b"bc")]));
     }
 
     fn number(conn: &Connection, pragma: &str) -> i64 {

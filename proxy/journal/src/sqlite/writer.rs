@@ -59,7 +59,7 @@ pub(super) enum Applied {
 /// What the writer, the keeper and the store's face all see.
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
-    pub(super) quick_check_below_bytes: u64,
+    pub(super) check_below_bytes: u64,
     pub(super) disk: Disk,
     pub(super) readers: Arc<Readers>,
     pub(super) keeper: Keeper,
@@ -219,7 +219,7 @@ impl Writer {
         if shared.disk.is_nearly_full() {
             shared.disk.spend();
         }
-        let check_below = shared.quick_check_below_bytes;
+        let check_below = shared.check_below_bytes;
         let open = || open_writer(&shared.dir, false, check_below, shared.disk.medium());
         match open() {
             Err(super::OpenError::DiskFull) if shared.disk.spend() => open(),

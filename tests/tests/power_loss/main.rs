@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cuts;
+mod flips;
 mod platter;
 mod sites;
 mod stage;
@@ -105,6 +106,30 @@ fn a_fault_at_any_call_to_the_disk_is_never_a_wrong_answer() {
     for answer in ["done", "full", "low_disk", "unknown"] {
         assert!(tally.answers.contains_key(answer), "the faults bite: no {answer}");
     }
+}
+
+#[test]
+fn a_flipped_bit_is_never_a_wrong_answer() {
+    vfs::install();
+    let (seed, flips) = (number("SEED").unwrap_or(1), number("FLIPS").unwrap_or(1_500));
+    let begun = Instant::now();
+    let tally = flips::run(seed, flips);
+    report::leave(
+        "disk_flips",
+        &json!({
+            "seconds": begun.elapsed().as_secs_f64(),
+            "violations": tally.found.len(),
+            "found": tally.found,
+            "seed": seed,
+            "flips": tally.flips,
+            "refused": tally.refused,
+            "told": tally.told,
+            "harmless": tally.harmless,
+        }),
+    );
+    eprintln!("flips: {tally:?}");
+    assert_eq!(tally.found, Vec::<String>::new());
+    assert!(tally.refused > 0 && tally.told > 0, "flips are seen: {tally:?}");
 }
 
 fn mutant(name: &str, lie: Lie, seed: u64) -> Value {

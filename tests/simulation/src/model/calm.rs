@@ -105,7 +105,7 @@ impl World {
     }
 
     fn still(&self, s: &mut State) {
-        s.left = Left::nothing();
+        s.left = Left { visits: u8::MAX, ..Left::nothing() };
         s.wishes = 0;
         for books in &mut s.books {
             let mut provider = books.provider.clone();

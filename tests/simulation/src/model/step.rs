@@ -718,7 +718,7 @@ fn lost(it: &Sending, sent: Sent, reason: &str) -> Input {
 
 /// The second node is visited only so often.
 fn visit(s: &mut State, node: u8) -> Option<()> {
-    if node > 0 {
+    if node > 0 && s.left.visits < u8::MAX {
         s.left.visits = s.left.visits.checked_sub(1)?;
     }
     Some(())

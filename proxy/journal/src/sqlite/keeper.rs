@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::apply::Fault;
 use super::disk::Disk;
@@ -146,13 +146,24 @@ impl Keeper {
     }
 
     fn carry(&self, conn: &mut Option<Connection>) -> Result<u64, Fault> {
-        let open = match conn.take() {
-            Some(open) => open,
-            None => open_checkpointer(&self.dir)?,
-        };
-        let state = checkpoint(&open, "PASSIVE")?;
-        *conn = Some(open);
-        Ok(state.pages)
+        let carried =
+            conn.take().map_or_else(|| open_checkpointer(&self.dir), Ok).and_then(|open| {
+                let state = checkpoint(&open, "PASSIVE")?;
+                Ok((open, state.pages))
+            });
+        match carried {
+            Ok((open, pages)) => {
+                *conn = Some(open);
+                Ok(pages)
+            }
+            // A process without a free descriptor, for example: nothing was tried on the disk, and
+            // to close and reopen everything could end with nothing open.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+                tracing::warn!(%error, "a checkpoint could not be begun: the log grows meanwhile");
+                Err(Fault::Busy)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

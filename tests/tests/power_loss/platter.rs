@@ -5,7 +5,8 @@
 //! * A file that was synced holds what was written before the sync *began* (POSIX `fsync`: all data
 //!   queued for the file, and what is needed to find it again, its length too). A sync that failed
 //!   promises nothing, and on Linux the next one does not try those pages again: only bytes that
-//!   are written anew are saved by it.
+//!   are written anew are saved by it. Everybody who had the file open is told of it once, with
+//!   the next sync of his own (Linux since 4.13, fsync(2)).
 //! * What was written since may be there or not, each write by itself and in any order. The cache
 //!   writes whole sectors as they are at some moment, so of two writes to one sector the later is
 //!   never there without the earlier; 512 bytes are there or not (SQLite, "Atomic Commit", section

@@ -158,6 +158,8 @@ struct Reel {
     names: BTreeMap<String, Inode>,
     /// By inode: the name that it was made with.
     made_as: Vec<String>,
+    /// By inode: how many of its syncs failed.
+    failed: BTreeMap<Inode, u64>,
     calls: BTreeMap<Site, u64>,
     fault: Option<Fault>,
     faults_met: u64,
@@ -225,8 +227,12 @@ impl Stage {
         self.reel().tape.push(Event::Acknowledged(work));
     }
 
-    pub fn opened(&self, path: &Path) -> Inode {
-        self.reel().inode_of(&name_of(path))
+    /// The file, and how many failed syncs of it whoever opens it now is not told of.
+    pub fn opened(&self, path: &Path) -> (Inode, u64) {
+        let mut reel = self.reel();
+        let inode = reel.inode_of(&name_of(path));
+        let failed = reel.failed.get(&inode).copied().unwrap_or(0);
+        (inode, failed)
     }
 
     pub fn deleted(&self, path: &Path) {
@@ -278,15 +284,26 @@ impl Stage {
         }
     }
 
-    pub fn syncing(&self, inode: Inode) -> Syncing {
+    /// `told` is how many failed syncs of this file this handle has heard of.
+    pub fn syncing(&self, inode: Inode, told: &mut u64) -> Syncing {
         let mut reel = self.reel();
         let from = reel.tape.len();
+        let failed = reel.failed.get(&inode).copied().unwrap_or(0);
+        if failed > *told {
+            *told = failed;
+            reel.tape.push(Event::SyncFailed { inode, from });
+            return Syncing::Fail { code: ffi::SQLITE_IOERR_FSYNC, taken_back: Vec::new() };
+        }
         let effect = reel.meet(Site::Sync);
         if let Some(effect) = effect {
             let forgets = matches!(effect, Effect::Forget | Effect::ForgetSilently);
             let taken_back =
                 if forgets { reel.take_back(inode, self.seed ^ from as u64) } else { Vec::new() };
             reel.tape.push(Event::SyncFailed { inode, from });
+            if effect != Effect::ForgetSilently {
+                *told = failed + 1;
+                reel.failed.insert(inode, *told);
+            }
             let code = match effect {
                 Effect::Fail(code) | Effect::Short(code) => code,
                 Effect::Forget => ffi::SQLITE_IOERR_FSYNC,

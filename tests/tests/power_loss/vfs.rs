@@ -27,6 +27,8 @@ struct Handle {
 struct Watched {
     stage: Arc<Stage>,
     inode: Inode,
+    /// How many failed syncs of the file this handle was told of.
+    told: u64,
     /// The Unix layer syncs the directory with the first sync of a new log.
     names_pending: bool,
 }
@@ -167,10 +169,10 @@ unsafe extern "C" fn open(
             return rc;
         }
         if let Some((stage, path)) = heard {
-            let inode = stage.opened(path);
+            let (inode, told) = stage.opened(path);
             let is_log = flags & (ffi::SQLITE_OPEN_WAL | ffi::SQLITE_OPEN_MAIN_JOURNAL) != 0;
             let names_pending = is_log && flags & ffi::SQLITE_OPEN_CREATE != 0;
-            let watched = Watched { stage, inode, names_pending };
+            let watched = Watched { stage, inode, told, names_pending };
             (*handle).watched = Box::into_raw(Box::new(watched));
         }
         (*file).pMethods = &raw const METHODS;
@@ -284,7 +286,7 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // from whole vectors.
     unsafe {
         let Some(w) = watched(file) else { return below!(file, xSync, flags) };
-        match w.stage.syncing(w.inode) {
+        match w.stage.syncing(w.inode, &mut w.told) {
             Syncing::Go { from } => {
                 let rc = below!(file, xSync, flags);
                 w.stage.synced(w.inode, from, rc == ffi::SQLITE_OK);

@@ -13,7 +13,7 @@ use crate::intake::failed;
 use crate::mutant::{self, Mutant};
 use crate::payment::{AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::AccountPolicy;
-use crate::turn::{Flow, Turn};
+use crate::turn::{Flow, Turn, is_about_waiting};
 
 impl Turn<'_> {
     /// One fact about an attempt.
@@ -362,8 +362,12 @@ impl Turn<'_> {
 
     /// Marks something that an operator should know.
     pub(crate) fn alert(&mut self, i: usize, alert: &'static str) {
-        if self.p.attempts[i].alert.as_deref() != Some(alert) {
-            self.p.attempts[i].alert = Some(alert.to_owned());
+        let known = self.p.attempts[i].alert.as_deref();
+        if known != Some(alert) {
+            // What waits must not hide what can't be known in any other way.
+            if known.is_none_or(is_about_waiting) || !is_about_waiting(alert) {
+                self.p.attempts[i].alert = Some(alert.to_owned());
+            }
             let name = self.p.attempts[i].account.clone();
             self.say(&name, "alert", Some(alert));
         }

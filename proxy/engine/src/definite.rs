@@ -188,7 +188,7 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
         || x.effect != Effect::Move
         || case.loser
         || !unfenced
-        || case.track.was_closed()
+        || (case.track.was_closed() && !mutant::on(Mutant::ResendAfterFence))
         || (rule.resend_after_silence_only && !silent)
         || x.identity != case.account.identity
         || !case.account.continues.contains(&x.state_version)

@@ -174,7 +174,7 @@ impl Turn<'_> {
         match self.p.attempts[i].state {
             AttemptState::RefundDue { .. } => return self.give_back_due(i),
             AttemptState::Success { .. } => return self.hold_due(i),
-            AttemptState::Fenced
+            AttemptState::Fenced | AttemptState::Closing { .. }
                 if mutant::on(Mutant::ResendAfterFence) && self.resend_of(i) == Resend::Now =>
             {
                 return self.resend(i);
@@ -265,7 +265,8 @@ impl Turn<'_> {
             rule.concurrency == Concurrency::Excluded || mutant::on(Mutant::ResendInFlight);
         let waits_for_window = !beside && last.sends > 0;
         let late = self.world.now.wall_ms > self.p.failover_until_ms;
-        if elsewhere && (late || waits_for_window) { Resend::Never } else { answer }
+        let quicker = elsewhere && (late || waits_for_window);
+        if quicker && !mutant::on(Mutant::ResendAfterFence) { Resend::Never } else { answer }
     }
 
     /// T7: the same request, once more, under the same number.

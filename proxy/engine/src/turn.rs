@@ -127,7 +127,7 @@ impl<'a> Turn<'a> {
         for i in 0..self.p.attempts.len() {
             if self.p.attempts[i].manual && at_rest(&self.p, i) {
                 self.p.attempts[i].manual = false;
-                self.p.attempts[i].alert = None;
+                self.p.attempts[i].alert.take_if(|alert| is_about_waiting(alert));
             }
         }
         for o in self.p.operations.iter_mut().filter(|o| !o.state.is_open()) {
@@ -306,6 +306,19 @@ impl<'a> Turn<'a> {
             .map(|o| (o.track.next_ms.unwrap_or(self.world.now.wall_ms), o.kind.as_str()));
         attempts.chain(operations).min_by_key(|(at, _)| *at)
     }
+}
+
+/// Whether an alert says only that something takes too long: it ends when that is known.
+pub(crate) fn is_about_waiting(alert: &str) -> bool {
+    matches!(
+        alert,
+        "tries_exhausted"
+            | "operation_tries_exhausted"
+            | "refund_refused"
+            | "void_refused"
+            | "refund_cap"
+            | "close_unanswered"
+    )
 }
 
 /// Nothing more is to be done for an attempt, though late truth is still accepted. What is only

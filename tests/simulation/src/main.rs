@@ -48,7 +48,11 @@ enum Layer {
         size: String,
     },
     /// Hunt every unsafe rule (in a build with `--cfg interlock_mutants`)
-    Mutants,
+    Mutants {
+        /// Only L1 (the model) or L2 (the simulator)
+        #[arg(long)]
+        layer: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -65,7 +69,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
-        Layer::Mutants => mutants(),
+        Layer::Mutants { layer } => mutants(layer.as_deref()),
     };
     println!("{}", if arguments.json { found.to_string() } else { words });
     let broken = found["violations"] != json!(0) || found["survivors"].as_array().is_some_and(|s| !s.is_empty());
@@ -159,9 +163,9 @@ fn search(size: Size) -> (Value, String) {
 }
 
 #[cfg(interlock_mutants)]
-fn mutants() -> (Value, String) {
+fn mutants(layer: Option<&str>) -> (Value, String) {
     let began = std::time::Instant::now();
-    let all = interlock_simulation::mutants::hunt(&mut |hunted| {
+    let all = interlock_simulation::mutants::hunt(layer, &mut |hunted| {
         let end = hunted.broken.as_deref().unwrap_or("survives");
         let end: String = end.chars().take(150).collect();
         let (mutant, layer, after, seconds) =
@@ -195,7 +199,7 @@ fn mutants() -> (Value, String) {
 }
 
 #[cfg(not(interlock_mutants))]
-fn mutants() -> (Value, String) {
+fn mutants(_: Option<&str>) -> (Value, String) {
     let words = "this build has no unsafe rules to hunt: use `cargo xtask safety`".to_owned();
     (json!({ "layer": "mutants", "violations": 1, "found": [words] }), words)
 }

@@ -338,10 +338,10 @@ impl<'p> World<'p> {
 
     /// What a node's clocks say.
     fn stamp(&mut self, node: usize) -> Stamp {
-        let n = &mut self.nodes[node];
-        let wall = EPOCH + self.now as i64 + n.skew_ms;
-        n.high_ms = n.high_ms.max(wall);
-        Stamp { wall_ms: n.high_ms, boot: n.boot, mono_ms: self.now - n.started_ms }
+        let (now, n) = (self.now, &mut self.nodes[node]);
+        n.high_ms = n.wall(now);
+        n.seen_ms = now;
+        Stamp { wall_ms: n.high_ms, boot: n.boot, mono_ms: now - n.started_ms }
     }
 
     fn alive(&self, run: Run) -> bool {

@@ -84,7 +84,12 @@ impl Provider {
             ExchangeKind::Capture => {
                 charge.held && !charge.void && charge.taken + task.amount <= self.amount
             }
-            ExchangeKind::Void => charge.held && !charge.void && charge.taken == 0,
+            // Where a close gives back what was paid, a void gives back what was captured.
+            ExchangeKind::Void => {
+                let reverses = self.contract.close_of("*").is_some_and(|c| c.may_refund);
+                let only_held = charge.held && charge.taken == 0;
+                !charge.void && (only_held || (reverses && charge.given_back == 0))
+            }
             _ => charge.taken - charge.given_back >= task.amount,
         };
         let job = |state| Job {
@@ -157,7 +162,7 @@ impl Provider {
                 charge.held = false;
                 charge.taken += job.amount;
             }
-            ExchangeKind::Void => charge.void = true,
+            ExchangeKind::Void => (charge.void, charge.given_back) = (true, charge.taken),
             _ => {
                 charge.given_back += job.amount;
                 if chance.happens(60 * u32::from(self.mood.moody)) {

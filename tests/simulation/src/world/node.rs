@@ -11,7 +11,7 @@ use interlock_engine::{
 use interlock_journal::Purpose;
 
 use super::wire::Socket;
-use super::{Beside, Death, Event, Follow, Pending, Run, ShopRows, Weather, World};
+use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, Weather, World};
 use crate::declarations::{Numbers, draft};
 use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
 
@@ -40,7 +40,9 @@ pub(super) struct Node {
     pub up: bool,
     pub started_ms: u64,
     pub skew_ms: i64,
+    /// The latest wall clock that it knows of, and when it looked.
     pub high_ms: i64,
+    pub seen_ms: u64,
     /// Which of the two versions of its plugins it has loaded.
     pub version: usize,
     pub sockets: Vec<Socket>,
@@ -65,12 +67,19 @@ impl Node {
             started_ms: 0,
             skew_ms: 0,
             high_ms: 0,
+            seen_ms: 0,
             version: 0,
             sockets: Vec::new(),
             credentials: vec![false; payments as usize],
             turns: Vec::new(),
             marked_ms: 0,
         }
+    }
+
+    /// Unix ms: the later of the wall clock and what was seen of it, going on by itself.
+    pub fn wall(&self, now: u64) -> i64 {
+        let wall = EPOCH + now as i64 + self.skew_ms;
+        wall.max(self.high_ms + (now - self.seen_ms) as i64)
     }
 
     fn turn(&mut self, case: u32) -> &mut Turn {
@@ -475,10 +484,9 @@ impl World<'_> {
         if self.calm() && super::oracle::waits_for_operator(&version.row) {
             return;
         }
-        let now = self.now as i64 + super::EPOCH;
-        let clock = |n: &Node| (now + n.skew_ms).max(n.high_ms);
+        let now = self.now;
         let up = self.nodes.iter().enumerate().filter(|(_, n)| n.up);
-        let first = up.map(|(node, n)| (due_ms.saturating_sub(clock(n)), node)).min();
+        let first = up.map(|(node, n)| (due_ms.saturating_sub(n.wall(now)), node)).min();
         match first {
             Some((wait, node)) if wait <= 0 => {
                 self.put(node, case, Input::Due, Beside::default());
@@ -537,7 +545,8 @@ impl World<'_> {
         self.boots += 1;
         let boot = self.boots;
         let n = &mut self.nodes[node];
-        (n.boot, n.up, n.started_ms, n.high_ms) = (boot, true, self.now, high);
+        (n.boot, n.up, n.started_ms) = (boot, true, self.now);
+        (n.high_ms, n.seen_ms) = (high, self.now);
         for case in open {
             self.put(node, case, Input::Recovered, Beside::default());
         }

@@ -75,8 +75,13 @@ impl World<'_> {
         if late {
             self.fault(|s| &mut s.late);
         }
-        let longest = if late { TIMEOUT + WINDOW - 4_000 } else { 400 };
-        let at = sent + self.dice.below(longest);
+        let longest = TIMEOUT + WINDOW - 4_000;
+        let at = match self.dice.below(3) {
+            _ if !late => sent + self.dice.below(400),
+            // Aimed at the end of the late window.
+            0 => sent + longest - self.dice.below(15_000),
+            _ => sent + self.dice.below(longest),
+        };
         self.at(at, Event::Arrive(Box::new(wire)));
     }
 
@@ -268,7 +273,7 @@ impl World<'_> {
             return;
         }
         let slow = !self.calm() && self.dice.one_in(15);
-        let back = if slow { self.dice.below(3 * TIMEOUT) } else { self.dice.below(500) };
+        let back = if slow { self.dice.below(2 * WINDOW) } else { self.dice.below(500) };
         if slow {
             self.fault(|s| &mut s.late);
         }

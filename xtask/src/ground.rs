@@ -44,17 +44,24 @@ impl Ground {
 /// Tells each step with the time since the start.
 pub struct Progress {
     began: Instant,
+    /// Stdout belongs to the result.
+    aside: bool,
 }
 
 impl Progress {
-    /// The clock starts.
-    pub fn new() -> Self {
-        Self { began: Instant::now() }
+    /// The clock starts; `aside` tells on stderr.
+    pub fn new(aside: bool) -> Self {
+        Self { began: Instant::now(), aside }
     }
 
     /// One line.
     pub fn say(&self, what: &str) {
-        println!("[{:7.1} s] {what}", self.began.elapsed().as_secs_f64());
+        let seconds = self.began.elapsed().as_secs_f64();
+        if self.aside {
+            eprintln!("[{seconds:7.1} s] {what}");
+        } else {
+            println!("[{seconds:7.1} s] {what}");
+        }
     }
 
     /// Runs `command` with its output shown, and says how long it took.

@@ -1,4 +1,4 @@
-//! `cargo xtask demo | test | control`: the commands of this repository.
+//! `cargo xtask demo | test | safety | simulate | control`: the commands of this repository.
 //!
 //! It depends on nothing that needs cmake and on none of our other crates, because on a fresh
 //! machine it is what installs the first and builds the second.
@@ -10,6 +10,7 @@ mod demo;
 mod failpoints;
 mod ground;
 mod rehearsal;
+mod safety;
 
 use std::process::ExitCode;
 
@@ -30,16 +31,24 @@ enum Task {
     Demo(demo::Wish),
     /// Install what the tests need, build, and run all of them
     Test(rehearsal::Wish),
+    /// Run every layer of the proof that no payment is charged twice or forgotten
+    Safety(safety::Wish),
+    /// Let evenings of a shop happen by their seeds, or tell one: SEED=n
+    Simulate(safety::Evenings),
     /// Put nginx, HAProxy and Envoy beside the proxy under the same faults, and write the table
     Control(control::Wish),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let progress = Progress::new();
+    let json = matches!(&arguments.task, Task::Safety(wish) if wish.json)
+        || matches!(&arguments.task, Task::Simulate(wish) if wish.json);
+    let progress = Progress::new(json);
     let done = Ground::find().and_then(|ground| match arguments.task {
         Task::Demo(wish) => demo::run(&ground, &progress, &wish),
         Task::Test(wish) => rehearsal::run(&ground, &progress, &wish),
+        Task::Safety(wish) => safety::run(&ground, &progress, &wish),
+        Task::Simulate(wish) => safety::simulate(&ground, &progress, &wish),
         Task::Control(wish) => control::run(&ground, &progress, &wish),
     });
     match done {

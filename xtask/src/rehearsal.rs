@@ -10,6 +10,7 @@ use std::process::Command;
 use crate::control::need_proxies;
 use crate::failpoints;
 use crate::ground::{Ground, Progress, apt_install, need_c_tools, version_of};
+use crate::safety::{self, Size};
 
 /// The oldest Node that the peers' SDKs run on.
 const NODE_MAJOR: u32 = 20;
@@ -58,6 +59,8 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
     } else {
         progress.try_run("all tests", &mut cargo(&["test", "--workspace", "--no-fail-fast"]))?
     };
+    let size = if wish.quick { Size::Quick } else { Size::Change };
+    let passed = safety::rehearse(ground, progress, size)? && passed;
     progress.say(if passed { "all tests passed" } else { "some tests FAILED, see above" });
     Ok(passed)
 }

@@ -29,7 +29,7 @@ pub struct Wish {
     long: bool,
     /// One line of JSON on stdout, everything else on stderr
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Only these layers: model, simulation, mutants, kills, disk, control
     #[arg(long = "layer", value_name = "LAYER")]
     layers: Vec<String>,
@@ -49,7 +49,7 @@ pub struct Evenings {
     seed: Option<u64>,
     /// One line of JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// How much of each layer is run.

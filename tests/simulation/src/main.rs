@@ -72,7 +72,8 @@ fn main() -> ExitCode {
         Layer::Mutants { layer } => mutants(layer.as_deref()),
     };
     println!("{}", if arguments.json { found.to_string() } else { words });
-    let broken = found["violations"] != json!(0) || found["survivors"].as_array().is_some_and(|s| !s.is_empty());
+    let survivors = found["survivors"].as_array().is_some_and(|all| !all.is_empty());
+    let broken = found["violations"] != json!(0) || survivors;
     if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -44,6 +44,7 @@ const ENGINE: &str = "interlock-engine";
 const JOURNAL: &str = "interlock-journal";
 const SERVER: &str = "interlock";
 const SANDBOX: &str = "interlock-sandbox";
+const SIMULATION: &str = "interlock-simulation";
 
 const TABLE: &[Row] = &[
     Row { name: API, ours: &[], never: OUTSIDE },
@@ -54,6 +55,8 @@ const TABLE: &[Row] = &[
     // The oracle of the tests shares no code with what it judges.
     Row { name: SANDBOX, ours: &[], never: &["pingora", "pingora-core"] },
     Row { name: "interlock-tests", ours: &[API, ENGINE, JOURNAL, BREAKER, SANDBOX], never: &[] },
+    // A judge of the engine: it sees the journal's trait and never its disk.
+    Row { name: SIMULATION, ours: &[API, ENGINE, JOURNAL], never: &["pingora", "reqwest"] },
     // It installs cmake, so nothing that it needs may need cmake.
     Row { name: "xtask", ours: &[], never: &["pingora", "pingora-core", "cmake", "rusqlite"] },
 ];

@@ -6,7 +6,8 @@ use std::mem;
 use std::rc::Rc;
 
 use interlock_engine::{
-    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Refusal, Skip, World as Surroundings, decide, intake,
+    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Refusal,
+    Skip, World as Surroundings, decide, intake,
 };
 use interlock_journal::Purpose;
 

@@ -115,13 +115,7 @@ impl World<'_> {
     }
 
     /// Nobody is asked to take money after a cancel was acknowledged who was not asked before.
-    pub(super) fn watch_send(
-        &mut self,
-        case: u32,
-        row: &Rc<Payment>,
-        exchange: &str,
-        op_id: &str,
-    ) {
+    pub(super) fn watch_send(&mut self, case: u32, row: &Rc<Payment>, exchange: &str, op_id: &str) {
         let durable = self.row(case).is_some_and(|durable| durable.ver >= row.ver);
         let record = |p: &Payment| {
             let tracks = p.attempts.iter().map(|a| &a.track);

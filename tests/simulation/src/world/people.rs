@@ -2,9 +2,7 @@
 
 use std::rc::Rc;
 
-use interlock_engine::{
-    Attempt, AttemptState, Input, Payment, Refusal, Request, Subject, Verdict,
-};
+use interlock_engine::{Attempt, AttemptState, Input, Payment, Refusal, Request, Subject, Verdict};
 
 use super::oracle::{Offered, waits_for_operator};
 use super::{Beside, Event, World};
@@ -180,9 +178,9 @@ impl World<'_> {
             let o = &row.operations[n];
             let account = self.account_of(case, &row.attempts[o.attempt].account);
             let jobs = &self.cases[case as usize].providers[account].jobs;
-            let done = jobs.iter().any(|j| {
-                j.op_id == o.op_id && j.state == crate::provider::JobState::Done
-            });
+            let done = jobs
+                .iter()
+                .any(|j| j.op_id == o.op_id && j.state == crate::provider::JobState::Done);
             Some((Subject::Operation(n), done, None))
         };
         let Some((subject, moved, provider_ref)) = verdict.or_else(job) else { return };

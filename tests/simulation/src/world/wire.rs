@@ -177,9 +177,10 @@ impl World<'_> {
         let Some(book) = self.store.book() else { return };
         let provider = &self.cases[case as usize].accounts[account];
         let named = [&fact.provider_ref, &fact.op_id];
-        let known = named.into_iter().flatten().any(|r| {
-            book.reference(&name_of(provider, r)).is_some_and(|owner| *owner == case)
-        });
+        let known = named
+            .into_iter()
+            .flatten()
+            .any(|r| book.reference(&name_of(provider, r)).is_some_and(|owner| *owner == case));
         if !known {
             return;
         }
@@ -190,7 +191,8 @@ impl World<'_> {
             // What can't be read is not acknowledged.
             return;
         }
-        let input = Input::Noticed { account: provider_name(self, case, account), state_version, facts };
+        let account = self.cases[case as usize].accounts[account].to_string();
+        let input = Input::Noticed { account, state_version, facts };
         self.put(node, case, input, Beside { notice: Some(name), ..Beside::default() });
     }
 
@@ -377,8 +379,4 @@ fn subject_of(row: &Payment, fact: &Fact) -> Option<Subject> {
     let operation = references.into_iter().flatten().find_map(|r| row.operation_of(r));
     let attempt = || references.into_iter().flatten().find_map(|r| row.attempt_of(r));
     operation.map(Subject::Operation).or_else(|| attempt().map(Subject::Attempt))
-}
-
-fn provider_name(world: &World<'_>, case: u32, account: usize) -> String {
-    world.cases[case as usize].accounts[account].to_string()
 }

@@ -275,6 +275,12 @@ impl Turn<'_> {
             self.complete(n);
             return Ok(());
         }
+        self.in_doubt_again(n)
+    }
+
+    /// Which of several copies was meant can't be told; only what is asked from now on decides.
+    fn in_doubt_again(&mut self, n: usize) -> Flow {
+        let attempt = self.p.operations[n].attempt;
         self.fence_operation(n);
         let track = &mut self.p.operations[n].track;
         (track.tries, track.since_ms) = (0, None);
@@ -344,6 +350,10 @@ impl Turn<'_> {
         let o = &mut self.p.operations[n];
         o.state = OperationState::Rejected;
         let (kind, attempt) = (o.kind, o.attempt);
+        if o.done_ver.is_some() {
+            o.state = OperationState::Reversed;
+            self.undo(n);
+        }
         let held = self.p.cancel_requested
             && kind == ExchangeKind::Void
             && self.p.attempts[attempt].state.is_success();
@@ -376,10 +386,22 @@ impl Turn<'_> {
                     Source::Notice => true,
                     Source::Answer(..) => false,
                 };
-                if after {
-                    self.operation_reversed(n, &account.name, code);
+                if !after {
+                    return Ok(());
                 }
-                Ok(())
+                // Of several copies another one may have failed than the one that was done.
+                let one = definite::strong(&o.track, account) || o.track.moved() <= 1;
+                if one || !matches!(source, Source::Notice) {
+                    self.operation_reversed(n, &account.name, code);
+                    return Ok(());
+                }
+                o.failed_ver = Some(ver);
+                let what = format!("{} is done and is said to have failed", o.kind.as_str());
+                if o.kind == ExchangeKind::Capture {
+                    self.undo(n);
+                }
+                self.say(&account.name, what, Some("contradiction"));
+                self.in_doubt_again(n)
             }
             OperationState::Rejected | OperationState::Reversed => Ok(()),
             _ => {
@@ -416,9 +438,18 @@ impl Turn<'_> {
         let o = &mut self.p.operations[n];
         o.state = OperationState::Reversed;
         o.failed_ver = Some(ver);
+        let kind = o.kind.as_str();
+        self.say(name, format!("{kind} was undone by the provider"), code);
+        self.undo(n);
+    }
+
+    /// What an operation that was done and is not any more makes of its attempt.
+    fn undo(&mut self, n: usize) {
+        let o = &self.p.operations[n];
         let (kind, attempt) = (o.kind, o.attempt);
-        self.say(name, format!("{} was undone by the provider", kind.as_str()), code);
-        let left = self.p.sum(ExchangeKind::Capture, attempt, |s| s == OperationState::Done);
+        let sum = self.p.sum(ExchangeKind::Capture, attempt, |s| s == OperationState::Done);
+        let own = if o.state == OperationState::Done { o.amount } else { 0 };
+        let left = if kind == ExchangeKind::Capture { sum - own } else { sum };
         let a = &mut self.p.attempts[attempt];
         match (kind, &a.state) {
             (ExchangeKind::Refund, AttemptState::Refunded) => self.must_give_back(attempt, true),

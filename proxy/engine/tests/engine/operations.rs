@@ -241,6 +241,30 @@ fn a_late_copy_of_an_undone_refund_is_a_doubt_again() {
 }
 
 #[test]
+fn a_failure_of_one_of_several_copies_does_not_undo_the_one_that_was_done() {
+    let twice = |contract| {
+        let mut desk = refunding(contract);
+        desk.lose(REFUND);
+        desk.come_due();
+        desk.hear_of(REFUND, done());
+        desk.notice("a", failed(&desk));
+        assert_eq!(desk.op(0).state, OperationState::Fenced, "it may be the other copy's");
+        desk
+    };
+    let mut desk = twice(prompt_card());
+    desk.look_op(0, done());
+    assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Done, AMOUNT));
+    let mut desk = twice(prompt_card());
+    desk.look_op(0, Fact::new(What::Failed));
+    assert_eq!(desk.op(0).state, OperationState::Fenced, "a copy may still arrive");
+    desk.pass(W + MINUTE);
+    desk.look_op(0, Fact::new(What::Failed));
+    assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Reversed, 0));
+    let desk = twice(blind(prompt_card()));
+    assert!(desk.op(0).manual && desk.due.is_some());
+}
+
+#[test]
 fn a_capture_that_fails_afterwards_lowers_what_was_captured() {
     let mut desk = authorized(card(NotFound::AfterFence));
     desk.capture("c1", None).unwrap();

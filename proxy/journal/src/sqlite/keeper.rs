@@ -104,6 +104,12 @@ impl Keeper {
         Ok(())
     }
 
+    /// Why a checkpoint failed, if the writer has not dealt with it yet. Its sync may have been
+    /// the one that tried, and lost, what the writer has just written to the log.
+    pub(super) fn why_broken(&self) -> Option<String> {
+        lock(&self.broken).clone()
+    }
+
     /// Why a checkpoint failed, once.
     pub(super) fn take_broken(&self) -> Option<String> {
         lock(&self.broken).take()

@@ -95,6 +95,11 @@ impl Readers {
         }
     }
 
+    /// No read begins any more, not even one that already waits for its turn.
+    pub(super) fn shut(&self) {
+        self.permits.close();
+    }
+
     fn run<T, F>(&self, permit: OwnedSemaphorePermit, question: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, ReadFault>,

@@ -194,9 +194,12 @@ impl Writer {
         }
         tracing::error!(reason, "the journal's disk failed: reopening");
         self.shared.reopening.store(true, Ordering::Release);
-        self.conn = None;
-        let _checkpointer = self.shared.keeper.close();
+        // The readers first, while the writer's handle keeps the log's index as it was: whoever
+        // opens the files alone makes the index anew from the log, and sees in it the commit whose
+        // sync failed.
         let readers = self.shared.readers.close(READER_PATIENCE);
+        let _checkpointer = self.shared.keeper.close();
+        self.conn = None;
         let opened = match &readers {
             Some(_) => self.open_again(),
             None => Err("a read did not end".to_owned()),
@@ -209,6 +212,7 @@ impl Writer {
             Err(why) => {
                 tracing::error!(reason, why, "the journal stays closed until the next start");
                 let _ = self.shared.failed.set(format!("{reason}; then: {why}"));
+                self.shared.readers.shut();
             }
         }
         self.shared.reopening.store(false, Ordering::Release);
@@ -274,7 +278,10 @@ fn transact(conn: &Connection, batch: &[Job], shared: &Shared) -> Result<Vec<Ans
     run("COMMIT")?;
     shared.syncs.record(start.elapsed());
     sync(shared, Moment::After)?;
-    Ok(answers)
+    match shared.keeper.why_broken() {
+        Some(reason) => Err(Fault::Broken(reason)),
+        None => Ok(answers),
+    }
 }
 
 fn sync(shared: &Shared, moment: Moment) -> Result<(), Fault> {

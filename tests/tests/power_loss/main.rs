@@ -31,7 +31,7 @@ const LIES: [(&str, Lie); 6] = [
     ("no sync of a log that begins anew", Lie::FreshLogSync),
     ("a log whose sync failed is trusted as it is read", Lie::Rewrite),
 ];
-const PATIENCE: usize = 4_000;
+const PATIENCE: usize = 8_000;
 
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged() {

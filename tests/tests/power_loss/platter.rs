@@ -78,6 +78,8 @@ pub enum Keep {
     Sectors,
     /// All before this place on the tape.
     Before(usize),
+    /// All from this place on: the cache began with the latest.
+    From(usize),
     /// All before this place; the write at it ends after so many bytes.
     Torn(usize, usize),
 }
@@ -250,12 +252,13 @@ impl Extent {
         let (Some(first), Some(last)) = (marks().min(), marks().max()) else {
             return Keep::Nothing;
         };
-        match draw.random_range(0..10) {
+        match draw.random_range(0..12) {
             0 => Keep::Nothing,
             1 => Keep::Everything,
             2 | 3 => Keep::Some(draw.random(), draw.random_range(1..8)),
             4 | 5 => Keep::Sectors,
             6 | 7 => Keep::Before(draw.random_range(first..=last)),
+            8 | 9 => Keep::From(draw.random_range(first..=last)),
             _ => {
                 let longest = |p: &Piece| match &p.bytes {
                     Some((bytes, _)) if p.mark.at == last => bytes.len(),
@@ -314,6 +317,7 @@ impl Keep {
             Keep::Everything => true,
             Keep::Some(salt, chance) => scattered(salt ^ mark.at as u64) % 8 < chance,
             Keep::Before(at) => mark.at < at,
+            Keep::From(at) => mark.at >= at,
             Keep::Torn(at, _) => mark.at <= at,
         }
     }

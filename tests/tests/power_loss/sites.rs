@@ -133,8 +133,8 @@ fn live(fault: Fault, seed: u64, tally: &mut Tally) -> u64 {
     let stage = Stage::raise(&path, Lie::None, seed ^ fault.nth);
     let mut life = Life::new(&path, &stage);
     stage.arm(fault);
-    life.session(0..3);
-    life.session(3..6);
+    life.session(0..2);
+    life.session(2..4);
     let met = stage.faults_met();
     stage.lift();
     life.must_work();
@@ -283,8 +283,8 @@ impl<'a> Life<'a> {
         }
         let ver = self.versions[payment] + 1;
         let number = self.log.works.len();
-        let write = work::version(payment, ver, number, 5_000);
-        let purpose = if payment % 2 == 0 { Purpose::Intake } else { Purpose::Outcome };
+        let write = work::version(payment, ver, number, 4_500);
+        let purpose = if payment.is_multiple_of(2) { Purpose::Intake } else { Purpose::Outcome };
         let done = self.ask(store, Work::Write(Box::new(Write { purpose, ..write }))).await;
         if done {
             self.versions[payment] = ver;

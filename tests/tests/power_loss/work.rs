@@ -108,7 +108,7 @@ pub fn play(
     for round in 0..score.rounds {
         around(round);
         let is_closed = |s: &Arc<dyn Store>| matches!(s.health(), Health::Failed(_));
-        if round % score.session == 0 || store.as_ref().is_some_and(is_closed) {
+        if round.is_multiple_of(score.session) || store.as_ref().is_some_and(is_closed) {
             // The files are closed before they are opened again.
             drop(store.take());
         }
@@ -372,9 +372,9 @@ pub fn version(payment: usize, ver: u64, work: usize, size: usize) -> Write {
         merchant: "m".into(),
         expect: ver - 1,
         next: ver,
-        due_at_ms: (ver % 3 != 0).then_some(1_000 + work as i64),
+        due_at_ms: (!ver.is_multiple_of(3)).then_some(1_000 + work as i64),
         created_ms: payment as i64,
-        status: if ver % 3 == 0 { "succeeded" } else { "processing" }.into(),
+        status: if ver.is_multiple_of(3) { "succeeded" } else { "processing" }.into(),
         in_doubt: ver % 3 == 2,
         account: Some("a".into()),
         amount: 100 + payment as i64,
@@ -384,14 +384,14 @@ pub fn version(payment: usize, ver: u64, work: usize, size: usize) -> Write {
         keys: if ver == 1 { vec![key_row(&format!("key-{id}"), &id)] } else { Vec::new() },
         answers: if ver == 2 { vec![answer] } else { Vec::new() },
         references: vec![reference],
-        operations: if ver % 2 == 0 { vec![format!("op-{id}-{ver}")] } else { Vec::new() },
+        operations: if ver.is_multiple_of(2) { vec![format!("op-{id}-{ver}")] } else { Vec::new() },
         order: match ver % 4 {
             1 => OrderChange::Claim { merchant_ref: order_name },
             3 => OrderChange::Release { merchant_ref: order_name },
             _ => OrderChange::None,
         },
         notices: if ver % 2 == 1 { vec![notice] } else { Vec::new() },
-        events: if ver % 2 == 0 {
+        events: if ver.is_multiple_of(2) {
             vec![event(2 * ver), event(2 * ver + 1)]
         } else {
             vec![event(2 * ver)]

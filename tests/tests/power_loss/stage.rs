@@ -211,7 +211,10 @@ impl Stage {
     /// Whether the database was written and synced since this place on the tape.
     pub fn is_carried_over(&self, since: usize) -> bool {
         let reel = self.reel();
-        let is_ours = |event: &Event| matches!(event, Event::Synced { inode, .. } if reel.made_as[*inode].ends_with(".db"));
+        let is_ours = |event: &Event| match event {
+            Event::Synced { inode, .. } => reel.made_as[*inode].ends_with(".db"),
+            _ => false,
+        };
         reel.tape[since..].iter().any(is_ours)
     }
 

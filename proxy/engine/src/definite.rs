@@ -54,11 +54,14 @@ pub(crate) fn declined(fact: &Fact, track: &Track, account: &AccountPolicy) -> b
 /// Whether nothing that could take money can still be on the wire, as this process saw it (G10).
 pub(crate) fn window_over(track: &Track, now: Stamp, account: &AccountPolicy) -> bool {
     let window = account.contract.late_window_ms;
-    let over = |by: Stamp| {
-        let by_wall = now.wall_ms >= by.plus(window).wall_ms;
-        now.saw_pass(by, window) || (by_wall && mutant::on(Mutant::WallClockProves))
+    let over = |x: &Exchange| {
+        let by_wall = now.wall_ms >= x.last_send_by.plus(window).wall_ms;
+        let by_first = now.wall_ms >= x.first_send_by_ms.saturating_add_unsigned(window);
+        now.saw_pass(x.last_send_by, window)
+            || (by_wall && mutant::on(Mutant::WallClockProves))
+            || (by_first && mutant::on(Mutant::ResendAfterFence))
     };
-    track.takers().filter(|x| x.sends > 0).all(|x| over(x.last_send_by))
+    track.takers().filter(|x| x.sends > 0).all(over)
 }
 
 /// Whether an inquiry was asked behind the fence and after the late window (G4).

@@ -301,8 +301,10 @@ impl Turn<'_> {
         let name = account.name.clone();
         self.say(&name, "sent again under the same number", Some("resend"));
         let due = self.world.now.plus(account.timeout_ms + 1_000).wall_ms;
-        self.p.attempts[i].track.next_ms = Some(due);
-        self.p.attempts[i].state = AttemptState::Started;
+        let a = &mut self.p.attempts[i];
+        a.track.next_ms = Some(due);
+        let shut = a.track.fence.is_some() && mutant::on(Mutant::ResendAfterFence);
+        a.state = if shut { AttemptState::Fenced } else { AttemptState::Started };
         Ok(())
     }
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 use interlock_engine::mutant::{self, Mutant};
 
 use super::search::{LEVELS, explore};
-use super::worlds::table;
+use super::worlds::{World, table};
 
 /// Levels that are searched for a mutant.
-const LEVELS_MAX: usize = 5;
+const LEVELS_MAX: usize = 8;
 /// A world that had more states than this is not searched at the next level.
 const SMALL: u64 = 60_000;
 /// No level of a world is searched further than this.
@@ -32,22 +32,36 @@ pub fn hunt(mutant: Mutant) -> Hunt {
     let began = Instant::now();
     mutant::set(Some(mutant));
     let mut hunt = Hunt { killed: None, states: 0, seconds: 0.0, world: String::new() };
-    let mut worlds: Vec<(super::World, bool)> = table().into_iter().map(|w| (w, true)).collect();
-    // Worlds that are about this rule first.
-    worlds.sort_by_key(|(w, _)| !w.about.contains(&mutant.name()));
-    'levels: for level in &LEVELS[..LEVELS_MAX] {
-        for (world, goes_on) in worlds.iter_mut().filter(|(_, goes_on)| *goes_on) {
-            let explored = explore(&world.at(*level), *level, MOST);
-            hunt.states += explored.states;
-            *goes_on = explored.unique < SMALL;
-            if explored.violation.is_some() {
-                hunt.killed = explored.violation;
-                hunt.world.clone_from(&world.name);
-                break 'levels;
-            }
+    // Worlds that are about this rule first, as deep as it takes.
+    let (about, others): (Vec<World>, Vec<World>) =
+        table().into_iter().partition(|w| w.about.contains(&mutant.name()));
+    for worlds in [about, others] {
+        if hunt.killed.is_none() {
+            hunt.go(&worlds);
         }
     }
     mutant::set(None);
     hunt.seconds = began.elapsed().as_secs_f64();
     hunt
+}
+
+impl Hunt {
+    fn go(&mut self, worlds: &[World]) {
+        let mut goes_on = vec![true; worlds.len()];
+        for level in &LEVELS[..LEVELS_MAX] {
+            for (n, world) in worlds.iter().enumerate() {
+                if !goes_on[n] {
+                    continue;
+                }
+                let explored = explore(&world.at(*level), *level, MOST);
+                self.states += explored.states;
+                goes_on[n] = explored.unique < SMALL;
+                if explored.violation.is_some() {
+                    self.killed = explored.violation;
+                    self.world.clone_from(&world.name);
+                    return;
+                }
+            }
+        }
+    }
 }

@@ -218,7 +218,7 @@ impl World {
                     }
                 }
                 // What nobody would ask about is told until it is heard.
-                if lossy && fact.what != What::Failed {
+                if lossy && fact.what != What::Failed && !self.liar {
                     out.push(Action::Drop(at));
                 }
             }

@@ -233,6 +233,25 @@ impl World {
         self
     }
 
+    /// A restarted node may bring newer plugins.
+    pub fn upgrading(mut self) -> Self {
+        self.upgrades = true;
+        self
+    }
+
+    /// A plugin needs two requests to take money.
+    pub fn stepping(mut self) -> Self {
+        self.two_steps = true;
+        self
+    }
+
+    /// Providers take what they declined.
+    pub fn lying(mut self) -> Self {
+        self.liar = true;
+        self.excused = true;
+        self
+    }
+
     /// The unsafe rules that it shows.
     pub fn about(mut self, mutants: &[&'static str]) -> Self {
         self.about = mutants.to_vec();

@@ -12,14 +12,16 @@ mod digest;
 #[cfg(interlock_mutants)]
 mod hunt;
 mod oracle;
+mod possible;
 mod search;
 mod state;
 mod step;
 mod story;
+mod street;
 mod turn;
 mod worlds;
 
 #[cfg(interlock_mutants)]
 pub use hunt::{Hunt, hunt};
-pub use search::{Explored, Searched, Size, explore, search};
+pub use search::{Explored, Level, Searched, Size, explore, search};
 pub use worlds::World;

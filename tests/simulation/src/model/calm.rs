@@ -75,6 +75,15 @@ impl World {
     /// What goes wrong when nothing goes wrong any more: everything is delivered at once, everybody
     /// is plain, and nodes take turns in looking when it is time.
     pub fn dead_end(&self, from: &State) -> Option<String> {
+        self.walk(from, &mut |_, _, _| {})
+    }
+
+    /// The same, step by step.
+    pub fn walk(
+        &self,
+        from: &State,
+        each: &mut dyn FnMut(&State, Action, &State),
+    ) -> Option<String> {
         let mut s = from.clone();
         self.still(&mut s);
         let mut waited = 0;
@@ -95,6 +104,7 @@ impl World {
                     let Some(next) = next else {
                         return Some(format!("no way out: {action:?} leads nowhere"));
                     };
+                    each(&s, action, &next);
                     s = next;
                 }
                 None => {
@@ -143,7 +153,9 @@ impl World {
                 Body::Inquiry(..) => {
                     Action::Arrive(0, Script::default(), Then::Heard(Mode::Straight))
                 }
-                Body::Notice(..) => Action::Reach(0, (n % s.nodes.len() as u32) as u8, Mode::Straight),
+                Body::Notice(..) => {
+                    Action::Reach(0, (n % s.nodes.len() as u32) as u8, Mode::Straight)
+                }
                 body => Action::Reach(0, body.run()?.node, Mode::Straight),
             });
         }

@@ -8,7 +8,7 @@ use super::search::{LEVELS, explore};
 use super::worlds::{World, table};
 
 /// Levels that are searched for a mutant.
-const LEVELS_MAX: usize = 8;
+const LEVELS_MAX: usize = 9;
 /// A world that had more states than this is not searched at the next level.
 const SMALL: u64 = 60_000;
 /// No level of a world is searched further than this.

@@ -115,9 +115,11 @@ fn crossed(p: &Payment) -> Option<String> {
 
 /// I8: one key, one operation.
 fn keys(p: &Payment) -> Option<String> {
-    let keyed = || p.operations.iter().enumerate().filter_map(|(n, o)| Some((n, o.kind, o.key.as_ref()?)));
-    let twice = keyed()
-        .any(|(n, kind, key)| keyed().any(|(m, other, same)| m < n && (kind, key) == (other, same)));
+    let keyed =
+        || p.operations.iter().enumerate().filter_map(|(n, o)| Some((n, o.kind, o.key.as_ref()?)));
+    let twice = keyed().any(|(n, kind, key)| {
+        keyed().any(|(m, other, same)| m < n && (kind, key) == (other, same))
+    });
     twice.then(|| "I8: one key made two operations".into())
 }
 

@@ -4,8 +4,8 @@
 //! How deep a world is searched depends only on how many states its last level had, so the same
 //! engine gives the same figures on any machine.
 
-use std::sync::mpsc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -16,6 +16,9 @@ use super::worlds::{World, table};
 
 /// Worlds that are searched side by side.
 const THREADS: usize = 2;
+
+/// No way is told in more lines than this.
+const LINES_MAX: usize = 60;
 
 /// How much is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +31,44 @@ pub enum Size {
     Long,
 }
 
-/// Faults, moves of the clock and visits of the second node.
-pub type Level = (u8, u8, u8);
+/// How much may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Faults in all.
+    pub faults: u8,
+    /// Moves of the clock.
+    pub ticks: u8,
+    /// How often the second node is the one that looks, hears or is asked.
+    pub visits: u8,
+    /// Faults of every kind, not only those of the network, of providers and of the power.
+    pub rare: bool,
+}
+
+const fn level(faults: u8, ticks: u8, visits: u8, rare: bool) -> Level {
+    Level { faults, ticks, visits, rare }
+}
 
 /// What is searched, one after the other.
-pub const LEVELS: [Level; 8] = [
-    (0, 3, 1),
-    (1, 3, 1),
-    (1, 4, 2),
-    (2, 4, 2),
-    (2, 5, 3),
-    (3, 5, 3),
-    (3, 6, 4),
-    (4, 6, 4),
+pub const LEVELS: [Level; 10] = [
+    level(0, 2, 0, false),
+    level(0, 3, 1, false),
+    level(1, 3, 1, false),
+    level(1, 3, 1, true),
+    level(1, 4, 2, true),
+    level(2, 4, 2, true),
+    level(2, 5, 3, true),
+    level(3, 5, 3, true),
+    level(3, 6, 4, true),
+    level(4, 6, 4, true),
 ];
 
 impl Size {
     /// A world that had fewer states than this is searched at the next level too.
     fn small(self) -> usize {
         match self {
-            Self::Quick => 200,
-            Self::Change => 9_000,
-            Self::Long => 600_000,
+            Self::Quick => 150,
+            Self::Change => 4_000,
+            Self::Long => 150_000,
         }
     }
 
@@ -180,7 +199,9 @@ fn deepen(world: &World, size: Size) -> Explored {
     let mut last = explore(&world.at(LEVELS[0]), LEVELS[0], size.most());
     for level in &LEVELS[1..] {
         let grown = last.violation.is_some() || last.unique > size.small() as u64;
-        if grown || !last.exhausted {
+        // With every kind of fault, two nodes are too many for some seconds.
+        let crowded = size == Size::Quick && level.faults > 0 && world.is_crowded();
+        if grown || crowded || !last.exhausted {
             break;
         }
         last = explore(&world.at(*level), *level, size.most());
@@ -235,13 +256,21 @@ fn shortest(world: &World, found: &impl Checker<World>) -> String {
         state = next;
     }
     let why = state.broken.as_deref().map(str::to_owned);
-    let why = why.or_else(|| world.dead_end(&state)).unwrap_or_default();
+    let why = why.or_else(|| {
+        lines.push("and if nothing goes wrong any more:".into());
+        world.walk(&state, &mut |before, action, after| {
+            if lines.len() < LINES_MAX {
+                lines.push(world.tell(before, action, after));
+            }
+        })
+    });
+    let why = why.unwrap_or_default();
     format!("{why}\n  in the world: {}\n  {}", world.name, lines.join("\n  "))
 }
 
 impl std::fmt::Display for Explored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (faults, ticks, visits) = self.level;
+        let Level { faults, ticks, visits, .. } = self.level;
         write!(
             f,
             "{:>9} unique {:>9} steps, depth {:>2}, {:>6.2} s, {faults} faults {ticks} ticks \

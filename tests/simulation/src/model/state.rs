@@ -4,9 +4,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use interlock_engine::{
-    Asked, Decision, ExchangeKind, Input, Payment, Stamp, Subject,
-};
+use interlock_engine::{Asked, Decision, ExchangeKind, Input, Payment, Stamp, Subject};
 use interlock_plugin_api::Fact;
 
 use super::digest::{self, digest};

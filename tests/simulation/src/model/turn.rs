@@ -10,10 +10,10 @@ use interlock_engine::{
 };
 use interlock_plugin_api::Effect as SendEffect;
 
+use super::digest::{self, digest};
 use super::oracle;
 use super::state::{Body, Fault, Held, Row, Run, Sending, Socket, State};
 use super::worlds::World;
-use super::digest::{self, digest};
 use crate::declarations::{AllWell, Numbers, draft};
 
 /// What befalls a turn.
@@ -265,7 +265,8 @@ impl World {
         let run = Self::run(s, node);
         // One at a time for a subject: what was not read yet is asked once more instead.
         s.wire.retain(|m| {
-            let same = matches!(&*m.body, Body::Inquiry(r, about, ..) if (*r, *about) == (run, subject));
+            let same =
+                matches!(&*m.body, Body::Inquiry(r, about, ..) if (*r, *about) == (run, subject));
             !same || m.late
         });
         s.post(Body::Inquiry(run, subject, asked, account), false, u64::MAX);

@@ -16,12 +16,12 @@ use interlock_engine::{
 use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
 
 use super::calm::Rests;
+use super::search::Level;
 use super::state::{Books, FAULTS, Fault, Left, Node, State};
 use crate::declarations::{
     AMOUNT, HOUR, MINUTE, SECOND, SHOP, TIMEOUT, WINDOW, account, policy, submission,
 };
 use crate::provider::{Mood, Provider};
-
 
 /// How much of each kind may go wrong where nothing else is said.
 const USUAL: [u8; FAULTS] = {
@@ -274,13 +274,24 @@ impl World {
         self
     }
 
+    /// Two nodes, and every kind of fault.
+    pub fn is_crowded(&self) -> bool {
+        self.nodes > 1 && self.left.of == USUAL
+    }
+
     /// The same world with so much that may go wrong, and an empty shelf.
-    pub fn at(&self, (faults, ticks, visits): (u8, u8, u8)) -> Self {
+    pub fn at(&self, level: Level) -> Self {
+        let Level { faults, ticks, visits, rare } = level;
         let mut world = self.clone();
         world.rests = Arc::default();
         world.left.all = faults;
         world.left.ticks = ticks.saturating_add(self.left.ticks);
         world.left.visits = if self.nodes > 1 { visits } else { 0 };
+        if !rare && self.left.of == USUAL {
+            for kind in [Fault::Twice, Fault::Race, Fault::Unbuilt] {
+                world.left.of[kind as usize] = 0;
+            }
+        }
         world
     }
 

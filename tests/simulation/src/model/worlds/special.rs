@@ -6,9 +6,7 @@ use interlock_plugin_api::{
     Close, Concurrency, Contract, IdempotencyClass, Inquiry, NotFound, OfferExpiry,
 };
 
-use super::super::state::Fault::{
-    Crash, Jump, Late, Loss, Misread, Race, Twice, Unbuilt, Whim,
-};
+use super::super::state::Fault::{Crash, Jump, Late, Loss, Misread, Race, Twice, Unbuilt, Whim};
 use super::{World, cancel, capture, refresh, refund, switch};
 use crate::declarations::{HOUR, MINUTE, asked, barcode, card, closes, moves, nothing, qr};
 
@@ -72,7 +70,7 @@ fn doubts() -> Vec<World> {
             .silent(),
         World::new("two requests for one payment", &honest(Strong, Excluded), by_card())
             .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1), (Race, 1)])
-            .wishing([cancel()])
+            .wishing([cancel(), refresh()])
             .stepping(),
         World::new("a repeated proof that nothing was sent", &honest(Strong, Excluded), by_card())
             .faults(&[(Loss, 2), (Twice, 2), (Late, 2)])
@@ -166,7 +164,7 @@ fn offers() -> Vec<World> {
             .rules(instant),
         World::new("a switch that is cancelled", &closing, qr())
             .faults(&[(Late, 1), (Loss, 1), (Crash, 1)])
-            .wishing([switch(qr()), cancel(), refresh()])
+            .wishing([switch(qr()), cancel()])
             .shoppers(1, 1),
     ]
 }
@@ -270,4 +268,26 @@ fn rules() -> Vec<World> {
             .lying()
             .rules(late),
     ]
+}
+
+impl World {
+    /// Worlds whose providers promise more than they keep, and what that must be seen to break.
+    pub fn sabotaged() -> Vec<(Self, &'static str)> {
+        let worse = |declared: &Contract, truth: Contract| {
+            let world = Self::new("sabotage", declared, by_card());
+            let world = world.faults(&[(Late, 2), (Loss, 1), (Whim, 2)]).silent();
+            Self { truth: Some(truth), ..world }
+        };
+        let remembering = unbelieved(Strong, Excluded);
+        let prompt = honest(SuccessOnly, Excluded);
+        vec![
+            (worse(&remembering, unbelieved(Forgetful, Excluded)), "I1: 2 live charges"),
+            (worse(&prompt, accepting()), "I1: 2 live charges"),
+        ]
+    }
+
+    /// The same world, where the promises are kept.
+    pub fn kept(&self) -> Self {
+        Self { truth: None, ..self.clone() }
+    }
 }

@@ -403,7 +403,13 @@ impl Turn<'_> {
                 self.say(&account.name, what, Some("contradiction"));
                 self.in_doubt_again(n)
             }
-            OperationState::Rejected | OperationState::Reversed => Ok(()),
+            OperationState::Rejected | OperationState::Reversed => {
+                // Whatever is still on its way was asked before it.
+                if matches!(source, Source::Notice) {
+                    o.failed_ver = Some(ver);
+                }
+                Ok(())
+            }
             _ => {
                 let asked_late = match source {
                     Source::Inquiry(asked) => {
@@ -419,6 +425,7 @@ impl Turn<'_> {
                 let own_end = definite::strong(&o.track, account)
                     || definite::declined(fact, &o.track, account);
                 if own_end || asked_late {
+                    self.p.operations[n].failed_ver = Some(ver);
                     self.operation_refused(n, account, code);
                     return Ok(());
                 }

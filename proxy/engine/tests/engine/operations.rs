@@ -265,6 +265,26 @@ fn a_failure_of_one_of_several_copies_does_not_undo_the_one_that_was_done() {
 }
 
 #[test]
+fn an_answer_that_was_asked_for_before_the_last_failure_says_nothing() {
+    let mut desk = refunding(prompt_card());
+    desk.lose(REFUND);
+    desk.come_due();
+    desk.notice("a", failed(&desk));
+    desk.hear_of(REFUND, done());
+    let stale = desk.asking();
+    desk.pass(W + MINUTE);
+    desk.look_op(0, Fact::new(What::Failed));
+    assert_eq!(desk.op(0).state, OperationState::Rejected);
+    desk.answer(Subject::Operation(0), stale, vec![done()]);
+    assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Rejected, 0));
+    // A failure is durable in any state.
+    let stale = desk.asking();
+    desk.notice("a", failed(&desk));
+    desk.answer(Subject::Operation(0), stale, vec![done()]);
+    assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Rejected, 0));
+}
+
+#[test]
 fn a_capture_that_fails_afterwards_lowers_what_was_captured() {
     let mut desk = authorized(card(NotFound::AfterFence));
     desk.capture("c1", None).unwrap();

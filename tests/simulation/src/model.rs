@@ -14,6 +14,7 @@ mod hunt;
 mod oracle;
 mod possible;
 mod search;
+mod sights;
 mod state;
 mod step;
 mod story;

@@ -12,6 +12,7 @@ fn no_rule_is_broken_in_any_world_and_there_is_always_a_way_out() {
     );
     assert!(found.violations.is_empty(), "{}", found.violations.join("\n"));
     assert_eq!(found.not_exhausted, 0, "every world is searched whole");
+    assert!(found.unseen.is_empty(), "nothing was seen of {:?}", found.unseen);
     assert!(found.worlds > 60 && found.unique > 50_000, "{} states", found.unique);
 }
 

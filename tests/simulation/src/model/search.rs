@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
+use super::sights;
 use super::state::State;
 use super::step::Action;
 use super::worlds::{World, table};
@@ -101,6 +102,8 @@ pub struct Explored {
     pub rests: u64,
     /// Every state of the level was visited.
     pub exhausted: bool,
+    /// What was seen, one bit each.
+    pub sights: u64,
     /// What is wrong, and the way to it, one step a line.
     pub violation: Option<String>,
 }
@@ -122,6 +125,8 @@ pub struct Searched {
     pub worlds: u64,
     /// How many of them were cut off.
     pub not_exhausted: u64,
+    /// What no world has shown, though some world must.
+    pub unseen: Vec<&'static str>,
     /// What is wrong, with its world and the way to it.
     pub violations: Vec<String>,
     /// Each world.
@@ -176,6 +181,8 @@ pub fn search(size: Size, tell: &mut dyn FnMut(String)) -> Searched {
             all.add(world);
         }
     });
+    let seen = all.by_world.iter().fold(0, |seen, world| seen | world.sights);
+    all.unseen = sights::missing(seen);
     all.seconds = began.elapsed().as_secs_f64();
     all
 }
@@ -198,7 +205,9 @@ fn deepen(world: &World, size: Size) -> Explored {
     let began = Instant::now();
     let mut last = explore(&world.at(LEVELS[0]), LEVELS[0], size.most());
     for level in &LEVELS[1..] {
-        let grown = last.violation.is_some() || last.unique > size.small() as u64;
+        // A scene of a few kinds of faults is nothing without one of them.
+        let small = if world.is_scene() { size.small().max(600) } else { size.small() };
+        let grown = last.violation.is_some() || last.unique > small as u64;
         // With every kind of fault, two nodes are too many for some seconds.
         let crowded = size == Size::Quick && level.faults > 0 && world.is_crowded();
         if grown || crowded || !last.exhausted {
@@ -231,6 +240,7 @@ pub fn explore(world: &World, level: Level, most: usize) -> Explored {
         rests: checker.model().rests(),
         seconds: began.elapsed().as_secs_f64(),
         exhausted: violated || states < 4 * most,
+        sights: checker.model().sights.all(),
         violation: violated.then(|| shortest(world, &checker)),
     }
 }

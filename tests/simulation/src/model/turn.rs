@@ -189,6 +189,7 @@ impl World {
         if let Some(why) = oracle::commit(self, s, &next, due.is_some()) {
             s.breaks(why);
         }
+        self.sights.see(&next);
         let submitted = s.row.is_none();
         s.row = Some(Arc::new(Row::new(next, due.map(|(at, _)| at))));
         s.nodes[node].credential |= submitted;

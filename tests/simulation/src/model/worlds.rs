@@ -17,6 +17,7 @@ use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
 
 use super::calm::Rests;
 use super::search::Level;
+use super::sights::Sights;
 use super::state::{Books, FAULTS, Fault, Left, Node, State};
 use crate::declarations::{
     AMOUNT, HOUR, MINUTE, SECOND, SHOP, TIMEOUT, WINDOW, account, policy, submission,
@@ -81,6 +82,8 @@ pub struct World {
     pub sample: u64,
     /// From where it was walked.
     pub rests: Arc<Rests>,
+    /// What was seen on the way.
+    pub sights: Arc<Sights>,
 }
 
 /// Every world.
@@ -180,6 +183,7 @@ impl World {
             about: Vec::new(),
             sample: 32,
             rests: Arc::default(),
+            sights: Arc::default(),
         };
         world.renew();
         world
@@ -279,11 +283,17 @@ impl World {
         self.nodes > 1 && self.left.of == USUAL
     }
 
+    /// It is about some kinds of faults alone.
+    pub fn is_scene(&self) -> bool {
+        self.left.of != USUAL
+    }
+
     /// The same world with so much that may go wrong, and an empty shelf.
     pub fn at(&self, level: Level) -> Self {
         let Level { faults, ticks, visits, rare } = level;
         let mut world = self.clone();
         world.rests = Arc::default();
+        world.sights = Arc::default();
         world.left.all = faults;
         world.left.ticks = ticks.saturating_add(self.left.ticks);
         world.left.visits = if self.nodes > 1 { visits } else { 0 };

@@ -357,6 +357,10 @@ impl Turn<'_> {
         let held = self.p.cancel_requested
             && kind == ExchangeKind::Void
             && self.p.attempts[attempt].state.is_success();
+        if matches!(self.p.attempts[attempt].state, AttemptState::RefundDue { .. }) {
+            // What was asked before may have seen it done: inquiries in flight are void.
+            self.p.attempts[attempt].refund_due_ver = Some(self.p.ver);
+        }
         if held || matches!(self.p.attempts[attempt].state, AttemptState::RefundDue { .. }) {
             // It may have been captured or given back by itself: ask what is true.
             self.look_soon(attempt);

@@ -199,7 +199,8 @@ impl Turn<'_> {
         let Source::Inquiry(asked) = source else { return };
         for n in 0..self.p.operations.len() {
             let o = &self.p.operations[n];
-            let sent = o.track.exchanges.iter().all(|x| x.made_ver <= asked.ver);
+            let sent = o.track.exchanges.iter().all(|x| x.made_ver <= asked.ver)
+                && o.failed_ver.is_none_or(|failed| asked.ver >= failed);
             if o.attempt == i && o.kind == ExchangeKind::Refund && o.state.is_open() && sent {
                 self.say("engine", "all of it was given back, so the refund is done", None);
                 self.complete(n);

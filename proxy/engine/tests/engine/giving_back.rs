@@ -192,3 +192,21 @@ fn a_hold_that_must_not_be_kept_and_was_captured_is_refunded() {
     let effects = desk.look(1, paid().with_provider_ref("ref-2"));
     assert!(sends(&effects)[0].contains("refund"));
 }
+
+/// The refund was done when it was asked about, and bounced before the answer came.
+#[test]
+fn an_inquiry_in_flight_when_a_refund_fails_is_void() {
+    let mut desk = at_the_till();
+    desk.cancel().unwrap();
+    desk.hear(paid());
+    desk.look(0, paid());
+    let number = desk.op(0).op_id.clone();
+    desk.hear_of(ExchangeKind::Refund, Fact::new(What::Pending));
+    let asked = desk.asking();
+    let bounced = Fact { what: What::Failed, ..refused(Class::Unmapped) }.about(number);
+    desk.notice("a", bounced);
+    desk.answer(Subject::Attempt(0), asked, vec![Fact::new(What::Refunded)]);
+    assert_eq!((desk.word(0), desk.told()), ("refund_due", None));
+    desk.look(0, paid());
+    assert_eq!(desk.p().operations.len(), 2, "it is given back again");
+}

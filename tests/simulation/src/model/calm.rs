@@ -16,7 +16,7 @@ use super::worlds::World;
 const STEPS_MAX: u32 = 1_500;
 
 /// So often the clock moves before it is believed that nobody but an operator knows.
-const PATIENCE: u32 = 6;
+const PATIENCE: u32 = 4;
 
 /// Shelves of what was shown to come to rest already, so that threads seldom wait for one another.
 const SHELVES: usize = 64;

@@ -69,7 +69,7 @@ impl Size {
         match self {
             Self::Quick => 150,
             Self::Change => 4_000,
-            Self::Long => 150_000,
+            Self::Long => 200_000,
         }
     }
 
@@ -78,7 +78,7 @@ impl Size {
         match self {
             Self::Quick => 100_000,
             Self::Change => 3_000_000,
-            Self::Long => 60_000_000,
+            Self::Long => 40_000_000,
         }
     }
 }

@@ -151,7 +151,7 @@ impl World {
         let mut policy = policy(accounts);
         policy.ladder = Ladder {
             steps_ms: [20 * SECOND, 2 * MINUTE, 30 * MINUTE].into(),
-            give_up_ms: 4 * HOUR,
+            give_up_ms: 2 * HOUR,
             patience_ms: MINUTE,
             offer_steps_ms: [10 * MINUTE, 30 * MINUTE].into(),
         };

@@ -7,7 +7,7 @@ use crate::exchange::ExchangeKind;
 use crate::input::{Call, Subject};
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::resolve::take_over;
+use crate::resolve::{left, take_over};
 use crate::turn::{Flow, Turn};
 
 impl Turn<'_> {
@@ -96,10 +96,8 @@ impl Turn<'_> {
         let (attempt, manual, fence, last) =
             (o.attempt, o.manual, o.track.fence, o.track.last_send_by());
         if let (Some(_), Some(last), Some(account)) = (fence, last, self.account(attempt)) {
-            let end = last.mono_ms.saturating_add(account.contract.late_window_ms);
-            if last.boot == now.boot && end > now.mono_ms {
-                wait = wait.min(end - now.mono_ms + 1);
-            }
+            let end = left(last, now, account.contract.late_window_ms);
+            wait = end.map_or(wait, |end| wait.min(end));
         }
         if let Resend::After(ms) = self.operation_resend_of(n) {
             wait = wait.min(ms.max(50));

@@ -328,14 +328,7 @@ impl Turn<'_> {
 
 /// The end of the next wait that decides something, as ms from now.
 fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> {
-    let left = |from: Stamp, ms: u64| {
-        if from.boot == now.boot {
-            let end = from.mono_ms.saturating_add(ms);
-            return (end > now.mono_ms).then(|| end - now.mono_ms + 1);
-        }
-        let end = from.wall_ms.saturating_add_unsigned(ms.saturating_add(SKEW_MS));
-        u64::try_from(end.saturating_sub(now.wall_ms)).ok().filter(|ms| *ms > 0)
-    };
+    let left = |from: Stamp, ms: u64| left(from, now, ms);
     let window = account.contract.late_window_ms;
     let fenced = a.track.fence.and(a.track.last_send_by()).and_then(|at| left(at, window));
     let closes = a.track.open_closes().filter_map(|x| left(x.last_send_by, window)).min();
@@ -346,6 +339,16 @@ fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> 
         },
     );
     fenced.into_iter().chain(closes).chain(offer).min()
+}
+
+/// How much of a wait is left, ms: of our own, or until that of another process may be taken over.
+pub(crate) fn left(from: Stamp, now: Stamp, ms: u64) -> Option<u64> {
+    if from.boot == now.boot {
+        let end = from.mono_ms.saturating_add(ms);
+        return (end > now.mono_ms).then(|| end - now.mono_ms + 1);
+    }
+    let end = from.wall_ms.saturating_add_unsigned(ms.saturating_add(SKEW_MS));
+    u64::try_from(end.saturating_sub(now.wall_ms)).ok().filter(|ms| *ms > 0)
 }
 
 /// Whether the process that waited should have been through with it, by the wall clock, long ago.

@@ -137,6 +137,32 @@ fn two_nodes_that_take_turns_do_not_begin_every_wait_again() {
 }
 
 #[test]
+fn two_nodes_that_take_turns_end_the_doubt_of_an_operation_too() {
+    let mut desk = by_card(card(NotFound::AfterFence));
+    // The ladder is as slow as it becomes: only the ends of waits are soon.
+    desk.policy.ladder.steps_ms = vec![HOUR];
+    desk.hear(paid());
+    desk.refund("r1", None).unwrap();
+    desk.lose(ExchangeKind::Refund);
+    let first = desk.now;
+    let mut second = interlock_engine::Stamp { boot: 9, ..first };
+    let mut turns = 0;
+    while desk.op(0).state.is_open() {
+        turns += 1;
+        assert!(turns < 200, "it never ends");
+        let wait = desk.due.unwrap() - desk.now.wall_ms;
+        desk.pass(u64::try_from(wait.max(1)).unwrap());
+        std::mem::swap(&mut desk.now, &mut second);
+        let ahead = second.wall_ms - desk.now.wall_ms;
+        desk.pass(u64::try_from(ahead.max(0)).unwrap());
+        desk.put(Input::Due).unwrap();
+        desk.look_op(0, Fact::new(What::NotFound));
+    }
+    assert_eq!(desk.op(0).state, OperationState::Rejected);
+    assert!(desk.now.wall_ms - first.wall_ms < 3 * i64::try_from(W).unwrap());
+}
+
+#[test]
 fn another_node_takes_a_send_over_when_its_time_is_over_and_late_answers_still_count() {
     let mut desk = by_card(prompt_card());
     let first = desk.last(ExchangeKind::Authorize);

@@ -168,7 +168,8 @@ impl World {
         if !s.laters.is_empty() {
             return Some(Action::Later(0, Script::default()));
         }
-        let first = n as usize % s.nodes.len();
+        // Now the one and now the other, in no rhythm that could keep a wait from ending.
+        let first = (n ^ n >> 2 ^ n >> 5) as usize % s.nodes.len();
         let order = nodes.map(|i| (first + i) % s.nodes.len());
         let due = order.into_iter().find(|i| self.is_due(s, *i));
         due.map(|i| Action::Due(i as u8, Mode::Straight))

@@ -68,7 +68,7 @@ impl Size {
     fn small(self) -> usize {
         match self {
             Self::Quick => 150,
-            Self::Change => 4_000,
+            Self::Change => 9_000,
             Self::Long => 200_000,
         }
     }

@@ -11,6 +11,7 @@ mod chance;
 mod digest;
 #[cfg(interlock_mutants)]
 mod hunt;
+mod node;
 mod oracle;
 mod possible;
 mod search;

@@ -57,7 +57,7 @@ impl World {
             return None;
         }
         let idle = s.wire.is_empty() && s.laters.is_empty();
-        let at_rest = |n: &super::state::Node| n.held.is_none() && n.sockets.is_empty();
+        let at_rest = |n: &super::node::Node| n.held.is_none() && n.sockets.is_empty();
         let spent = idle && s.left.ticks == 0 && s.nodes.iter().all(at_rest);
         if s.quiet()
             && let Some(why) = oracle::rest(self, s)

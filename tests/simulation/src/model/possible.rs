@@ -4,7 +4,8 @@ use interlock_engine::Subject;
 use interlock_plugin_api::{Fact, What};
 
 use super::chance::{Player, Script, scripts};
-use super::state::{Body, Fault, Run, Sending, State};
+use super::node::Run;
+use super::state::{Body, Fault, Sending, State};
 use super::step::{Action, Then};
 use super::street::execute;
 use super::turn::Mode;

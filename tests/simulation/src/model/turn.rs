@@ -11,8 +11,9 @@ use interlock_engine::{
 use interlock_plugin_api::Effect as SendEffect;
 
 use super::digest::{self, digest};
+use super::node::{Held, Run, Socket};
 use super::oracle;
-use super::state::{Body, Fault, Held, Row, Run, Sending, Socket, State};
+use super::state::{Body, Fault, Row, Sending, State};
 use super::worlds::World;
 use crate::declarations::{AllWell, Numbers, draft};
 

@@ -16,9 +16,10 @@ use interlock_engine::{
 use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
 
 use super::calm::Rests;
+use super::node::Node;
 use super::search::Level;
 use super::sights::Sights;
-use super::state::{Books, FAULTS, Fault, Left, Node, State};
+use super::state::{Books, FAULTS, Fault, Left, State};
 use crate::declarations::{
     AMOUNT, HOUR, MINUTE, SECOND, SHOP, TIMEOUT, WINDOW, account, policy, submission,
 };

@@ -363,11 +363,10 @@ impl Turn<'_> {
     /// Marks something that an operator should know.
     pub(crate) fn alert(&mut self, i: usize, alert: &'static str) {
         let known = self.p.attempts[i].alert.as_deref();
-        if known != Some(alert) {
-            // What waits must not hide what can't be known in any other way.
-            if known.is_none_or(is_about_waiting) || !is_about_waiting(alert) {
-                self.p.attempts[i].alert = Some(alert.to_owned());
-            }
+        // What waits must not hide what can't be known in any other way.
+        let hidden = known.is_some_and(|known| !is_about_waiting(known)) && is_about_waiting(alert);
+        if known != Some(alert) && !hidden {
+            self.p.attempts[i].alert = Some(alert.to_owned());
             let name = self.p.attempts[i].account.clone();
             self.say(&name, "alert", Some(alert));
         }

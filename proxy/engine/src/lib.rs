@@ -55,7 +55,7 @@ pub use payment::{
 };
 pub use policy::{
     AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
-    RoutePolicy, Strategy,
+    RoutePolicy, Strategy, TIMEOUT_MAX_MS,
 };
 pub use refusal::{Refusal, Skip, Skips};
 pub use stamp::Stamp;

@@ -21,6 +21,9 @@ pub struct Policy {
     pub ladder: Ladder,
 }
 
+/// No account may be given a longer timeout, ms.
+pub const TIMEOUT_MAX_MS: u64 = 2 * 60_000;
+
 /// A configured provider.
 #[derive(Clone, Debug)]
 pub struct AccountPolicy {

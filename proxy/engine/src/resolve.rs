@@ -12,7 +12,7 @@ use crate::intake::failed;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, FailReason};
-use crate::policy::AccountPolicy;
+use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
 use crate::stamp::Stamp;
 use crate::turn::{Flow, Turn, at_rest};
 
@@ -373,14 +373,17 @@ pub(crate) fn take_over(track: &mut Track, now: Stamp, account: &AccountPolicy, 
 
 /// What another process had in its hands is lost to us, and every wait for it begins again,
 /// because this process saw none of it (G10). That process may be alive: what it made durable
-/// before now leaves within the timeout or not at all.
+/// before now leaves within its timeout or not at all, and its timeout may have been longer.
 fn orphan(track: &mut Track, now: Stamp, timeout_ms: u64) {
     for x in &mut track.exchanges {
         if x.reply == Reply::Open {
             x.reply = Reply::Lost;
         }
         if x.last_send_by.boot != now.boot {
-            x.last_send_by = now.plus(timeout_ms);
+            let ahead = x.last_send_by.wall_ms.saturating_sub(now.wall_ms);
+            // A clock that is wrong by more is not waited for.
+            let ahead = u64::try_from(ahead).unwrap_or(0).min(TIMEOUT_MAX_MS);
+            x.last_send_by = now.plus(timeout_ms.max(ahead));
         }
     }
 }

@@ -263,3 +263,32 @@ fn a_failure_that_this_version_can_not_read_alerts() {
     assert_eq!(desk.op(0).state, OperationState::Done);
     assert_eq!(desk.attempt(0).alert.as_deref(), Some("plugin_version"));
 }
+
+/// The configuration of the process that takes over may be another one.
+#[test]
+fn a_longer_timeout_of_the_process_before_is_waited_for() {
+    let mut desk = by_card(card(NotFound::AfterFence));
+    desk.policy.accounts.get_mut("a").unwrap().timeout_ms = 1_000;
+    desk.restart();
+    desk.pass(W + TIMEOUT - 1);
+    desk.look(0, Fact::new(What::NotFound));
+    assert_eq!(desk.told(), None, "a copy may still arrive");
+    desk.pass(1);
+    desk.look(0, Fact::new(What::NotFound));
+    assert_eq!(desk.word(0), "failed");
+}
+
+/// What only waits is not told over and over beside something graver.
+#[test]
+fn an_alert_about_waiting_neither_hides_a_graver_one_nor_fills_the_timeline() {
+    let mut desk = by_card(card(NotFound::Undeclared));
+    desk.time_out();
+    let wrong = Fact::new(What::Captured).with_amount(crate::table::money(1));
+    desk.look(0, wrong);
+    assert_eq!(desk.attempt(0).alert.as_deref(), Some("amount_mismatch"));
+    desk.run_for(200 * HOUR);
+    assert!(desk.attempt(0).manual);
+    assert_eq!(desk.attempt(0).alert.as_deref(), Some("amount_mismatch"));
+    let told = desk.lines.iter().filter(|(what, _)| what == "alert").count();
+    assert_eq!(told, 1);
+}

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use interlock_circuit_breaker::{Settings, SettingsError};
+use interlock_engine::TIMEOUT_MAX_MS;
 use interlock_plugin_api::{NotFound, OfferExpiry, Strengthen, Stronger};
 use toml::de::DeValue;
 
@@ -91,7 +92,7 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let ca = table.get("ca").and_then(|v| readable_file(&v));
     let config = settings_of(&table, &mut origin);
     let secrets = secrets_of(&table, &mut origin);
-    let timeout_ms = table.duration("timeout", 100..=2 * MINUTE, 10 * SECOND);
+    let timeout_ms = table.duration("timeout", 100..=TIMEOUT_MAX_MS, 10 * SECOND);
     let connect_timeout_ms = connect_timeout_of(&table, timeout_ms);
     let limit = table.rate("limit");
     let in_flight = table.number("in_flight", 1..=100_000, 300);

@@ -7,6 +7,7 @@ pub mod model;
 #[cfg(interlock_mutants)]
 pub mod mutants;
 pub mod provider;
+mod rest;
 pub mod simulate;
 pub mod store;
 pub mod world;

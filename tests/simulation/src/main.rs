@@ -139,7 +139,10 @@ fn retell(seed: u64) -> (Value, String) {
 
 fn search(size: Size) -> (Value, String) {
     let found = model::search(size, &mut |line| eprintln!("{line}"));
-    for why in &found.violations {
+    // A search that did not look has shown nothing.
+    let unseen = found.unseen.iter().map(|sight| format!("no world shows {sight}"));
+    let broken: Vec<String> = found.violations.iter().cloned().chain(unseen).collect();
+    for why in &broken {
         eprintln!("BROKEN {why}");
     }
     let words = format!(
@@ -152,13 +155,13 @@ fn search(size: Size) -> (Value, String) {
         found.not_exhausted,
         found.rests,
         found.seconds,
-        found.violations.len(),
+        broken.len(),
     );
     let json = json!({
         "layer": "model", "seconds": found.seconds, "states": found.unique,
         "steps": found.states, "depth": found.depth, "worlds": found.worlds,
         "not_exhausted": found.not_exhausted, "rests_shown": found.rests,
-        "violations": found.violations.len(), "found": found.violations,
+        "violations": broken.len(), "found": broken,
     });
     (json, words)
 }

@@ -314,8 +314,7 @@ impl Provider {
             Later::Take(op_id) => {
                 let amount = self.amount;
                 let held = |c: &&mut Charge| c.held && !c.void;
-                let charge =
-                    self.order_mut(op_id).and_then(|o| o.charges.iter_mut().find(held));
+                let charge = self.order_mut(op_id).and_then(|o| o.charges.iter_mut().find(held));
                 let Some(charge) = charge else { return Reaction::default() };
                 (charge.held, charge.taken) = (false, amount);
                 let told = Fact::new(What::Captured)

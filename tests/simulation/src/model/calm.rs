@@ -1,16 +1,17 @@
 //! No dead end: from any state, if nothing goes wrong any more, the payment comes to rest.
 
-use super::oracle;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHashSet;
 
 use super::chance::Script;
+use super::oracle;
 use super::state::{Body, Left, State};
 use super::step::{Action, Then};
 use super::turn::Mode;
 use super::worlds::World;
+use crate::rest;
 
 /// So many steps lead from any state to its rest.
 const STEPS_MAX: u32 = 1_500;
@@ -60,7 +61,7 @@ impl World {
         let at_rest = |n: &super::node::Node| n.held.is_none() && n.sockets.is_empty();
         let spent = idle && s.left.ticks == 0 && s.nodes.iter().all(at_rest);
         if s.quiet()
-            && let Some(why) = oracle::rest(self, s)
+            && let Some(why) = oracle::at_rest(self, s)
         {
             return Some(why);
         }
@@ -91,12 +92,12 @@ impl World {
             if s.broken.is_some() {
                 return s.broken.map(|why| format!("on the way to rest: {why}"));
             }
-            let operator = s.payment().is_some_and(oracle::waits_for_operator);
+            let operator = s.payment().is_some_and(rest::waits_for_operator);
             let nothing = s.wire.is_empty() && s.laters.is_empty();
             // An operator may be asked before the truth is found, when a clock was wrong.
             waited = if operator { waited } else { 0 };
             if s.quiet() || (operator && nothing) {
-                let wrong = oracle::rest(self, &s);
+                let wrong = oracle::at_rest(self, &s);
                 if s.quiet() || wrong.is_none() || waited > PATIENCE {
                     return wrong;
                 }

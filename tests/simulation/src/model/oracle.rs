@@ -4,13 +4,11 @@
 //! becomes durable, what moves money is checked when it moves, and where nothing is under way any
 //! more the books must agree with what was told (SAFETY 2.12).
 
-use interlock_engine::{
-    AttemptState, ExchangeKind, OperationState, Origin, Payment, Settled, status,
-};
-use interlock_plugin_api::{Inquiry, NotFound};
+use interlock_engine::{AttemptState, ExchangeKind, Origin, Payment, Settled, status};
 
 use super::state::State;
 use super::worlds::World;
+use crate::rest;
 
 /// What a version that is about to be durable must not be.
 pub fn commit(world: &World, s: &State, next: &Payment, due: bool) -> Option<String> {
@@ -149,31 +147,18 @@ pub fn books(world: &World, s: &State, made: usize) -> Option<String> {
     }
 }
 
-/// Everything that is open waits for an operator.
-pub fn waits_for_operator(p: &Payment) -> bool {
-    let attempts = p.attempts.iter().all(|a| a.is_over() || a.state.is_success() || a.manual);
-    let operations = p.operations.iter().all(|o| !o.state.is_open() || o.manual);
-    let waits = p.attempts.iter().any(|a| a.manual) || p.operations.iter().any(|o| o.manual);
-    attempts && operations && waits
-}
-
 /// At rest: the books agree with what was told.
-pub fn rest(world: &World, s: &State) -> Option<String> {
+pub fn at_rest(world: &World, s: &State) -> Option<String> {
     let p = s.payment()?;
-    if waits_for_operator(p) {
+    if rest::waits_for_operator(p) {
         return needless_operator(world, p);
     }
     let providers = || s.books.iter().map(|b| &b.provider);
-    let open = p.attempts.iter().any(|a| !a.is_over() && !a.state.is_success())
-        || p.operations.iter().any(|o| o.state.is_open());
-    if open {
+    if rest::is_open(p) {
         return Some("no way out: open for ever".into());
     }
     let net: i64 = providers().map(|p| p.net()).sum();
-    let expected = match p.settled {
-        Some(Settled::Succeeded) => p.captured() - p.refunded(),
-        _ => 0,
-    };
+    let expected = rest::told_net(p);
     if net != expected {
         return Some(format!("I1: at rest the books hold {net}, and {expected} was told"));
     }
@@ -193,16 +178,7 @@ pub fn rest(world: &World, s: &State) -> Option<String> {
 
 /// An operator is asked only where the contracts leave no other way.
 fn needless_operator(world: &World, p: &Payment) -> Option<String> {
-    let undone = |s| matches!(s, OperationState::Rejected | OperationState::Reversed);
-    let refused = p.operations.iter().filter(|o| undone(o.state)).count() >= 3;
-    let could_be_known = p.attempts.iter().all(|a| {
-        let contract = &world.policy.accounts[&a.account].contract;
-        let asks = |i: Inquiry| i.not_found == NotFound::AfterFence && i.by_our_reference;
-        asks(contract.inquiry)
-            && asks(contract.operation_inquiry)
-            && (a.offer.is_none() || contract.offer_expiry.is_some())
-    });
     // What an unloaded version of a plugin began nobody can finish.
-    (!world.excused && !world.upgrades && !refused && could_be_known)
-        .then(|| "no way out: an operator is asked what could be known".into())
+    let in_vain = !world.excused && !world.upgrades && rest::asks_in_vain(p, &world.policy);
+    in_vain.then(|| "no way out: an operator is asked what could be known".into())
 }

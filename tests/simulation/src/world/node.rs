@@ -6,14 +6,15 @@ use std::mem;
 use std::rc::Rc;
 
 use interlock_engine::{
-    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Refusal,
-    Skip, World as Surroundings, decide, intake,
+    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Skip,
+    World as Surroundings, decide, intake,
 };
 use interlock_journal::Purpose;
 
 use super::wire::Socket;
 use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, Weather, World};
 use crate::declarations::{Numbers, draft};
+use crate::rest;
 use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
 
 /// How often the clock's high-water mark is made durable, ms.
@@ -148,7 +149,7 @@ impl World<'_> {
                 self.commit(node, case, ver, *decision, input, beside);
             }
             Outcome::Nothing => self.nothing(node, case, input, beside),
-            Outcome::Refuse(refusal) => self.refused(case, &input, &refusal),
+            Outcome::Refuse(_) => self.refused(case, &input),
             Outcome::Need(_) => self.blame(case, "a decision never had what it needed"),
         }
     }
@@ -376,10 +377,7 @@ impl World<'_> {
             Ok(Verdict::NoticeSeen) => {
                 self.cases[case as usize].acknowledged.extend(beside.notice);
             }
-            Ok(Verdict::OrderTaken(_)) => {
-                let payment = String::new();
-                self.refused(case, &input, &Refusal::OrderHasLivePayment { payment });
-            }
+            Ok(Verdict::OrderTaken(_)) => self.refused(case, &input),
             Ok(Verdict::ReferenceTaken(other)) => {
                 self.blame(case, format!("its reference belongs to case {other}"));
             }
@@ -482,7 +480,7 @@ impl World<'_> {
             return;
         };
         let Some(due_ms) = version.due_ms else { return };
-        if self.calm() && super::oracle::waits_for_operator(&version.row) {
+        if self.calm() && rest::waits_for_operator(&version.row) {
             return;
         }
         let now = self.now;

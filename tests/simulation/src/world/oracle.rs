@@ -5,10 +5,10 @@ use std::rc::Rc;
 use interlock_engine::{
     Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Submission, status,
 };
-use interlock_plugin_api::{Inquiry, NotFound};
 
 use super::World;
 use crate::provider::Provider;
+use crate::rest;
 
 /// One payment of an evening: who wants what, the providers' books, and what was heard.
 pub struct Case {
@@ -18,8 +18,6 @@ pub struct Case {
     pub(super) providers: Vec<Provider>,
     /// The merchant's order, shared by the payments of one number.
     pub(super) order: Option<u64>,
-    /// When he asked first, ms of the world's clock.
-    pub(super) asked_ms: Option<u64>,
     /// He heard an answer that promises something.
     pub(super) acked: bool,
     /// He heard that it is refused, and nothing was done.
@@ -62,7 +60,6 @@ impl Case {
             accounts,
             providers,
             order: None,
-            asked_ms: None,
             acked: false,
             refused: false,
             told: None,
@@ -197,23 +194,18 @@ impl World<'_> {
         if let Some(key) = lost {
             return self.blame(case, format!("I4: the operation of key {key} is lost"));
         }
-        if waits_for_operator(p) {
+        if rest::waits_for_operator(p) {
             self.score.operators += 1;
-            // What the provider definitely refuses again and again is an operator's to know.
-            let undone = |s| matches!(s, OperationState::Rejected | OperationState::Reversed);
-            let refused = p.operations.iter().filter(|o| undone(o.state)).count() >= 3;
-            let knowable = p.attempts.iter().all(|a| self.can_be_resolved(a));
+            let in_vain = rest::asks_in_vain(p, self.policies.of(self.seed, 0));
             let c = &self.cases[case as usize];
             // Clocks that differ by more than they may give up too early; no money rests on them.
             let apart = self.nodes.len() > 1 && self.nodes.iter().any(|n| n.skew_ms != 0);
-            if !c.excused && !apart && !c.misread && !refused && knowable {
+            if !c.excused && !apart && !c.misread && in_vain {
                 self.blame(case, "an operator is asked what could be known");
             }
             return;
         }
-        let open = p.attempts.iter().any(|a| !a.is_over() && !a.state.is_success())
-            || p.operations.iter().any(|o| o.state.is_open());
-        if open {
+        if rest::is_open(p) {
             return self.blame(case, "open for ever");
         }
         let c = &self.cases[case as usize];
@@ -221,10 +213,7 @@ impl World<'_> {
         let net: i64 = c.providers.iter().map(Provider::net).sum();
         let held: usize = c.providers.iter().map(Provider::held).sum();
         let manual = c.providers[0].mood.manual;
-        let expected = match p.settled {
-            Some(Settled::Succeeded) => p.captured() - p.refunded(),
-            _ => 0,
-        };
+        let expected = rest::told_net(p);
         // What a plugin told wrongly, or could not tell, is known when a statement is read.
         let alerted = |a: &Attempt| a.alert.as_deref() == Some("plugin_version");
         let told_wrongly = c.misread || p.attempts.iter().any(alerted);
@@ -260,23 +249,6 @@ impl World<'_> {
             None => self.score.holding += 1,
         }
     }
-
-    /// Whether asking alone ends every doubt of an attempt and of its operations.
-    fn can_be_resolved(&self, a: &Attempt) -> bool {
-        let contract = &self.policies.of(self.seed, 0).accounts[&a.account].contract;
-        let asks = |i: Inquiry| i.not_found == NotFound::AfterFence && i.by_our_reference;
-        asks(contract.inquiry)
-            && asks(contract.operation_inquiry)
-            && (a.offer.is_none() || contract.offer_expiry.is_some())
-    }
-}
-
-/// Everything that is open waits for an operator, and something does.
-pub(super) fn waits_for_operator(p: &Payment) -> bool {
-    let attempts = p.attempts.iter().all(|a| a.is_over() || a.state.is_success() || a.manual);
-    let operations = p.operations.iter().all(|o| !o.state.is_open() || o.manual);
-    let waits = p.attempts.iter().any(|a| a.manual) || p.operations.iter().any(|o| o.manual);
-    attempts && operations && waits
 }
 
 /// A payment in one line.

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use interlock_engine::{Attempt, AttemptState, Input, Payment, Refusal, Request, Subject, Verdict};
+use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Subject, Verdict};
 
-use super::oracle::{Offered, waits_for_operator};
+use super::oracle::Offered;
 use super::{Beside, Event, World};
 use crate::declarations::HOUR;
+use crate::rest;
 
 /// How often a merchant asks again with the same key.
 const ASKS_MAX: u32 = 12;
@@ -20,22 +21,17 @@ impl World<'_> {
         if c.refused || (tries > 0 && c.acked) || tries > ASKS_MAX {
             return;
         }
-        if tries > 0 {
-            self.fault(|s| &mut s.hangups);
-        }
         let Some(node) = self.up() else {
             let at = self.now + 5_000;
             return self.at(at, Event::Submit(case, tries));
         };
-        let c = &self.cases[case as usize];
-        let input = Input::Submitted((*c.submission).clone());
-        let key = Some(key_of(case, 0));
-        let heard = c.asked_ms.is_none();
-        self.put(node, case, input, Beside { key, tries, ..Beside::default() });
-        let c = &mut self.cases[case as usize];
-        if heard {
-            c.asked_ms = Some(self.now);
+        if tries > 0 {
+            self.fault(|s| &mut s.hangups);
         }
+        let input = Input::Submitted((*self.cases[case as usize].submission).clone());
+        let key = Some(key_of(case, 0));
+        self.put(node, case, input, Beside { key, tries, ..Beside::default() });
+        let c = &self.cases[case as usize];
         if !c.acked {
             // The answer may be lost on its way to him: he looks again.
             let at = self.now + 15_000;
@@ -121,7 +117,7 @@ impl World<'_> {
     }
 
     /// Refused: nothing was journalled or sent for it.
-    pub(super) fn refused(&mut self, case: u32, input: &Input, _: &Refusal) {
+    pub(super) fn refused(&mut self, case: u32, input: &Input) {
         if matches!(input, Input::Submitted(_)) && self.row(case).is_none() {
             let c = &mut self.cases[case as usize];
             c.refused = true;
@@ -160,7 +156,7 @@ impl World<'_> {
     /// An operator reads the provider's own books and says what is true.
     pub(super) fn operator(&mut self, case: u32, looks: u32) {
         let Some(row) = self.row(case).cloned() else { return };
-        if !waits_for_operator(&row) {
+        if !rest::waits_for_operator(&row) {
             return;
         }
         let doubtful = |a: &Attempt| {

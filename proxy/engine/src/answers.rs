@@ -204,7 +204,8 @@ impl Turn<'_> {
     /// A verified notification: facts that name us by our number or the provider's.
     pub(crate) fn noticed(&mut self, account: &str, reader: u32, facts: &[Fact]) -> Flow {
         for fact in facts {
-            let Some(subject) = self.named(account, fact) else {
+            let named = self.named(account, fact);
+            let Some(subject) = named.or_else(|| self.of_lost_row(account, fact)) else {
                 self.say(account, "notified about something unknown", Some("unknown_reference"));
                 continue;
             };

@@ -8,6 +8,7 @@
 //! A reader walks one payment through [`mod@intake`] (who is tried), `answers` (what came in, and
 //! from where), `attempts` and `operations` (what it means), `learn` (money was taken), `undone`
 //! (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about a doubt),
+//! `restored` (the journal is a backup),
 //! `give_back` (what must not be kept), `requests` (what the merchant and the operator want) and
 //! [`status`] (what the merchant is told). `definite` holds the rules of when a "no" may be
 //! believed; `payment`, `operation` and `exchange` are what is stored. [`gates`] is the only room
@@ -37,6 +38,7 @@ mod policy;
 mod refusal;
 mod requests;
 mod resolve;
+mod restored;
 pub mod route;
 mod stamp;
 pub mod status;
@@ -58,6 +60,7 @@ pub use policy::{
     RoutePolicy, Strategy, TIMEOUT_MAX_MS,
 };
 pub use refusal::{Refusal, Skip, Skips};
+pub use restored::{Line, Statement};
 pub use stamp::Stamp;
 pub use world::{Health, Mint, OrderHolder, World};
 

@@ -32,16 +32,7 @@ impl Turn<'_> {
     /// Makes an operation and its first exchange, in this version.
     pub(crate) fn start_operation(&mut self, new: NewOperation<'_>) -> Flow {
         let kind = new.kind.as_str();
-        let prefix = match new.kind {
-            ExchangeKind::Capture => "cap",
-            ExchangeKind::Void => "void",
-            _ => "ref",
-        };
-        let mut parts = vec!["operation", kind, self.p.id.as_str()];
-        parts.extend(new.key);
-        let op_id = self.world.mint.mint(&parts);
-        parts[0] = "operation id";
-        let id = format!("{prefix}_{}", self.world.mint.mint(&parts));
+        let (id, op_id) = self.operation_numbers(new.kind, new.key);
         let subject = Subject::Attempt(new.attempt);
         let account = self.subject_account(subject)?;
         if self.unbuildable(&op_id) {
@@ -95,6 +86,20 @@ impl Turn<'_> {
             provider_code: None,
         });
         Ok(())
+    }
+
+    /// The id of an operation, and our number of it at the provider.
+    pub(crate) fn operation_numbers(&self, kind: ExchangeKind, key: &[&str]) -> (String, String) {
+        let prefix = match kind {
+            ExchangeKind::Capture => "cap",
+            ExchangeKind::Void => "void",
+            _ => "ref",
+        };
+        let mut parts = vec!["operation", kind.as_str(), self.p.id.as_str()];
+        parts.extend(key);
+        let op_id = self.world.mint.mint(&parts);
+        parts[0] = "operation id";
+        (format!("{prefix}_{}", self.world.mint.mint(&parts)), op_id)
     }
 
     /// One fact about an operation.

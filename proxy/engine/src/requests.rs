@@ -26,7 +26,7 @@ impl Turn<'_> {
 
     /// Captures stay within what was authorized, and never cross a void (2.7).
     fn capture(&mut self, key: &str, amount: Option<i64>) -> Flow {
-        if self.asked_before(ExchangeKind::Capture, key) {
+        if self.asked_before(ExchangeKind::Capture, key) || self.claims(ExchangeKind::Capture, key) {
             return Ok(());
         }
         let Some(winner) = self.p.winner_index() else {
@@ -62,7 +62,7 @@ impl Turn<'_> {
 
     /// Refunds stay within what that attempt captured; refunds of duplicates do not count.
     fn refund(&mut self, key: &str, amount: Option<i64>, reason: Option<String>) -> Flow {
-        if self.asked_before(ExchangeKind::Refund, key) {
+        if self.asked_before(ExchangeKind::Refund, key) || self.claims(ExchangeKind::Refund, key) {
             return Ok(());
         }
         let winner = self

@@ -81,6 +81,10 @@ impl<'a> Turn<'a> {
             Input::Merchant(request) => self.request(request),
             Input::Operator(verdict) => self.verdict(verdict),
             Input::Recovered => self.recovered(),
+            Input::Restored => match self.world.stated {
+                Some(statement) => self.restored(statement),
+                None => self.recovered(),
+            },
             Input::Due => self.due(),
             Input::Refresh => self.refresh(),
         }

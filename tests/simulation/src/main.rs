@@ -110,7 +110,7 @@ fn evenings(payments: u64, seed: u64) -> (Value, String) {
         "violations": found.broken.len(), "found": found.broken,
         "worlds": s.worlds, "payments": s.payments, "faults": s.faults, "turns": s.turns,
         "commits": s.commits, "kills": s.kills, "kills_in_a_commit": s.aimed,
-        "power_cuts": s.power_cuts, "failed_syncs": s.failed_syncs, "lost": s.lost,
+        "power_cuts": s.power_cuts, "restores": s.restores, "failed_syncs": s.failed_syncs, "lost": s.lost,
         "late": s.late, "not_sent": s.not_sent, "provider_faults": s.providers,
         "notice_faults": s.notices, "plugin_faults": s.plugins, "clock_jumps": s.jumps,
         "hangups": s.hangups, "lost_races": s.races, "succeeded": s.succeeded,

@@ -9,6 +9,7 @@ mod jobs;
 
 use std::sync::Arc;
 
+use interlock_engine::Line;
 use interlock_plugin_api::{
     Action, Class, Close, Concurrency, Contract, Currency, Fact, IdempotencyClass, Money, NotFound,
     What,
@@ -169,6 +170,30 @@ impl Provider {
     /// Authorizations that stand.
     pub fn held(&self) -> usize {
         self.charges().filter(|c| c.held && !c.void && c.taken == 0).count()
+    }
+
+    /// The books as a statement: what was taken or is accepted, and what was done with it.
+    pub fn statement(&self, account: &str) -> Vec<Line> {
+        let line = |number: &str, fact| Line {
+            account: account.to_owned(),
+            number: number.to_owned(),
+            operation: None,
+            fact,
+        };
+        let mut lines = Vec::new();
+        for order in &self.orders {
+            lines.extend(order.charges.iter().map(|c| line(&order.op_id, c.told())));
+            if order.pending > 0 && order.charges.is_empty() {
+                let fact = Fact::new(What::Pending).with_provider_ref(order.reference.clone());
+                lines.push(line(&order.op_id, fact));
+            }
+        }
+        for job in &self.jobs {
+            let (order, fact) = self.job_told(job);
+            let operation = Some((job.kind, job.op_id.clone()));
+            lines.push(Line { operation, ..line(order, fact) });
+        }
+        lines
     }
 
     /// The books under one of our numbers.

@@ -10,6 +10,7 @@ mod node;
 mod oracle;
 mod people;
 mod plan;
+mod restore;
 mod wire;
 
 use std::cmp::Reverse;
@@ -22,7 +23,7 @@ use interlock_plugin_api::Fact;
 use crate::declarations::MINUTE;
 use crate::dice::{Dice, Fold};
 use crate::provider::Later;
-use crate::store::{Rows, Simulated};
+use crate::store::{Backup, Rows, Simulated};
 
 pub use node::Unsafe;
 pub use oracle::Case;
@@ -54,6 +55,8 @@ pub struct Score {
     pub aimed: u64,
     /// Power cuts.
     pub power_cuts: u64,
+    /// Journals that were restored from a backup.
+    pub restores: u64,
     /// Syncs that failed.
     pub failed_syncs: u64,
     /// Requests and answers that never arrived.
@@ -166,6 +169,12 @@ enum Event {
     Crash(usize, Death),
     /// A node starts.
     Rise(usize),
+    /// The journal is copied.
+    Backup,
+    /// The disk is lost, and the copy takes its place.
+    LoseDisk,
+    /// The only node, started then, has the providers' statements.
+    RiseRestored(u64),
     /// A wall clock jumps, ms.
     Jump(usize, i64),
     /// A node loads the other version of its plugins.
@@ -203,6 +212,9 @@ pub struct World<'p> {
     /// One store for all nodes, as a database is; with a single node it lives and dies with it.
     store: Simulated<ShopRows, Box<Pending>>,
     store_run: u64,
+    backup: Option<Backup<ShopRows>>,
+    /// The node waits for the providers' statements.
+    restoring: bool,
     cases: Vec<Case>,
     boots: u64,
     sockets: u64,
@@ -232,6 +244,8 @@ impl<'p> World<'p> {
             nodes: Vec::new(),
             store: Simulated::default(),
             store_run: 0,
+            backup: None,
+            restoring: false,
             cases: Vec::new(),
             boots: 0,
             sockets: 0,
@@ -315,6 +329,9 @@ impl<'p> World<'p> {
             Event::Due(case, ver) => self.due(case, ver),
             Event::Crash(node, death) => self.crash(node, death),
             Event::Rise(node) => self.rise(node),
+            Event::Backup => self.back_up(),
+            Event::LoseDisk => self.lose_disk(),
+            Event::RiseRestored(started) => self.rise_restored(started),
             Event::Jump(node, ms) => {
                 self.fault(|s| &mut s.jumps);
                 self.nodes[node].skew_ms += ms;
@@ -395,6 +412,7 @@ impl std::ops::AddAssign for Score {
             kills,
             aimed,
             power_cuts,
+            restores,
             failed_syncs,
             lost,
             late,
@@ -421,6 +439,7 @@ impl std::ops::AddAssign for Score {
         self.kills += kills;
         self.aimed += aimed;
         self.power_cuts += power_cuts;
+        self.restores += restores;
         self.failed_syncs += failed_syncs;
         self.lost += lost;
         self.late += late;

@@ -68,6 +68,7 @@ impl Desk {
             sending: self.sending,
             credential: self.credential,
             order: self.order.clone(),
+            stated: None,
         };
         let mut hand = Hand { refused: self.refused.clone(), ..Hand::default() };
         for _ in 0..16 {

@@ -142,6 +142,7 @@ impl World {
             sending: !s.nodes[node].sockets.is_empty(),
             credential: submitted || s.nodes[node].credential,
             order: None,
+            stated: None,
         };
         let before = s.payment();
         let mut hand = Hand::default();

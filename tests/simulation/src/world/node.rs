@@ -84,6 +84,14 @@ impl Node {
         wall.max(self.high_ms + (now - self.seen_ms) as i64)
     }
 
+    /// Whatever it had in memory is gone.
+    pub fn dies(&mut self) {
+        self.up = false;
+        self.sockets.clear();
+        self.turns.clear();
+        self.credentials.fill(false);
+    }
+
     fn turn(&mut self, case: u32) -> &mut Turn {
         let n = match self.turns.iter().position(|t| t.case == case) {
             Some(n) => n,
@@ -178,6 +186,7 @@ impl World<'_> {
             sending: n.sockets.iter().any(|s| s.case == case),
             credential: n.credentials[case as usize] || before.is_none(),
             order,
+            stated: self.cases[case as usize].stated.as_ref(),
         };
         let mut hand = Hand::default();
         for _ in 0..16 {
@@ -509,11 +518,7 @@ impl World<'_> {
             Death::Kill => self.fault(|s| &mut s.kills),
             Death::Power => self.fault(|s| &mut s.power_cuts),
         }
-        let n = &mut self.nodes[node];
-        n.up = false;
-        n.sockets.clear();
-        n.turns.clear();
-        n.credentials.fill(false);
+        self.nodes[node].dies();
         if self.nodes.len() == 1 {
             let dice = &mut self.dice;
             let mut draw = |n| dice.below(n);
@@ -532,6 +537,9 @@ impl World<'_> {
 
     /// A process starts: it takes up whatever is open.
     pub(super) fn rise(&mut self, node: usize) {
+        if self.restoring || self.nodes[node].up {
+            return;
+        }
         if self.nodes.len() == 1 && !self.store.is_open() {
             self.store.reopen();
         }
@@ -539,16 +547,22 @@ impl World<'_> {
             let at = self.now + 1_000;
             return self.at(at, Event::Rise(node));
         };
-        let high = book.setting(&HIGH_WATER).copied().unwrap_or(0);
         let open: Vec<u32> = book.due().map(|(_, case)| *case).collect();
-        self.boots += 1;
-        let boot = self.boots;
-        let n = &mut self.nodes[node];
-        (n.boot, n.up, n.started_ms) = (boot, true, self.now);
-        (n.high_ms, n.seen_ms) = (high, self.now);
+        self.take_up(node, self.now);
         for case in open {
             self.put(node, case, Input::Recovered, Beside::default());
         }
+    }
+
+    /// A new process, which was started then.
+    pub(super) fn take_up(&mut self, node: usize, started_ms: u64) {
+        let book = self.store.book();
+        let high = book.and_then(|book| book.setting(&HIGH_WATER)).copied().unwrap_or(0);
+        self.boots += 1;
+        let boot = self.boots;
+        let n = &mut self.nodes[node];
+        (n.boot, n.up, n.started_ms) = (boot, true, started_ms);
+        (n.high_ms, n.seen_ms) = (high, self.now);
     }
 
     /// What a version shows to the shopper; and that it can be read back.

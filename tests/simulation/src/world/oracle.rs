@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use interlock_engine::{
-    Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Submission, status,
+    Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Statement, Submission,
+    status,
 };
 
 use super::World;
-use crate::provider::Provider;
+use crate::provider::{JobState, Provider};
 use crate::rest;
 
 /// One payment of an evening: who wants what, the providers' books, and what was heard.
@@ -25,7 +26,7 @@ pub struct Case {
     /// What he heard for good, and first.
     pub(super) told: Option<Settled>,
     /// By his key, the operation of which he heard.
-    pub(super) operations_told: Vec<(String, String)>,
+    pub(super) operations_told: Vec<OperationTold>,
     /// The version in which his cancel was durable, and he heard of it.
     pub(super) canceled_ver: Option<u64>,
     /// Every code that was ever shown.
@@ -36,9 +37,20 @@ pub struct Case {
     pub(super) lied_to: bool,
     /// Two live charges are no mistake of ours: an instant switch, or a provider that lied.
     pub(super) excused: bool,
+    /// The journal forgot something of it, or may have: it was restored from a backup.
+    pub(super) restored: bool,
+    /// What the providers said of it when the journal was restored.
+    pub(super) stated: Option<Statement>,
     /// A plugin that does not continue an older version took something for a refusal.
     pub(super) misread: bool,
     charges: usize,
+}
+
+/// An operation of which a merchant heard.
+pub(super) struct OperationTold {
+    pub key: String,
+    pub id: String,
+    pub op_id: String,
 }
 
 /// A code that was shown.
@@ -69,6 +81,8 @@ impl Case {
             acknowledged: Vec::new(),
             lied_to: false,
             excused: false,
+            restored: false,
+            stated: None,
             misread: false,
             charges: 0,
         }
@@ -136,10 +150,16 @@ impl World<'_> {
             return;
         }
         let Some(settled) = row.settled else {
+            if c.restored {
+                // It is about to be known again.
+                return;
+            }
             let told = c.told;
             return self.blame(case, format!("I9: told {told:?}, then nothing"));
         };
-        if let Some(told) = c.told.replace(settled) {
+        let no = |told| matches!(told, Settled::Failed | Settled::Canceled);
+        let kept = |told| c.restored && no(told) && no(settled);
+        if let Some(told) = c.told.replace(settled).filter(|told| !kept(*told)) {
             return self.blame(case, format!("I9: told {told:?}, then {settled:?}"));
         }
         let live = c.live();
@@ -171,6 +191,9 @@ impl World<'_> {
     fn judge_absent(&mut self, case: u32) {
         let c = &self.cases[case as usize];
         let (acked, refused, made) = (c.acked, c.refused, c.made());
+        if c.restored {
+            return self.judge_lost(case);
+        }
         if refused {
             self.score.refused += 1;
         }
@@ -182,15 +205,38 @@ impl World<'_> {
         }
     }
 
+    /// A payment that only the lost disk knew, and that nobody asked for again: its merchant was
+    /// told "no", and what is charged all the same stands in the statement that was taken.
+    fn judge_lost(&mut self, case: u32) {
+        let c = &self.cases[case as usize];
+        let let_rest = c.refused
+            || c.canceled_ver.is_some()
+            || matches!(c.told, Some(Settled::Failed | Settled::Canceled));
+        if !let_rest && (c.acked || c.live() > 0) {
+            self.blame(case, "I4: what the disk lost is not known again");
+        } else if c.live() > 0 {
+            self.score.operators += 1;
+        }
+    }
+
     fn judge_case(&mut self, case: u32, p: &Rc<Payment>) {
         self.hear(case, p);
         self.count(p);
         let c = &self.cases[case as usize];
+        let moved = |op_id: &str| {
+            let jobs = c.providers.iter().flat_map(|p| &p.jobs);
+            jobs.filter(|j| matches!(j.state, JobState::Done | JobState::Pending))
+                .any(|j| j.op_id == op_id)
+        };
+        // What moved nothing and was lost with its disk is lost.
         let lost = c
             .operations_told
             .iter()
-            .find(|(_, id)| !p.operations.iter().any(|o| o.id == *id))
-            .map(|(key, _)| key.clone());
+            .find(|t| {
+                let known = p.operations.iter().any(|o| o.id == t.id);
+                !known && (!c.restored || moved(&t.op_id))
+            })
+            .map(|t| t.key.clone());
         if let Some(key) = lost {
             return self.blame(case, format!("I4: the operation of key {key} is lost"));
         }

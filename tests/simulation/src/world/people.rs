@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Subject, Verdict};
 
-use super::oracle::Offered;
+use super::oracle::{Offered, OperationTold};
 use super::{Beside, Event, World};
 use crate::declarations::HOUR;
 use crate::rest;
@@ -104,10 +104,13 @@ impl World<'_> {
                 let Some(made) = made else {
                     return self.blame(case, format!("key {key} made no operation"));
                 };
-                let id = made.id.clone();
+                let (id, op_id) = (made.id.clone(), made.op_id.clone());
                 let c = &mut self.cases[case as usize];
                 match c.operation_told(key) {
-                    None => c.operations_told.push((key.clone(), id)),
+                    None => {
+                        let key = key.clone();
+                        c.operations_told.push(OperationTold { key, id, op_id });
+                    }
                     Some(told) if told == id => {}
                     Some(_) => self.blame(case, format!("I8: key {key} made two operations")),
                 }
@@ -201,7 +204,15 @@ fn key_of(case: u32, key: u64) -> u64 {
 }
 
 impl super::Case {
-    fn operation_told(&self, key: &str) -> Option<&str> {
-        self.operations_told.iter().find(|(k, _)| k == key).map(|(_, id)| id.as_str())
+    pub(super) fn operation_told(&self, key: &str) -> Option<&str> {
+        self.operations_told.iter().find(|t| t.key == key).map(|t| t.id.as_str())
+    }
+
+    /// The Idempotency-Key of a capture or refund that he wants.
+    pub(super) fn key_of_wish(&self, wish: usize) -> Option<&str> {
+        match &self.wishes[wish] {
+            Request::Refund { key, .. } | Request::Capture { key, .. } => Some(key),
+            Request::Cancel { .. } | Request::Switch { .. } => None,
+        }
     }
 }

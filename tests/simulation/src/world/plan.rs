@@ -59,6 +59,7 @@ impl World<'_> {
         for case in 0..payments {
             self.plan_case(case);
         }
+        self.plan_loss_of_disk();
         for node in 0..nodes {
             for _ in 0..self.dice.below(2) {
                 let at = some_time(&mut self.dice);

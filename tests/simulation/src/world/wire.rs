@@ -141,7 +141,8 @@ impl World<'_> {
     /// until it is heard.
     fn notify(&mut self, case: u32, account: usize, fact: Fact) {
         let alone = fact.provider_code.as_deref() == Some("bounced");
-        let sure = self.calm() || alone || self.cases[case as usize].lied_to;
+        let c = &self.cases[case as usize];
+        let sure = self.calm() || alone || c.lied_to || c.restored;
         let copies = match self.dice.below(10) {
             _ if sure => 1,
             0..=1 => 0,

@@ -1,0 +1,442 @@
+//! The journal was restored from a backup: what happened since is unknown (SAFETY 2.9).
+//!
+//! Rows that came after the backup are gone, and rows that were in it have stood still. So whatever
+//! could have been sent since counts as sent, nothing of it is sent again, no other account is
+//! tried, and the providers' statements are heard before anything else. They are taken when nothing
+//! of the dead time can arrive any more. What they show is taken over: charges under numbers that
+//! this payment would have used, refunds that it would have made. Numbers are derived, so even a
+//! payment whose row is gone is known again when its merchant asks with the same key.
+
+use interlock_plugin_api::{Effect, Fact, Operation as PluginOperation, What};
+
+use crate::answers::Source;
+use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
+use crate::input::{Asked, Subject};
+use crate::mutant::{self, Mutant};
+use crate::operation::{Operation, OperationState, Origin};
+use crate::payment::{Attempt, AttemptState, CloseReason, Offer};
+use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
+use crate::stamp::Stamp;
+use crate::turn::{Flow, Stop, Turn, at_rest};
+
+/// How many numbers of attempts beyond those that are known a lost row may have used.
+const LATER_NUMBERS: usize = 4;
+/// How many give-backs of one charge are known again by their numbers.
+const GIVE_BACKS_KNOWN: usize = 8;
+
+/// What the providers say of a payment, taken when nothing of the time before the restoration could
+/// arrive any more.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// When the first process after the restoration began: what was sent before it had left by then.
+    pub since: Stamp,
+    /// Every charge and operation under a number of the payment.
+    pub lines: Vec<Line>,
+}
+
+/// One line of a provider's statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// The account.
+    pub account: String,
+    /// Our number of the payment at that provider.
+    pub number: String,
+    /// Of a capture, void or refund: its kind, and our number of it.
+    pub operation: Option<(ExchangeKind, String)>,
+    /// What became of it, with the provider's numbers and amounts.
+    pub fact: Fact,
+}
+
+impl Turn<'_> {
+    /// The row is from a backup: everything since is unknown, and then the statement is heard.
+    pub(crate) fn restored(&mut self, statement: &Statement) -> Flow {
+        if mutant::on(Mutant::TrustBackup) {
+            return self.recovered();
+        }
+        for i in 0..self.p.attempts.len() {
+            if !at_rest(&self.p, i) {
+                self.unknown_since(i, statement.since);
+            }
+        }
+        for n in 0..self.p.operations.len() {
+            if self.p.operations[n].state.is_open() {
+                self.operation_unknown_since(n, statement.since);
+            }
+        }
+        if self.p.settled.is_none() {
+            self.tries_no_other();
+        }
+        self.hear_statement(statement)
+    }
+
+    /// A merchant asks with a key that the journal does not know: it may have been lost. True when a
+    /// provider knows one of its numbers, and nothing is to be sent.
+    pub(crate) fn asked_again(&mut self, statement: &Statement) -> Result<bool, Stop> {
+        self.refer_to_later_numbers();
+        self.hear_statement(statement)?;
+        let known = !self.p.attempts.is_empty();
+        if known {
+            self.tries_no_other();
+        }
+        Ok(known)
+    }
+
+    /// No other account is tried and nothing new is offered, because a lost row may have done so
+    /// already; the numbers that it would have used lead here.
+    fn tries_no_other(&mut self) {
+        self.p.failover_until_ms = self.p.failover_until_ms.min(self.world.now.wall_ms - 1);
+        self.p.switch = None;
+        self.refer_to_later_numbers();
+        self.say("engine", "restored from a backup: no other account is tried", Some("restored"));
+    }
+
+    fn refer_to_later_numbers(&mut self) {
+        let known = self.p.attempts.len();
+        for index in known..known + LATER_NUMBERS {
+            let number = self.number(index);
+            for account in self.world.policy.accounts.keys() {
+                self.refer(account, &number);
+            }
+        }
+    }
+
+    /// Our number of the attempt of this index.
+    pub(crate) fn number(&self, index: usize) -> String {
+        self.world.mint.mint(&["attempt", &self.p.id, &index.to_string()])
+    }
+
+    /// Copies and closes may have left since, and an offer may have been shown.
+    fn unknown_since(&mut self, i: usize, since: Stamp) {
+        let Some(account) = self.account(i) else { return };
+        let by = since.plus(account.timeout_ms);
+        let closed = self.closed_since(i, account, by);
+        let ver = self.p.ver;
+        let now = self.world.now.wall_ms;
+        let a = &mut self.p.attempts[i];
+        (a.track.tries, a.track.since_ms, a.track.next_ms) = (0, None, Some(now));
+        count_more(&mut a.track, by);
+        if a.state.is_success() || matches!(a.state, AttemptState::RefundDue { .. }) {
+            return;
+        }
+        if let Some(offer) = &mut a.offer {
+            offer.made = by;
+        }
+        let shown = matches!(a.state, AttemptState::Started)
+            && a.track.takers().all(|x| x.effect == Effect::Offer);
+        if shown {
+            let action = interlock_plugin_api::Action {
+                kind: "lost".into(),
+                payload: serde_json::Map::new(),
+                expires_ms: None,
+            };
+            a.offer = Some(Offer { action, made_ms: by.wall_ms, made: by });
+            a.state = AttemptState::Closing { why: CloseReason::Doubt };
+        }
+        if a.offer.is_none() {
+            a.track.fence.get_or_insert(ver);
+        }
+        if matches!(a.state, AttemptState::Started | AttemptState::Ambiguous) {
+            a.state = AttemptState::Fenced;
+        }
+        a.track.exchanges.extend(closed);
+    }
+
+    /// A close that may have been sent since: what is paid may have been given back by it.
+    fn closed_since(&self, i: usize, account: &AccountPolicy, by: Stamp) -> Option<Exchange> {
+        let a = &self.p.attempts[i];
+        let closable = account.offers(PluginOperation::Close)
+            && account.contract.close_of(&a.flow).is_some();
+        if !closable {
+            return None;
+        }
+        let tag = a.track.of(ExchangeKind::Close).count().to_string();
+        let op_id = self.world.mint.mint(&["close", &a.op_id, &tag]);
+        let number = a.track.exchanges.len();
+        Some(self.assumed(account, ExchangeKind::Close, &op_id, number, by))
+    }
+
+    fn operation_unknown_since(&mut self, n: usize, since: Stamp) {
+        let Some(account) = self.account(self.p.operations[n].attempt) else { return };
+        let ver = self.p.ver;
+        let now = self.world.now.wall_ms;
+        let o = &mut self.p.operations[n];
+        count_more(&mut o.track, since.plus(account.timeout_ms));
+        o.track.fence.get_or_insert(ver);
+        (o.track.tries, o.track.since_ms, o.track.next_ms) = (0, None, Some(now));
+        if matches!(o.state, OperationState::Started | OperationState::Ambiguous) {
+            o.state = OperationState::Fenced;
+        }
+        o.again = false;
+    }
+
+    /// A request that a lost row may have sent. Nothing is known of it, so it is the weakest.
+    fn assumed(
+        &self,
+        account: &AccountPolicy,
+        kind: ExchangeKind,
+        op_id: &str,
+        number: usize,
+        by: Stamp,
+    ) -> Exchange {
+        Exchange {
+            id: format!("{op_id}-{}-{}-lost-{number}", account.name, kind.as_str()),
+            kind,
+            purpose: String::new(),
+            effect: Effect::Move,
+            op_id: op_id.to_owned(),
+            identity: account.identity.clone(),
+            plugin: account.plugin.clone(),
+            plugin_version: account.plugin_version.clone(),
+            state_version: account.state_version,
+            continuation: String::new(),
+            digest: String::new(),
+            made_ms: by.wall_ms,
+            entropy: String::new(),
+            made_ver: self.p.ver,
+            sends: 2,
+            first_send_by_ms: by.wall_ms,
+            last_send_by: by,
+            reply: Reply::Lost,
+            answered_ver: None,
+            after_window: false,
+            order_seen: false,
+        }
+    }
+
+    /// What the providers say, charges that are kept before those that we gave back, and charges
+    /// before what was done with them.
+    pub(crate) fn hear_statement(&mut self, statement: &Statement) -> Flow {
+        let asked = Asked { ver: self.p.ver, at: self.world.now };
+        let source = Source::Inquiry(asked);
+        let mut charges: Vec<&Line> =
+            statement.lines.iter().filter(|l| l.operation.is_none()).collect();
+        charges.sort_by_key(|line| !matches!(line.fact.what, What::Captured | What::Authorized));
+        for line in charges {
+            let reference = line.fact.provider_ref.as_deref();
+            let known = self.attempt_under(&line.account, &line.number, reference);
+            let by = statement.since;
+            let index = known.or_else(|| self.known_again(&line.account, &line.number, by));
+            let Some((i, account)) = index.and_then(|i| Some((i, self.account(i)?))) else {
+                continue;
+            };
+            self.hear_charge(i, account, &line.fact, &statement.lines, &source)?;
+        }
+        for line in &statement.lines {
+            let Some((kind, op_id)) = &line.operation else { continue };
+            let reference = line.fact.provider_ref.as_deref();
+            let attempt = self.attempt_under(&line.account, &line.number, reference);
+            let Some((i, account)) = attempt.and_then(|i| Some((i, self.account(i)?))) else {
+                continue;
+            };
+            match self.p.operation_of(op_id) {
+                Some(n) => self.hear_operation(n, account, &line.fact, &source)?,
+                None => self.operation_known_again(i, account, *kind, op_id, &line.fact),
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt_under(&self, account: &str, number: &str, reference: Option<&str>) -> Option<usize> {
+        let under = |a: &&Attempt| a.account == account && a.op_id == number;
+        let all = || self.p.attempts.iter().enumerate().filter(move |(_, a)| under(a));
+        let named = all().find(|(_, a)| reference.is_some() && a.provider_ref.as_deref() == reference);
+        named.or_else(|| all().next()).map(|(i, _)| i)
+    }
+
+    /// The attempt of a lost row: its number is one that this payment would have used.
+    fn known_again(&mut self, account: &str, number: &str, by: Stamp) -> Option<usize> {
+        let policy = self.world.policy.accounts.get(account)?;
+        let known = self.p.attempts.len();
+        let tag = (0..known + LATER_NUMBERS).find(|n| self.number(*n) == number)?;
+        let tag = tag.to_string();
+        let mut parts = vec!["attempt id", self.p.id.as_str(), tag.as_str()];
+        if self.p.attempts.iter().any(|a| a.op_id == number) {
+            parts.push(account);
+        }
+        let id = self.world.mint.mint(&parts);
+        let first = self.assumed(policy, ExchangeKind::Authorize, number, 0, by);
+        self.refer(account, number);
+        self.say(account, "an attempt that the journal had lost", Some("restored"));
+        self.p.attempts.push(Attempt {
+            id: format!("att_{id}"),
+            account: account.to_owned(),
+            op_id: number.to_owned(),
+            method: self.p.method.kind.clone(),
+            flow: self.p.method.flow.clone(),
+            started_ms: by.wall_ms,
+            state: AttemptState::Fenced,
+            track: Track {
+                exchanges: vec![first],
+                fence: Some(self.p.ver),
+                next_ms: Some(self.world.now.wall_ms),
+                ..Track::default()
+            },
+            provider_ref: None,
+            offer: None,
+            order_seen: true,
+            unconfirmed: None,
+            refund_due_ver: None,
+            loser: false,
+            manual: false,
+            alert: None,
+            second_charge_of: None,
+        });
+        Some(known)
+    }
+
+    /// A notification that money moved for an attempt that the journal had lost.
+    pub(crate) fn of_lost_row(&mut self, account: &str, fact: &Fact) -> Option<Subject> {
+        let moved = matches!(fact.what, What::Authorized | What::Captured);
+        let number = fact.op_id.as_deref().filter(|_| moved)?;
+        let by = self.world.now.plus(TIMEOUT_MAX_MS);
+        self.known_again(account, number, by).map(Subject::Attempt)
+    }
+
+    /// One charge of the statement.
+    fn hear_charge(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        lines: &[Line],
+        source: &Source,
+    ) -> Flow {
+        let a = &self.p.attempts[i];
+        let over = a.is_over() || matches!(a.state, AttemptState::RefundDue { .. });
+        let held = matches!(fact.what, What::Authorized | What::Voided);
+        if !over && self.given_back_by_us(i, lines) {
+            if let Some(reference) = &fact.provider_ref {
+                self.keep_reference(i, reference);
+            }
+            self.must_give_back(i, !held);
+            return Ok(());
+        }
+        let canceled = lines.iter().any(|line| {
+            let void = |(kind, op_id): &(ExchangeKind, String)| {
+                *kind == ExchangeKind::Void && self.is_ours(i, *kind, op_id)
+            };
+            line.operation.as_ref().is_some_and(void)
+        });
+        // What was captured by requests, and what was refunded, is told by the lines that follow.
+        let captures = |line: &Line| {
+            let of_it = line.account == account.name && line.number == self.p.attempts[i].op_id;
+            of_it && line.operation.as_ref().is_some_and(|(kind, _)| *kind == ExchangeKind::Capture)
+        };
+        let by_request = lines.iter().any(captures);
+        match fact.what {
+            What::Captured | What::Refunded if !over => {
+                let what = if by_request { What::Authorized } else { What::Captured };
+                let amount = fact.amount.filter(|_| fact.what == What::Captured && !by_request);
+                let fact = Fact { what, amount, ..fact.clone() };
+                self.learn(i, account, !by_request, &fact, source)
+            }
+            What::Voided if canceled && !over => self.learn(i, account, false, fact, source),
+            _ => self.hear_attempt(i, account, fact, source),
+        }
+    }
+
+    fn given_back_by_us(&self, i: usize, lines: &[Line]) -> bool {
+        let attempt = &self.p.attempts[i].id;
+        lines.iter().filter_map(|line| line.operation.as_ref()).any(|(kind, op_id)| {
+            self.numbers_of_give_back(*kind, "give back", attempt).any(|ours| ours == *op_id)
+        })
+    }
+
+    /// Whether an operation of an attempt is one that we would make by ourselves.
+    fn is_ours(&self, i: usize, kind: ExchangeKind, op_id: &str) -> bool {
+        let attempt = &self.p.attempts[i].id;
+        ["give back", "cancel"]
+            .into_iter()
+            .any(|why| self.numbers_of_give_back(kind, why, attempt).any(|ours| ours == op_id))
+    }
+
+    fn numbers_of_give_back(
+        &self,
+        kind: ExchangeKind,
+        why: &'static str,
+        attempt: &str,
+    ) -> impl Iterator<Item = String> {
+        (0..GIVE_BACKS_KNOWN)
+            .map(move |n| self.operation_numbers(kind, &[why, attempt, &n.to_string()]).1)
+    }
+
+    /// An operation of a lost row: what was done, accepted or refused is taken over, so that nothing
+    /// is sent under its number again.
+    fn operation_known_again(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        kind: ExchangeKind,
+        op_id: &str,
+        fact: &Fact,
+    ) {
+        let done = matches!(fact.what, What::Captured | What::Voided | What::Refunded);
+        let undone = matches!(fact.what, What::Failed | What::Declined);
+        if !done && !undone && fact.what != What::Pending {
+            return;
+        }
+        let amount = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
+        let ours = self.is_ours(i, kind, op_id);
+        let key = format!("external {op_id}");
+        let (id, _) = self.operation_numbers(kind, &[&key]);
+        self.refer(&account.name, op_id);
+        self.announce(&id);
+        let what = format!("a {} that the journal had lost", kind.as_str());
+        self.say(&account.name, what, Some("restored"));
+        self.p.operations.push(Operation {
+            id,
+            kind,
+            attempt: i,
+            amount: amount.unwrap_or(self.p.money.amount),
+            origin: if ours { Origin::Resolver } else { Origin::External },
+            key: None,
+            reason: None,
+            created_ms: self.world.now.wall_ms,
+            op_id: op_id.to_owned(),
+            operation_ref: fact.operation_ref.clone(),
+            state: if undone { OperationState::Rejected } else { OperationState::Pending },
+            track: Track {
+                fence: Some(self.p.ver),
+                next_ms: Some(self.world.now.wall_ms),
+                ..Track::default()
+            },
+            failed_ver: None,
+            done_ver: None,
+            accepted: true,
+            again: false,
+            manual: false,
+            provider_code: fact.provider_code.clone(),
+        });
+        if done {
+            self.complete(self.p.operations.len() - 1);
+        }
+    }
+
+    /// The merchant asks again for what the journal had lost and a statement has shown: it becomes
+    /// his under the same key.
+    pub(crate) fn claims(&mut self, kind: ExchangeKind, key: &str) -> bool {
+        let (id, op_id) = self.operation_numbers(kind, &["merchant", key]);
+        let lost = |o: &&mut Operation| o.op_id == op_id && o.origin == Origin::External;
+        let Some(o) = self.p.operations.iter_mut().find(lost) else { return false };
+        o.id.clone_from(&id);
+        o.origin = Origin::Merchant;
+        o.key = Some(key.to_owned());
+        self.announce(&id);
+        self.say("merchant", "asked again for what was done already", Some("restored"));
+        true
+    }
+}
+
+/// What was not fenced may have been sent once more, and no answer will come.
+fn count_more(track: &mut Track, by: Stamp) {
+    let open = track.fence.is_none() && !track.was_closed();
+    for x in &mut track.exchanges {
+        if open && x.effect == Effect::Move && x.kind != ExchangeKind::Close {
+            x.sends += 1;
+        }
+        if x.reply == Reply::Open {
+            x.reply = Reply::Lost;
+        }
+        x.last_send_by = by;
+    }
+}

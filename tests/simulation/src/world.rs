@@ -215,6 +215,8 @@ pub struct World<'p> {
     backup: Option<Backup<ShopRows>>,
     /// The node waits for the providers' statements.
     restoring: bool,
+    /// Not every payment has heard them durably yet: whoever starts begins again.
+    unrestored: bool,
     cases: Vec<Case>,
     boots: u64,
     sockets: u64,
@@ -246,6 +248,7 @@ impl<'p> World<'p> {
             store_run: 0,
             backup: None,
             restoring: false,
+            unrestored: false,
             cases: Vec::new(),
             boots: 0,
             sockets: 0,

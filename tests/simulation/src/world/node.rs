@@ -21,6 +21,8 @@ use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transa
 const HIGH_WATER_MS: u64 = 10_000;
 /// Its name in the store.
 const HIGH_WATER: u64 = 1;
+/// That every payment of a restored journal has heard the providers' statements.
+const RESTORED: u64 = 2;
 /// How often an outcome is put through again when the store was not sure.
 const TRIES_MAX: u32 = 10;
 
@@ -288,11 +290,22 @@ impl World<'_> {
         if self.now >= n.marked_ms + HIGH_WATER_MS {
             n.marked_ms = self.now;
             let run = Run { node, boot: n.boot };
-            let (input, beside) = (Input::Refresh, Beside::default());
-            let (case, high) = (u32::MAX, n.high_ms);
-            let nobody = Pending { run, case, input, beside, follow: None };
-            let _ = self.store.stage(Task::Set(HIGH_WATER, high), Box::new(nobody));
+            let high = n.high_ms;
+            self.set(run, HIGH_WATER, high, Input::Refresh);
         }
+    }
+
+    /// Every payment of a restored journal has its turn before this.
+    pub(super) fn mark_restored(&mut self, node: usize) {
+        let run = Run { node, boot: self.nodes[node].boot };
+        self.set(run, RESTORED, 1, Input::Restored);
+        self.begin_sync();
+    }
+
+    fn set(&mut self, run: Run, name: u64, value: i64, input: Input) {
+        let (case, beside) = (u32::MAX, Beside::default());
+        let nobody = Pending { run, case, input, beside, follow: None };
+        let _ = self.store.stage(Task::Set(name, value), Box::new(nobody));
     }
 
     pub(super) fn death(&mut self) -> Death {
@@ -356,6 +369,9 @@ impl World<'_> {
                 self.score.commits += 1;
                 self.come_back(pending.case, row.ver, *due_ms);
             }
+            if answer == Ok(Verdict::Done) && pending.case == u32::MAX {
+                self.unrestored &= !matches!(pending.input, Input::Restored);
+            }
             if !self.alive(pending.run) || pending.case == u32::MAX {
                 continue;
             }
@@ -400,7 +416,11 @@ impl World<'_> {
     fn put_off(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
         let outcome = matches!(
             input,
-            Input::Heard { .. } | Input::Lost { .. } | Input::Looked { .. } | Input::Recovered
+            Input::Heard { .. }
+                | Input::Lost { .. }
+                | Input::Looked { .. }
+                | Input::Recovered
+                | Input::Restored
         );
         match &input {
             Input::Submitted(_) => {
@@ -539,6 +559,9 @@ impl World<'_> {
     pub(super) fn rise(&mut self, node: usize) {
         if self.restoring || self.nodes[node].up {
             return;
+        }
+        if self.unrestored {
+            return self.wait_for_statements();
         }
         if self.nodes.len() == 1 && !self.store.is_open() {
             self.store.reopen();

@@ -43,7 +43,7 @@ impl World<'_> {
         self.store.restore(&backup);
         self.store.reopen();
         self.store_run += 1;
-        self.restoring = true;
+        self.unrestored = true;
         for (case, after) in versions(self).into_iter().enumerate() {
             let lost = !sure || before[case] != after;
             let open = self.row(case as u32).is_some_and(|row| row.settled.is_none());
@@ -52,6 +52,12 @@ impl World<'_> {
                 (c.restored, c.excused) = (true, true);
             }
         }
+        self.wait_for_statements();
+    }
+
+    /// A process starts, and sees the late window pass before it does anything.
+    pub(super) fn wait_for_statements(&mut self) {
+        self.restoring = true;
         let started = self.now;
         let at = started + TIMEOUT + WINDOW + self.dice.below(60_000);
         self.at(at, Event::RiseRestored(started));
@@ -60,6 +66,9 @@ impl World<'_> {
     /// The node starts with the providers' statements; it has waited since it was started.
     pub(super) fn rise_restored(&mut self, started: u64) {
         self.restoring = false;
+        if !self.store.is_open() {
+            self.store.reopen();
+        }
         self.take_up(0, started);
         let boot = self.nodes[0].boot;
         let waited = (self.now - started) as i64;
@@ -72,6 +81,9 @@ impl World<'_> {
                 self.put(0, case, Input::Restored, Beside::default());
             }
             self.ask_again(case);
+        }
+        if self.nodes[0].up {
+            self.mark_restored(0);
         }
     }
 
@@ -114,8 +126,11 @@ impl World<'_> {
             let key = self.cases[case as usize].key_of_wish(wish).map(str::to_owned);
             let told = key.is_some_and(|k| self.cases[case as usize].operation_told(&k).is_some());
             if told || (cancels && canceled) {
-                let at = self.now + 30_000 + self.dice.below(30_000);
-                self.at(at, Event::Wish(case, wish));
+                // Until he has an answer: at the latest when everything works again.
+                for begin in [self.now, super::CALM] {
+                    let at = begin + 30_000 + self.dice.below(30_000);
+                    self.at(at, Event::Wish(case, wish));
+                }
             }
         }
     }

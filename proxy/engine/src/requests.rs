@@ -26,7 +26,8 @@ impl Turn<'_> {
 
     /// Captures stay within what was authorized, and never cross a void (2.7).
     fn capture(&mut self, key: &str, amount: Option<i64>) -> Flow {
-        if self.asked_before(ExchangeKind::Capture, key) || self.claims(ExchangeKind::Capture, key) {
+        if self.asked_before(ExchangeKind::Capture, key) || self.claims(ExchangeKind::Capture, key)
+        {
             return Ok(());
         }
         let Some(winner) = self.p.winner_index() else {

@@ -144,8 +144,8 @@ impl Turn<'_> {
     /// A close that may have been sent since: what is paid may have been given back by it.
     fn closed_since(&self, i: usize, account: &AccountPolicy, by: Stamp) -> Option<Exchange> {
         let a = &self.p.attempts[i];
-        let closable = account.offers(PluginOperation::Close)
-            && account.contract.close_of(&a.flow).is_some();
+        let closable =
+            account.offers(PluginOperation::Close) && account.contract.close_of(&a.flow).is_some();
         if !closable {
             return None;
         }
@@ -239,7 +239,8 @@ impl Turn<'_> {
     fn attempt_under(&self, account: &str, number: &str, reference: Option<&str>) -> Option<usize> {
         let under = |a: &&Attempt| a.account == account && a.op_id == number;
         let all = || self.p.attempts.iter().enumerate().filter(move |(_, a)| under(a));
-        let named = all().find(|(_, a)| reference.is_some() && a.provider_ref.as_deref() == reference);
+        let named =
+            all().find(|(_, a)| reference.is_some() && a.provider_ref.as_deref() == reference);
         named.or_else(|| all().next()).map(|(i, _)| i)
     }
 

@@ -6,8 +6,8 @@ use std::mem;
 use std::rc::Rc;
 
 use interlock_engine::{
-    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Skip,
-    World as Surroundings, decide, intake,
+    AttemptState, Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment,
+    Prepared, Skip, World as Surroundings, decide, intake,
 };
 use interlock_journal::Purpose;
 
@@ -600,7 +600,8 @@ impl World<'_> {
         }
         for (i, attempt) in row.attempts.iter().enumerate() {
             let known = |o: &super::oracle::Offered| o.op_id == attempt.op_id;
-            if attempt.offer.is_some() && !self.cases[case as usize].offers.iter().any(known) {
+            let shown = attempt.offer.is_some() && attempt.state == AttemptState::Action;
+            if shown && !self.cases[case as usize].offers.iter().any(known) {
                 self.offered(case, i, row);
             }
         }

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use interlock_engine::{
-    Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Statement, Submission,
-    status,
+    Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Statement,
+    Submission, status,
 };
 
 use super::World;

@@ -203,14 +203,18 @@ impl Turn<'_> {
         }
     }
 
-    /// What the providers say, charges that are kept before those that we gave back, and charges
-    /// before what was done with them.
+    /// What the providers say: of several charges first the one that the merchant knows, because he
+    /// asked for something with it, then those that are kept; and charges before what was done with
+    /// them.
     pub(crate) fn hear_statement(&mut self, statement: &Statement) -> Flow {
         let asked = Asked { ver: self.p.ver, at: self.world.now };
         let source = Source::Inquiry(asked);
         let mut charges: Vec<&Line> =
             statement.lines.iter().filter(|l| l.operation.is_none()).collect();
-        charges.sort_by_key(|line| !matches!(line.fact.what, What::Captured | What::Authorized));
+        charges.sort_by_key(|charge| {
+            let kept = matches!(charge.fact.what, What::Captured | What::Authorized);
+            (!self.asked_for(charge, statement), !kept)
+        });
         for line in charges {
             let reference = line.fact.provider_ref.as_deref();
             let known = self.attempt_under(&line.account, &line.number, reference);
@@ -236,6 +240,40 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Whether something was done with a charge that we would not do by ourselves.
+    fn asked_for(&self, charge: &Line, statement: &Statement) -> bool {
+        let account = self.world.policy.accounts.get(&charge.account);
+        let known = self.attempt_under(&charge.account, &charge.number, None);
+        let id = match (known, account) {
+            (Some(i), _) => self.p.attempts[i].id.clone(),
+            (None, Some(_)) => match self.index_of(&charge.number) {
+                Some(index) => self.attempt_id(&charge.account, &charge.number, index),
+                None => return false,
+            },
+            (None, None) => return false,
+        };
+        statement.lines.iter().any(|line| {
+            let same = line.account == charge.account && line.number == charge.number;
+            let theirs = |(kind, op_id): &(ExchangeKind, String)| !self.is_ours(&id, *kind, op_id);
+            same && line.operation.as_ref().is_some_and(theirs)
+        })
+    }
+
+    /// Which attempt of this payment a number names.
+    fn index_of(&self, number: &str) -> Option<usize> {
+        let known = self.p.attempts.len();
+        (0..known + LATER_NUMBERS).find(|n| self.number(*n) == number)
+    }
+
+    fn attempt_id(&self, account: &str, number: &str, index: usize) -> String {
+        let tag = index.to_string();
+        let mut parts = vec!["attempt id", self.p.id.as_str(), tag.as_str()];
+        if self.p.attempts.iter().any(|a| a.op_id == number) {
+            parts.push(account);
+        }
+        format!("att_{}", self.world.mint.mint(&parts))
+    }
+
     fn attempt_under(&self, account: &str, number: &str, reference: Option<&str>) -> Option<usize> {
         let under = |a: &&Attempt| a.account == account && a.op_id == number;
         let all = || self.p.attempts.iter().enumerate().filter(move |(_, a)| under(a));
@@ -248,18 +286,12 @@ impl Turn<'_> {
     fn known_again(&mut self, account: &str, number: &str, by: Stamp) -> Option<usize> {
         let policy = self.world.policy.accounts.get(account)?;
         let known = self.p.attempts.len();
-        let tag = (0..known + LATER_NUMBERS).find(|n| self.number(*n) == number)?;
-        let tag = tag.to_string();
-        let mut parts = vec!["attempt id", self.p.id.as_str(), tag.as_str()];
-        if self.p.attempts.iter().any(|a| a.op_id == number) {
-            parts.push(account);
-        }
-        let id = self.world.mint.mint(&parts);
+        let id = self.attempt_id(account, number, self.index_of(number)?);
         let first = self.assumed(policy, ExchangeKind::Authorize, number, 0, by);
         self.refer(account, number);
         self.say(account, "an attempt that the journal had lost", Some("restored"));
         self.p.attempts.push(Attempt {
-            id: format!("att_{id}"),
+            id,
             account: account.to_owned(),
             op_id: number.to_owned(),
             method: self.p.method.kind.clone(),
@@ -303,9 +335,10 @@ impl Turn<'_> {
         source: &Source,
     ) -> Flow {
         let a = &self.p.attempts[i];
-        let over = a.is_over() || matches!(a.state, AttemptState::RefundDue { .. });
+        let due = matches!(a.state, AttemptState::RefundDue { .. } | AttemptState::Refunded);
+        let over = due || a.is_over();
         let held = matches!(fact.what, What::Authorized | What::Voided);
-        if !over && self.given_back_by_us(i, lines) {
+        if !due && self.given_back_by_us(i, lines) {
             if let Some(reference) = &fact.provider_ref {
                 self.keep_reference(i, reference);
             }
@@ -314,7 +347,7 @@ impl Turn<'_> {
         }
         let canceled = lines.iter().any(|line| {
             let void = |(kind, op_id): &(ExchangeKind, String)| {
-                *kind == ExchangeKind::Void && self.is_ours(i, *kind, op_id)
+                *kind == ExchangeKind::Void && self.is_ours(&a.id, *kind, op_id)
             };
             line.operation.as_ref().is_some_and(void)
         });
@@ -344,8 +377,7 @@ impl Turn<'_> {
     }
 
     /// Whether an operation of an attempt is one that we would make by ourselves.
-    fn is_ours(&self, i: usize, kind: ExchangeKind, op_id: &str) -> bool {
-        let attempt = &self.p.attempts[i].id;
+    fn is_ours(&self, attempt: &str, kind: ExchangeKind, op_id: &str) -> bool {
         ["give back", "cancel"]
             .into_iter()
             .any(|why| self.numbers_of_give_back(kind, why, attempt).any(|ours| ours == op_id))
@@ -377,7 +409,7 @@ impl Turn<'_> {
             return;
         }
         let amount = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
-        let ours = self.is_ours(i, kind, op_id);
+        let ours = self.is_ours(&self.p.attempts[i].id, kind, op_id);
         let key = format!("external {op_id}");
         let (id, _) = self.operation_numbers(kind, &[&key]);
         self.refer(&account.name, op_id);
@@ -408,8 +440,15 @@ impl Turn<'_> {
             manual: false,
             provider_code: fact.provider_code.clone(),
         });
-        if done {
-            self.complete(self.p.operations.len() - 1);
+        let n = self.p.operations.len() - 1;
+        let to_be_given_back = matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. });
+        if done && !ours && to_be_given_back {
+            // Part of it is back already, and it is not us who gave it.
+            self.p.operations[n].state = OperationState::Done;
+            self.p.operations[n].done_ver = Some(self.p.ver);
+            self.alert(i, "external_refund_unclear");
+        } else if done {
+            self.complete(n);
         }
     }
 

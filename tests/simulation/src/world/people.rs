@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Subject, Verdict};
+use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Settled, Subject, Verdict};
 
 use super::oracle::{Offered, OperationTold};
 use super::{Beside, Event, World};
@@ -18,7 +18,8 @@ impl World<'_> {
     /// A merchant asks to be paid; without an answer he asks again with the same key.
     pub(super) fn submit(&mut self, case: u32, tries: u32) {
         let c = &self.cases[case as usize];
-        if c.refused || (tries > 0 && c.acked) || tries > ASKS_MAX {
+        let was_told_no = matches!(c.told, Some(Settled::Failed | Settled::Canceled));
+        if c.refused || was_told_no || (tries > 0 && c.acked) || tries > ASKS_MAX {
             return;
         }
         let Some(node) = self.up() else {

@@ -100,10 +100,6 @@ impl World<'_> {
         let absent = self.row(case).is_none();
         let canceling = self.row(case).is_some_and(|row| row.cancel_requested);
         let c = &mut self.cases[case as usize];
-        if absent && !c.acked {
-            // He never had an answer, and asks by himself.
-            return;
-        }
         let gave_up = c.canceled_ver.is_some()
             || c.refused
             || matches!(c.told, Some(Settled::Failed | Settled::Canceled));
@@ -113,7 +109,8 @@ impl World<'_> {
         let canceled = c.canceled_ver.take_if(|_| !canceling).is_some();
         let wishes = c.wishes.len();
         let lost = c.restored;
-        if absent {
+        // Without an answer he asks by himself.
+        if absent && c.acked {
             c.acked = false;
             let at = self.now + self.dice.below(30_000);
             self.at(at, Event::Submit(case, 0));

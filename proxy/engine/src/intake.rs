@@ -154,6 +154,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             second_charge_of: None,
+            outside: Vec::new(),
         });
         self.say("engine", format!("route {} to {name}", self.p.route), None);
         Ok(None)

@@ -259,6 +259,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             second_charge_of: Some(i),
+            outside: Vec::new(),
             ..of.clone()
         };
         let account = copy.account.clone();

@@ -230,9 +230,10 @@ impl Turn<'_> {
             let what = format!("{} was refused and is done after all", kind.as_str());
             self.say(&name, what, Some("contradiction"));
             self.alert(attempt, "operation_contradiction");
-            // What was refused was left out of the sums, and may have been made anew since.
+            // What was refused was left out of the sums, and may have been made anew since: the
+            // provider will refuse one of the two, and what is asked from now on says which.
             if !self.fits(n) {
-                return Ok(());
+                return self.in_doubt_again(n);
             }
         }
         self.say(&name, format!("{} of {amount} done", kind.as_str()), None);

@@ -128,7 +128,13 @@ pub struct Attempt {
     pub alert: Option<String>,
     /// A second charge found under another attempt's number.
     pub second_charge_of: Option<usize>,
+    /// Refunds made elsewhere that can't be booked yet; at most [`OUTSIDE_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Fact>,
 }
+
+/// How many refunds made elsewhere an attempt keeps until they can be booked.
+pub const OUTSIDE_MAX: usize = 8;
 
 /// The states of SAFETY section 2.2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,10 +356,15 @@ impl Payment {
 
     /// What the merchant's customers got back, minor units.
     pub fn refunded(&self) -> i64 {
+        // What is given back of a charge that must not be kept is nobody's refund.
+        let must_go_back = |attempt: usize| {
+            let state = self.attempts.get(attempt).map(|a| &a.state);
+            matches!(state, Some(AttemptState::RefundDue { .. } | AttemptState::Refunded))
+        };
         self.operations
             .iter()
             .filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
-            .filter(|o| o.state == OperationState::Done)
+            .filter(|o| o.state == OperationState::Done && !must_go_back(o.attempt))
             .map(|o| o.amount)
             .sum()
     }

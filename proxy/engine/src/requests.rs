@@ -10,6 +10,7 @@ use crate::operation::{OperationState, Origin};
 use crate::operations::NewOperation;
 use crate::payment::{AttemptState, CloseReason, FailReason, Method};
 use crate::refusal::Refusal;
+use crate::resolve::left;
 use crate::route::{self, Shape};
 use crate::turn::{Flow, Stop, Turn};
 
@@ -191,6 +192,9 @@ impl Turn<'_> {
                 if a.state == AttemptState::Started {
                     return invalid("its request is still under way");
                 }
+                if verdict.moved && self.may_be_given_back(i) {
+                    return invalid("a close of ours that may give it back is still unanswered");
+                }
                 self.say(&who, resolved(verdict.moved), Some(&verdict.evidence));
                 let a = &mut self.p.attempts[i];
                 a.manual = false;
@@ -222,6 +226,15 @@ impl Turn<'_> {
     fn operator_on_operation(&mut self, n: usize, moved: bool) {
         self.p.operations[n].manual = false;
         if moved { self.complete(n) } else { self.reject(n) }
+    }
+
+    /// A close is on its way that gives back what it finds paid: what is true now is not true then.
+    fn may_be_given_back(&self, i: usize) -> bool {
+        let Some(account) = self.account(i) else { return false };
+        let a = &self.p.attempts[i];
+        let window = account.contract.late_window_ms;
+        account.contract.close_of(&a.flow).is_some_and(|close| close.may_refund)
+            && a.track.open_closes().any(|x| left(x.last_send_by, self.world.now, window).is_some())
     }
 
     /// One key makes one operation, whichever node is asked and however often (I8).

@@ -313,6 +313,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             second_charge_of: None,
+            outside: Vec::new(),
         });
         Some(known)
     }

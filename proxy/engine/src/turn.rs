@@ -92,7 +92,8 @@ impl<'a> Turn<'a> {
 
     /// The end of every turn.
     pub(crate) fn finish(mut self, before: &Payment) -> Outcome {
-        let closing = self.try_next_account().and_then(|()| self.give_back());
+        let booked = self.book_outside();
+        let closing = booked.and_then(|()| self.try_next_account()).and_then(|()| self.give_back());
         if let Err(stop) = closing {
             return stop.into();
         }

@@ -69,6 +69,7 @@ fn attempt(a: &Attempt, h: &mut impl Hasher) {
         manual,
         alert,
         second_charge_of,
+        outside,
     } = a;
     (account, op_id, flow, started_ms, provider_ref, order_seen, refund_due_ver).hash(h);
     (loser, manual, alert, second_charge_of).hash(h);
@@ -86,6 +87,7 @@ fn attempt(a: &Attempt, h: &mut impl Hasher) {
     if let Some(Offer { action: _, made_ms, made }) = offer {
         (made_ms, made).hash(h);
     }
+    outside.iter().for_each(|its| fact(its, h));
     if let Some(Unconfirmed { fact: its, ver }) = unconfirmed {
         ver.hash(h);
         fact(its, h);

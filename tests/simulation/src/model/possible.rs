@@ -65,6 +65,9 @@ impl World {
             );
         }
         self.codes(s, out);
+        if s.left.portals > 0 || s.left.verdicts > 0 {
+            self.at_the_desk(s, out);
+        }
         out.push(Action::Tick);
     }
 
@@ -163,7 +166,9 @@ impl World {
                     }
                 }
                 // What nobody would ask about is told until it is heard.
-                if lossy && fact.what != What::Failed && !self.liar {
+                let outside = fact.what == What::Refunded && fact.operation_ref.is_some();
+                let sure = outside || fact.what == What::Failed || !s.denied.is_empty();
+                if lossy && !sure && !self.liar {
                     out.push(Action::Drop(at));
                 }
             }

@@ -156,7 +156,8 @@ impl World {
             s.breaks(why);
         }
         for fact in reaction.tells {
-            if self.notices || fact.what == What::Failed {
+            let outside = fact.what == What::Refunded && fact.operation_ref.is_some();
+            if self.notices || outside || fact.what == What::Failed || !s.denied.is_empty() {
                 s.post(Body::Notice(account, fact), false, u64::MAX);
             }
         }

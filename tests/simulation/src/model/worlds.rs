@@ -5,6 +5,7 @@
 //! and adds those that are about one rule alone.
 
 mod cover;
+mod people;
 mod special;
 
 use std::collections::BTreeMap;
@@ -90,7 +91,8 @@ pub struct World {
 /// Every world.
 pub fn table() -> Vec<World> {
     let covering = cover::covering();
-    special::special().into_iter().chain(covering.iter().map(cover::world)).collect()
+    let scenes = special::special().into_iter().chain(people::people());
+    scenes.chain(covering.iter().map(cover::world)).collect()
 }
 
 /// What a merchant may wish once.
@@ -238,6 +240,18 @@ impl World {
         self
     }
 
+    /// How often money is given back in a provider's portal.
+    pub fn portals(mut self, portals: u8) -> Self {
+        self.left.portals = portals;
+        self
+    }
+
+    /// How often an operator speaks before he is asked.
+    pub fn verdicts(mut self, verdicts: u8) -> Self {
+        self.left.verdicts = verdicts;
+        self
+    }
+
     /// A restarted node may bring newer plugins.
     pub fn upgrading(mut self) -> Self {
         self.upgrades = true;
@@ -321,6 +335,7 @@ impl World {
             nodes: (0..self.nodes).map(Node::first).collect(),
             now: 1_000,
             laters: Vec::new(),
+            denied: Vec::new(),
             wishes: (1 << self.wishes.len()) - 1,
             left: self.left,
             broken: None,

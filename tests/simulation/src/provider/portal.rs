@@ -2,9 +2,16 @@
 
 use interlock_plugin_api::{Fact, What};
 
-use super::{Provider, Reaction, money, said};
+use super::{Job, JobState, Provider, Reaction, money, said};
 
 impl Provider {
+    /// How often money moved under one of our numbers.
+    pub fn moved(&self, op_id: &str) -> usize {
+        let charges = self.order(op_id).map_or(0, |o| o.charges.len());
+        let done = |j: &&Job| j.op_id == op_id && j.state == JobState::Done;
+        charges + self.jobs.iter().filter(done).count()
+    }
+
     /// Our numbers under which a portal could give something back.
     pub fn refundable(&self) -> impl Iterator<Item = &str> {
         let left = |o: &&super::Order| o.charges.iter().any(|c| c.taken > c.given_back);

@@ -1,20 +1,11 @@
 //! What people do beside the payments: money is given back in a provider's portal, and an operator
 //! speaks before he is asked, by what the books hold at that moment.
 
-use interlock_engine::{AttemptState, Input, OperationState, Payment, Subject, Verdict};
+use interlock_engine::Input;
 
 use super::{Beside, World};
 use crate::declarations::AMOUNT;
-use crate::provider::JobState;
-
-/// A number of ours of which an operator said that no money moved.
-#[derive(Debug)]
-pub(super) struct Denied {
-    pub account: usize,
-    pub op_id: String,
-    /// How many charges were under it, or how often it was carried out.
-    before: usize,
-}
+use crate::operator::{self, Denied};
 
 impl World<'_> {
     /// Somebody gives money back in the portal of one of the providers.
@@ -37,80 +28,22 @@ impl World<'_> {
     /// An operator does not wait until he is asked: he reads the books and says what is true now.
     pub(super) fn speak(&mut self, case: u32) {
         let Some(row) = self.row(case).cloned() else { return };
-        let Some(subject) = doubtful(&row) else { return };
-        let (moved, provider_ref) = self.in_the_books(case, &row, subject);
-        if !moved {
-            self.deny(case, &row, subject);
-        }
-        let verdict = Verdict {
-            subject,
-            moved,
-            provider_ref,
-            evidence: "the books at this moment".into(),
-            operator: "in a hurry".into(),
-        };
-        self.score.verdicts += 1;
-        self.anyone(case, Input::Operator(verdict), Beside::default());
-    }
-
-    fn in_the_books(&self, case: u32, row: &Payment, subject: Subject) -> (bool, Option<String>) {
-        let c = &self.cases[case as usize];
-        let attempt = match subject {
-            Subject::Attempt(i) => i,
-            Subject::Operation(n) => row.operations[n].attempt,
-        };
-        let a = &row.attempts[attempt];
-        let provider = &c.providers[self.account_of(case, &a.account)];
-        match subject {
-            Subject::Attempt(_) => {
-                let live = provider.order(&a.op_id).and_then(|o| o.charges.iter().find(|c| c.live()));
-                (live.is_some(), live.map(|c| c.reference.clone()))
-            }
-            Subject::Operation(n) => {
-                let op_id = &row.operations[n].op_id;
-                let done = |j: &&crate::provider::Job| j.op_id == *op_id && j.state == JobState::Done;
-                (provider.jobs.iter().any(|j| done(&j)), None)
-            }
-        }
-    }
-
-    fn deny(&mut self, case: u32, row: &Payment, subject: Subject) {
-        let (attempt, op_id) = match subject {
-            Subject::Attempt(i) => (i, row.attempts[i].op_id.clone()),
-            Subject::Operation(n) => (row.operations[n].attempt, row.operations[n].op_id.clone()),
-        };
+        let Some(subject) = operator::doubts(&row).next() else { return };
+        let (attempt, op_id) = operator::number(&row, subject);
         let account = self.account_of(case, &row.attempts[attempt].account);
         let c = &mut self.cases[case as usize];
-        let before = c.moved_under(account, &op_id);
-        c.denied.push(Denied { account, op_id, before });
+        let verdict = operator::verdict(&row, subject, &c.providers[account]);
+        if !verdict.moved {
+            c.denied.push(Denied::now(account, op_id, &c.providers[account]));
+        }
+        self.score.verdicts += 1;
+        self.anyone(case, Input::Operator(verdict), Beside::default());
     }
 }
 
 impl super::Case {
-    /// How often money moved under one of our numbers.
-    fn moved_under(&self, account: usize, op_id: &str) -> usize {
-        let provider = &self.providers[account];
-        let charges = provider.order(op_id).map_or(0, |o| o.charges.len());
-        let done = |j: &&crate::provider::Job| j.op_id == op_id && j.state == JobState::Done;
-        charges + provider.jobs.iter().filter(done).count()
-    }
-
-    /// Money moved after an operator had said that none did: what follows is his mistake, and must
-    /// still be found, told and put right.
+    /// Money moved after an operator had said that none did.
     pub(super) fn was_denied(&self) -> bool {
-        self.denied.iter().any(|d| self.moved_under(d.account, &d.op_id) > d.before)
+        self.denied.iter().any(|d| d.is_wrong(&self.providers[d.account]))
     }
-}
-
-/// What an operator may decide, if anything.
-fn doubtful(p: &Payment) -> Option<Subject> {
-    let attempt = p.attempts.iter().position(|a| {
-        let open = a.state.in_doubt() || matches!(a.state, AttemptState::Closing { .. });
-        !a.is_over() && !a.state.is_success() && (open || a.manual || a.unconfirmed.is_some())
-    });
-    let operation = || {
-        let open = |s: OperationState| s.is_open() && s != OperationState::Started;
-        p.operations.iter().position(|o| open(o.state))
-    };
-    attempt.map(Subject::Attempt).or_else(|| operation().map(Subject::Operation))
 }

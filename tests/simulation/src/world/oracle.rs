@@ -7,7 +7,7 @@ use interlock_engine::{
 };
 
 use super::World;
-use super::desk::Denied;
+use crate::operator::Denied;
 use crate::provider::Provider;
 use crate::rest;
 

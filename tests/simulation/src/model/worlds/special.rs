@@ -19,7 +19,7 @@ pub fn special() -> Vec<World> {
 }
 
 /// A provider that can be asked, and believed when it finds nothing.
-fn honest(class: IdempotencyClass, copies: Concurrency) -> Contract {
+pub(super) fn honest(class: IdempotencyClass, copies: Concurrency) -> Contract {
     Contract {
         moves: moves(class, copies, true, 24 * HOUR),
         inquiry: asked(NotFound::AfterFence),
@@ -33,11 +33,11 @@ fn unbelieved(class: IdempotencyClass, copies: Concurrency) -> Contract {
     Contract { inquiry: asked(NotFound::Undeclared), ..honest(class, copies) }
 }
 
-fn with_close(contract: Contract, close: Close) -> Contract {
+pub(super) fn with_close(contract: Contract, close: Close) -> Contract {
     Contract { close: closes(close), ..contract }
 }
 
-fn by_card() -> Method {
+pub(super) fn by_card() -> Method {
     card(&["one", "two", "three"])
 }
 
@@ -123,7 +123,7 @@ fn accepting() -> Contract {
 }
 
 /// Nothing can be asked, so only a close ends a doubt.
-fn fenced() -> Contract {
+pub(super) fn fenced() -> Contract {
     let contract = Contract {
         inquiry: Inquiry::default(),
         operation_inquiry: Inquiry::default(),

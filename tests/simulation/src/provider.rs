@@ -42,6 +42,8 @@ pub struct Charge {
     pub reference: String,
     /// Only authorized.
     pub held: bool,
+    /// It was only authorized at first.
+    pub once_held: bool,
     /// Minor units taken.
     pub taken: i64,
     /// Minor units given back.
@@ -317,6 +319,7 @@ impl Provider {
         let charge = Charge {
             reference: reference.clone(),
             held,
+            once_held: held,
             taken,
             given_back: 0,
             by_close: false,

@@ -8,6 +8,7 @@ use super::state::State;
 use super::step::Action;
 use super::turn::Mode;
 use super::worlds::World;
+use crate::open;
 use crate::operator::{self, Denied};
 
 /// What is given back where it is not all, minor units.
@@ -19,8 +20,14 @@ impl World {
         let Some(p) = s.payment() else { return };
         for (i, a) in p.attempts.iter().enumerate().filter(|_| s.left.portals > 0) {
             let books = &s.books[usize::from(self.account_index(&a.account))].provider;
-            if a.second_charge_of.is_none() && books.refundable().any(|op_id| op_id == a.op_id) {
-                let ways = [(true, false), (false, false), (true, true), (false, true)];
+            let could = books.refundable().any(|op_id| op_id == a.op_id);
+            if a.second_charge_of.is_none() && could && open::may_give_back(p, &a.op_id, books) {
+                let part = open::may_give_a_part(p);
+                let ways = [(true, false), (true, true), (false, false), (false, true)];
+                let may = |(whole, named): &(bool, bool)| {
+                    (*whole || part) && (!*named || open::PORTAL_UNDER_OUR_NUMBER)
+                };
+                let ways = ways.into_iter().filter(may);
                 out.extend(ways.map(|(whole, named)| Action::Portal(i as u8, whole, named)));
             }
         }
@@ -53,6 +60,9 @@ impl World {
         let account = usize::from(self.account_index(&p.attempts[attempt].account));
         let provider = &s.books[account].provider;
         let verdict = operator::verdict(p, subject, provider);
+        if !open::may_say(p, &verdict, provider) {
+            return None;
+        }
         if !verdict.moved {
             let denied = Denied::now(account, op_id, provider);
             s.denied.push(denied);

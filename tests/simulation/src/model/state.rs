@@ -9,6 +9,7 @@ use interlock_plugin_api::Fact;
 
 use super::digest::{self, digest};
 use super::node::{Node, Run};
+use crate::open;
 use crate::operator::Denied;
 use crate::provider::{Later, Provider};
 
@@ -291,10 +292,23 @@ impl State {
 
     /// Nothing is under way, and nothing will come by itself.
     pub fn quiet(&self) -> bool {
-        self.wire.is_empty()
+        self.nothing_comes()
             && self.laters.is_empty()
             && self.row.as_ref().is_some_and(|row| row.due.is_none())
             && self.nodes.iter().all(|n| n.held.is_none() && n.sockets.is_empty())
+    }
+
+    /// Nothing is on the wire that will ever arrive.
+    pub fn nothing_comes(&self) -> bool {
+        !self.wire.iter().any(|m| self.may_come(m))
+    }
+
+    /// Whether a message may arrive now.
+    pub fn may_come(&self, m: &Message) -> bool {
+        match &*m.body {
+            Body::Notice(_, fact) => self.payment().is_some_and(|p| open::may_hear(p, fact)),
+            _ => true,
+        }
     }
 
     /// As far as it decides what comes when nothing goes wrong any more.

@@ -2,6 +2,8 @@
 
 use interlock_plugin_api::{Fact, What};
 
+use crate::open::PORTAL_UNDER_OUR_NUMBER;
+
 use super::{Job, JobState, Provider, Reaction, money, said};
 
 impl Provider {
@@ -22,6 +24,7 @@ impl Provider {
     /// left of it. It is told under a number of the provider's own, and by some providers under
     /// ours of the payment too.
     pub fn refund_outside(&mut self, op_id: &str, amount: Option<i64>, named: bool) -> Reaction {
+        let named = named && PORTAL_UNDER_OUR_NUMBER;
         let number = format!("x-{op_id}-{}", self.outside);
         let charges = self.order_mut(op_id).map(|o| o.charges.iter_mut());
         let charge = charges.into_iter().flatten().find(|c| c.taken > c.given_back);

@@ -120,7 +120,7 @@ impl World<'_> {
             let at = began + some_time(&mut self.dice);
             self.at(at, Event::Refresh(case));
         }
-        if self.dice.one_in(12) {
+        for _ in 0..if self.dice.one_in(16) { 1 + self.dice.below(2) } else { 0 } {
             let at = began + some_time(&mut self.dice);
             self.at(at, Event::Portal(case));
         }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use interlock_engine::{Asked, Draft, ExchangeKind, Input, Payment, Sent, Subject};
 use interlock_plugin_api::{
-    Class, Concurrency, Effect as SendEffect, Fact, IdempotencyClass, What,
+    Class, Concurrency, Effect as SendEffect, Fact, IdempotencyClass,
 };
 
 use super::node::name_of;
 use super::steps::second;
 use super::{Beside, Event, Run, World};
 use crate::declarations::{CREATE, TIMEOUT, WINDOW};
+use crate::open;
 use crate::provider::{Later, Reaction, Task};
 
 /// How often a notice is told that nobody acknowledges.
@@ -184,8 +185,7 @@ impl World<'_> {
     /// Tells something never, once or twice, soon or late. What nobody would ask about is told
     /// until it is heard.
     fn notify(&mut self, case: u32, account: usize, fact: Fact) {
-        let outside = fact.what == What::Refunded && fact.operation_ref.is_some();
-        let alone = outside || fact.provider_code.as_deref() == Some("bounced");
+        let alone = open::is_outside(&fact) || fact.provider_code.as_deref() == Some("bounced");
         let c = &self.cases[case as usize];
         let sure = self.calm() || alone || c.lied_to || !c.denied.is_empty();
         let copies = match self.dice.below(10) {
@@ -214,8 +214,11 @@ impl World<'_> {
         if self.cases[case as usize].acknowledged.contains(&name) {
             return;
         }
-        if told < TOLD_MAX {
-            let again = self.now + 5_000 + self.dice.below(30_000);
+        // What happened in a portal is told more and more seldom, for a day.
+        let outside = open::is_outside(&fact);
+        let (most, slower) = if outside { (90, 1 + told) } else { (TOLD_MAX, 1) };
+        if told < most {
+            let again = self.now + (5_000 + self.dice.below(30_000)) * slower;
             let id = name | (told + 1) << 32;
             self.at(again, Event::Notice(case, account, fact.clone(), id));
         }
@@ -227,7 +230,8 @@ impl World<'_> {
             .into_iter()
             .flatten()
             .any(|r| book.reference(&name_of(provider, r)).is_some_and(|owner| *owner == case));
-        if !known {
+        let due = || self.row(case).is_some_and(|row| open::may_hear(row, &fact));
+        if !known || !due() {
             return;
         }
         let state_version = self.reader(node, account);

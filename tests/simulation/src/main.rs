@@ -56,7 +56,6 @@ enum Layer {
 }
 
 fn main() -> ExitCode {
-    if let Ok(name) = std::env::var("DEEP") { model::debug_deep(&name); return ExitCode::SUCCESS; }
     let arguments = Arguments::parse();
     let (found, words) = match arguments.layer {
         Layer::Simulate { payments, seed } => evenings(payments, seed),

@@ -26,5 +26,5 @@ mod worlds;
 
 #[cfg(interlock_mutants)]
 pub use hunt::{Hunt, hunt};
-pub use search::{debug_deep, Explored, Level, Searched, Size, explore, search};
+pub use search::{Explored, Level, Searched, Size, explore, search};
 pub use worlds::World;

@@ -49,7 +49,8 @@ fn fits(p: &Payment, i: usize, fact: &Fact) -> bool {
         return true;
     }
     if !a.state.is_success() {
-        return amount == p.money.amount && a.sends() <= 1;
+        let one = a.sends() <= 1 && a.unconfirmed.is_none();
+        return amount == p.money.amount && one;
     }
     let open = p.operations.iter().any(|o| o.attempt == i && o.state.is_open());
     let refunded = p.sum(ExchangeKind::Refund, i, OperationState::counts);

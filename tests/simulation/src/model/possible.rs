@@ -171,7 +171,8 @@ impl World {
                     }
                 }
                 // What nobody would ask about is told until it is heard.
-                let sure = open::is_outside(fact) || fact.what == What::Failed || !s.denied.is_empty();
+                let sure =
+                    open::is_outside(fact) || fact.what == What::Failed || !s.denied.is_empty();
                 if lossy && !sure && !self.liar {
                     out.push(Action::Drop(at));
                 }

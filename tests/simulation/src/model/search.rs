@@ -296,27 +296,3 @@ impl std::fmt::Display for Explored {
         Ok(())
     }
 }
-/// debug
-pub fn debug_deep(name: &str) {
-    let n: usize = std::env::var("LEVEL").ok().and_then(|l| l.parse().ok()).unwrap_or(0);
-    let world = table().into_iter().find(|w| w.name == name).unwrap().at(LEVELS[n]);
-    let s = world.first();
-    let mut seen = std::collections::HashSet::new();
-    let mut acts = Vec::new();
-    world.actions_of(&s, &mut acts);
-    let mut stack = vec![(s, acts, None::<Action>)];
-    while let Some((s, acts, _)) = stack.last_mut() {
-        let Some(a) = acts.pop() else { stack.pop(); continue };
-        let Some(next) = world.step(s, a) else { continue };
-        if !seen.insert(next.digest()) { continue; }
-        let mut more = Vec::new();
-        world.actions_of(&next, &mut more);
-        stack.push((next, more, Some(a)));
-        if stack.len() > 90 {
-            for pair in stack.windows(2) {
-                println!("{}", world.tell(&pair[0].0, pair[1].2.unwrap(), &pair[1].0));
-            }
-            return;
-        }
-    }
-}

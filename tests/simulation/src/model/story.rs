@@ -19,7 +19,11 @@ impl World {
             (_, None) => String::new(),
         };
         let broken = after.broken.as_ref().map(|why| format!("  BROKEN: {why}"));
-        format!("{clock:>9.3}s {}{stands}{}", self.words(s, action, after), broken.unwrap_or_default())
+        format!(
+            "{clock:>9.3}s {}{stands}{}",
+            self.words(s, action, after),
+            broken.unwrap_or_default()
+        )
     }
 
     fn words(&self, s: &State, action: Action, after: &State) -> String {
@@ -83,7 +87,10 @@ impl World {
                 });
                 let said = if yes { "moved" } else { "did not move" };
                 let about = about(subject);
-                format!("an operator tells node {n} that the money of {about} {said}{}", befalls(mode))
+                format!(
+                    "an operator tells node {n} that the money of {about} {said}{}",
+                    befalls(mode)
+                )
             }
         }
     }

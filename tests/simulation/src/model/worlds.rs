@@ -14,7 +14,7 @@ use std::sync::Arc;
 use interlock_engine::{
     AccountPolicy, Failover, Input, Ladder, MerchantPolicy, Method, Policy, Request, Submission,
 };
-use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
+use interlock_plugin_api::{CaptureMode, Contract, CredentialForm, Effect};
 
 use super::calm::Rests;
 use super::node::Node;
@@ -56,8 +56,8 @@ pub struct World {
     pub left: Left,
     /// Providers send notifications.
     pub notices: bool,
-    /// A plugin needs two requests to take money.
-    pub two_steps: bool,
+    /// A plugin needs two requests to take money, and the first has this effect.
+    pub two_steps: Option<Effect>,
     /// A restarted node may bring newer plugins.
     pub upgrades: bool,
     /// Two live charges are no mistake of ours: an instant switch, or a provider that lies.
@@ -172,7 +172,7 @@ impl World {
             nodes: 1,
             left: Left { of: USUAL, ..Left::nothing() },
             notices: true,
-            two_steps: false,
+            two_steps: None,
             upgrades: false,
             excused: false,
             instant_switch: false,
@@ -258,9 +258,9 @@ impl World {
         self
     }
 
-    /// A plugin needs two requests to take money.
-    pub fn stepping(mut self) -> Self {
-        self.two_steps = true;
+    /// A plugin needs two requests to take money, and the first has this effect.
+    pub fn stepping(mut self, first: Effect) -> Self {
+        self.two_steps = Some(first);
         self
     }
 

@@ -3,10 +3,12 @@
 use std::rc::Rc;
 
 use interlock_engine::{
-    Attempt, AttemptState, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Submission, status,
+    Attempt, AttemptState, ExchangeKind, OperationState, Origin, Payment, Request, Settled,
+    Submission, status,
 };
 
 use super::World;
+use crate::dice::Dice;
 use crate::operator::Denied;
 use crate::provider::Provider;
 use crate::rest;
@@ -91,12 +93,17 @@ impl Case {
 }
 
 impl World<'_> {
+    /// The books of one account; in the calm it is in a plain mood.
+    pub(super) fn books(&mut self, case: u32, account: usize) -> (&mut Provider, &mut Dice) {
+        let calm = self.calm();
+        let provider = &mut self.cases[case as usize].providers[account];
+        provider.mood.moody &= !calm;
+        (provider, &mut self.dice)
+    }
+
     /// P1: at no moment are two charges of one order live, and none is made after a "no".
     pub(super) fn look_at_the_books(&mut self, case: u32) {
         let c = &mut self.cases[case as usize];
-        if self.now >= super::CALM {
-            c.providers.iter_mut().for_each(|p| p.mood.moody = false);
-        }
         let made = c.made();
         let new = made > c.charges;
         c.charges = made;
@@ -107,7 +114,9 @@ impl World<'_> {
         let (told, own) = (c.told, c.live());
         let order = c.order;
         let of_order = |other: &&Case| other.order.is_some() && other.order == order;
-        let excused = self.cases.iter().filter(of_order).any(|c| c.excused);
+        // What was given back and came back is not charged anew.
+        let bounced = |c: &Case| c.providers.iter().any(|p| p.bounced);
+        let excused = self.cases.iter().filter(of_order).any(|c| c.excused || bounced(c));
         let all: usize = self.cases.iter().filter(of_order).map(Case::live).sum();
         if own > 1 {
             self.blame(case, format!("I1: {own} live charges of one payment"));

@@ -193,11 +193,12 @@ fn random_rules(seed: u64) -> Rules {
         account.continues = if dice.one_in(2) { vec![1, 2] } else { vec![2] };
         account.plugin_version = "2.0.0".into();
     }
-    let mut steps = [[Steps::default(); 3]; 2];
-    for place in 0..if stepping { ACCOUNTS.len() } else { 0 } {
-        steps[0][place] = Steps::draw(&mut own);
-        steps[1][place] = if own.one_in(3) { Steps::draw(&mut own) } else { steps[0][place] };
+    let [mut old, mut new] = [[Steps::default(); 3]; 2];
+    for (old, new) in old.iter_mut().zip(&mut new).filter(|_| stepping) {
+        *old = Steps::draw(&mut own);
+        *new = if own.one_in(3) { Steps::draw(&mut own) } else { *old };
     }
+    let steps = [old, new];
     Rules { versions: [first, second], contracts, steps }
 }
 

@@ -4,9 +4,7 @@
 use std::rc::Rc;
 
 use interlock_engine::{Asked, Draft, ExchangeKind, Input, Payment, Sent, Subject};
-use interlock_plugin_api::{
-    Class, Concurrency, Effect as SendEffect, Fact, IdempotencyClass,
-};
+use interlock_plugin_api::{Class, Concurrency, Effect as SendEffect, Fact, IdempotencyClass};
 
 use super::node::name_of;
 use super::steps::second;
@@ -109,8 +107,7 @@ impl World<'_> {
     /// A request reaches the provider.
     pub(super) fn arrive(&mut self, w: Wire) {
         let now = self.now;
-        let provider = &mut self.cases[w.case as usize].providers[w.account];
-        let dice = &mut self.dice;
+        let (provider, dice) = self.books(w.case, w.account);
         let takes = matches!(w.kind, ExchangeKind::Authorize | ExchangeKind::Continue);
         let reaction = match w.kind {
             _ if w.opens => provider.create(takes.then_some(w.op_id.as_str()), now, dice),
@@ -131,6 +128,10 @@ impl World<'_> {
             self.copied(&w);
         }
         let (status, facts) = self.react(w.case, w.account, reaction);
+        if w.again {
+            // Its own answer goes nowhere.
+            return;
+        }
         if !self.calm() && self.dice.one_in(25) {
             return self.fault(|s| &mut s.lost);
         }
@@ -248,8 +249,8 @@ impl World<'_> {
 
     /// A provider does by itself what it said it would.
     pub(super) fn later(&mut self, case: u32, account: usize, later: &Later) {
-        let provider = &mut self.cases[case as usize].providers[account];
-        let reaction = provider.later(later, &mut self.dice);
+        let (provider, dice) = self.books(case, account);
+        let reaction = provider.later(later, dice);
         if matches!(later, Later::Bounce(_)) {
             self.fault(|s| &mut s.providers);
         }
@@ -314,15 +315,13 @@ impl World<'_> {
         };
         let Some(a) = attempt else { return };
         let account = self.account_of(case, &a.account);
-        let provider = &mut self.cases[case as usize].providers[account];
+        let (provider, dice) = self.books(case, account);
         let facts = match subject {
             Subject::Attempt(_) => {
                 let named = a.second_charge_of.and(a.provider_ref.as_deref());
-                provider.inquire(&a.op_id, named, now, &mut self.dice)
+                provider.inquire(&a.op_id, named, now, dice)
             }
-            Subject::Operation(n) => {
-                provider.inquire_job(&row.operations[n].op_id, now, &mut self.dice)
-            }
+            Subject::Operation(n) => provider.inquire_job(&row.operations[n].op_id, now, dice),
         };
         if !self.calm() && self.dice.one_in(30) {
             // No answer ever comes; the driver hears that nothing was heard.

@@ -30,9 +30,7 @@ fn portals() -> Vec<World> {
             .faults(&[(Late, 1), (Loss, 1), (Whim, 1)])
             .wishing([refund("r", Some(1_000))])
             .portals(1),
-        World::new("two refunds in the portal", &strong, barcode())
-            .faults(&[(Late, 1)])
-            .portals(2),
+        World::new("two refunds in the portal", &strong, barcode()).faults(&[(Late, 1)]).portals(2),
         World::new("a refund in the portal of what is in doubt", &plain, barcode())
             .faults(&[(Late, 2), (Loss, 2)])
             .wishing([cancel(), refresh()])

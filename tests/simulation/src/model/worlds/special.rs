@@ -3,12 +3,14 @@
 
 use interlock_engine::{MerchantPolicy, Method};
 use interlock_plugin_api::{
-    Close, Concurrency, Contract, IdempotencyClass, Inquiry, NotFound, OfferExpiry,
+    Close, Concurrency, Contract, Effect, IdempotencyClass, Inquiry, NotFound, OfferExpiry,
 };
 
 use super::super::state::Fault::{Crash, Jump, Late, Loss, Misread, Race, Twice, Unbuilt, Whim};
 use super::{World, cancel, capture, refresh, refund, switch};
-use crate::declarations::{HOUR, MINUTE, asked, barcode, card, closes, moves, nothing, qr};
+use crate::declarations::{
+    HOUR, MINUTE, asked, barcode, card, closes, creating, moves, nothing, qr,
+};
 
 use Concurrency::{Excluded, Undeclared};
 use IdempotencyClass::{None as Forgetful, Strong, SuccessOnly};
@@ -71,11 +73,27 @@ fn doubts() -> Vec<World> {
         World::new("two requests for one payment", &honest(Strong, Excluded), by_card())
             .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1), (Race, 1)])
             .wishing([cancel(), refresh()])
-            .stepping(),
+            .stepping(Effect::Move),
+        World::new("two requests of which both are remembered", &both_remembered(), by_card())
+            .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1)])
+            .wishing([cancel()])
+            .stepping(Effect::Move),
+        World::new(
+            "two requests of which the first is an offer",
+            &honest(Strong, Excluded),
+            barcode(),
+        )
+        .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1)])
+        .wishing([cancel()])
+        .stepping(Effect::Offer),
         World::new("a repeated proof that nothing was sent", &honest(Strong, Excluded), by_card())
             .faults(&[(Loss, 2), (Twice, 2), (Late, 2)])
             .silent(),
     ]
+}
+
+fn both_remembered() -> Contract {
+    creating(honest(Strong, Excluded))
 }
 
 /// The same request once more.

@@ -103,7 +103,7 @@ fn evenings(payments: u64, seed: u64) -> (Value, String) {
         found.broken.len(),
         found.fold,
     );
-    let json = json!({
+    let mut json = json!({
         "layer": "simulation", "seed": seed, "seconds": found.seconds,
         "cpu_seconds": found.cpu_seconds, "payments_a_cpu_minute": a_minute.round(),
         "hash": format!("{:016x}", found.fold),
@@ -117,6 +117,15 @@ fn evenings(payments: u64, seed: u64) -> (Value, String) {
         "failed": s.failed, "canceled": s.canceled, "held": s.holding, "refused": s.refused,
         "operators_asked": s.operators, "given_back": s.given_back,
     });
+    let more = json!({
+        "went_on": s.went_on, "skipped": s.skipped, "unreserved": s.unreserved, "over_budget": s.over_budget,
+        "no_account": s.no_account, "stranded": s.stranded, "refunds_capped": s.capped,
+        "recovered": s.recovered, "portal_refunds": s.portal, "early_verdicts": s.verdicts,
+        "wrong_verdicts": s.denied,
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut json, more) {
+        all.extend(more);
+    }
     (json, words)
 }
 

@@ -6,6 +6,7 @@
 //! simulator answers by a seed and the model by trying everything.
 
 mod jobs;
+mod portal;
 
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Charge {
     pub reference: String,
     /// Only authorized.
     pub held: bool,
+    /// It was only authorized at first.
+    pub once_held: bool,
     /// Minor units taken.
     pub taken: i64,
     /// Minor units given back.
@@ -135,12 +138,15 @@ pub struct Provider {
     pub jobs: Vec<Job>,
     /// A refund that was done has failed: what was told of it before was true.
     pub bounced: bool,
+    /// Minor units that were given back in its portal, without a request of ours.
+    pub outside: i64,
 }
 
 impl Provider {
     /// Empty books.
     pub fn new(contract: Arc<Contract>, amount: i64, mood: Mood) -> Self {
-        Self { contract, mood, amount, orders: Vec::new(), jobs: Vec::new(), bounced: false }
+        let (orders, jobs) = (Vec::new(), Vec::new());
+        Self { contract, mood, amount, orders, jobs, bounced: false, outside: 0 }
     }
 
     fn class(&self) -> IdempotencyClass {
@@ -230,12 +236,8 @@ impl Provider {
         let prompt = rule.is_some_and(|r| r.never_asynchronous);
         let Mood { manual, liar, moody } = self.mood;
         let bad = u32::from(moody);
-        // Neither executed nor saved under the key: true of this one request.
-        match chance.pick(&[920, 35 * bad, 15 * bad, 15 * bad]) {
-            1 => return answer(503, Fact::unknown("busy")),
-            2 => return answer(401, Fact::declined(Class::AccountRestricted, "proof.gate")),
-            3 => return answer(429, Fact::declined(Class::RateLimited, "proof.gate")),
-            _ => {}
+        if let Some(refused) = self.gate(chance) {
+            return refused;
         }
         let order = self.seen(op_id);
         order.first_seen_ms.get_or_insert(now);
@@ -286,6 +288,29 @@ impl Provider {
         }
     }
 
+    /// The first of two requests: of a payment it makes an order, and nothing moves.
+    pub fn create(&mut self, order: Option<&str>, now: u64, chance: &mut impl Chance) -> Reaction {
+        if let Some(refused) = self.gate(chance) {
+            return refused;
+        }
+        if let Some(op_id) = order {
+            self.seen(op_id).first_seen_ms.get_or_insert(now);
+        }
+        Reaction { status: 200, ..Reaction::default() }
+    }
+
+    /// Neither executed nor saved under the key: true of this one request.
+    fn gate(&self, chance: &mut impl Chance) -> Option<Reaction> {
+        let bad = u32::from(self.mood.moody);
+        let (status, fact) = match chance.pick(&[920, 35 * bad, 15 * bad, 15 * bad]) {
+            1 => (503, Fact::unknown("busy")),
+            2 => (401, Fact::declined(Class::AccountRestricted, "proof.gate")),
+            3 => (429, Fact::declined(Class::RateLimited, "proof.gate")),
+            _ => return None,
+        };
+        Some(answer(status, fact))
+    }
+
     fn refuse(
         &mut self,
         op_id: &str,
@@ -319,6 +344,7 @@ impl Provider {
         let charge = Charge {
             reference: reference.clone(),
             held,
+            once_held: held,
             taken,
             given_back: 0,
             by_close: false,

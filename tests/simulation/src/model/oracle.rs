@@ -47,13 +47,14 @@ pub fn commit(world: &World, s: &State, next: &Payment, due: bool) -> Option<Str
 /// I2, I3: what is told first is true at that moment.
 fn first_told(world: &World, s: &State, told: Settled) -> Option<String> {
     let live: usize = s.books.iter().map(|b| b.provider.live()).sum();
+    let outside = s.books.iter().any(|b| b.provider.outside > 0);
     let good = match told {
-        Settled::Succeeded => live == 1,
+        Settled::Succeeded => live == 1 || outside,
         _ => live == 0,
     };
     let bounced = s.books.iter().any(|b| b.provider.bounced);
     let rule = if told == Settled::Succeeded { "I2" } else { "I3" };
-    (!good && !bounced && !world.excused)
+    (!good && !bounced && !world.excused && !s.was_denied())
         .then(|| format!("{rule}: told {told:?} with {live} live charges"))
 }
 
@@ -132,7 +133,8 @@ pub fn books(world: &World, s: &State, made: usize) -> Option<String> {
             return Some("I11: the books hold more than was paid".into());
         }
     }
-    if providers().map(|p| p.made()).sum::<usize>() <= made || world.excused {
+    let excused = world.excused || s.was_denied();
+    if providers().map(|p| p.made()).sum::<usize>() <= made || excused {
         return None;
     }
     let live: usize = providers().map(|p| p.live()).sum();
@@ -151,7 +153,7 @@ pub fn books(world: &World, s: &State, made: usize) -> Option<String> {
 pub fn at_rest(world: &World, s: &State) -> Option<String> {
     let p = s.payment()?;
     if rest::waits_for_operator(p) {
-        return needless_operator(world, p);
+        return needless_operator(world, s, p);
     }
     let providers = || s.books.iter().map(|b| &b.provider);
     if rest::is_open(p) {
@@ -177,8 +179,9 @@ pub fn at_rest(world: &World, s: &State) -> Option<String> {
 }
 
 /// An operator is asked only where the contracts leave no other way.
-fn needless_operator(world: &World, p: &Payment) -> Option<String> {
+fn needless_operator(world: &World, s: &State, p: &Payment) -> Option<String> {
     // What an unloaded version of a plugin began nobody can finish.
-    let in_vain = !world.excused && !world.upgrades && rest::asks_in_vain(p, &world.policy);
+    let excused = world.excused || world.upgrades || s.was_denied();
+    let in_vain = !excused && rest::asks_in_vain(p, &world.policy);
     in_vain.then(|| "no way out: an operator is asked what could be known".into())
 }

@@ -1,6 +1,6 @@
 //! Everything that can happen next in a state.
 
-use interlock_engine::Subject;
+use interlock_engine::{Input, Subject};
 use interlock_plugin_api::{Fact, What};
 
 use super::chance::{Player, Script, scripts};
@@ -10,6 +10,7 @@ use super::step::{Action, Then};
 use super::street::execute;
 use super::turn::Mode;
 use super::worlds::World;
+use crate::open;
 use crate::provider::Provider;
 
 impl World {
@@ -65,6 +66,9 @@ impl World {
             );
         }
         self.codes(s, out);
+        if s.left.portals > 0 || s.left.verdicts > 0 {
+            self.at_the_desk(s, out);
+        }
         out.push(Action::Tick);
     }
 
@@ -88,7 +92,8 @@ impl World {
         if self.is_due(s, n) {
             self.modes(s, |mode| out.push(Action::Due(node, mode)));
         }
-        for w in (0..self.wishes.len()).filter(|w| s.wishes >> w & 1 == 1) {
+        let may = |w: &usize| s.wishes >> w & 1 == 1 && self.may_wish(s, *w);
+        for w in (0..self.wishes.len()).filter(may) {
             self.modes(s, |mode| out.push(Action::Wish(w as u8, node, mode)));
         }
     }
@@ -154,6 +159,9 @@ impl World {
                 }
             }
             Body::Notice(_, fact) => {
+                if !s.may_come(m) {
+                    return;
+                }
                 for n in 0..if s.left.visits == 0 { 1 } else { s.nodes.len() as u8 } {
                     if self.hears(s, Run { node: n, boot: s.nodes[usize::from(n)].boot }) {
                         self.modes(s, |mode| out.push(Action::Reach(at, n, mode)));
@@ -163,7 +171,9 @@ impl World {
                     }
                 }
                 // What nobody would ask about is told until it is heard.
-                if lossy && fact.what != What::Failed && !self.liar {
+                let sure =
+                    open::is_outside(fact) || fact.what == What::Failed || !s.denied.is_empty();
+                if lossy && !sure && !self.liar {
                     out.push(Action::Drop(at));
                 }
             }
@@ -188,6 +198,15 @@ impl World {
                     },
                 );
             }
+        }
+    }
+
+    fn may_wish(&self, s: &State, w: usize) -> bool {
+        match (self.wishes[w].input(), s.payment()) {
+            (Input::Merchant(request), Some(p)) if !s.denied.is_empty() => {
+                open::may_ask(p, &request, &s.denied)
+            }
+            _ => true,
         }
     }
 

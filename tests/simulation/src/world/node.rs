@@ -12,8 +12,8 @@ use interlock_engine::{
 use interlock_journal::Purpose;
 
 use super::wire::Socket;
-use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, Weather, World};
-use crate::declarations::{Numbers, draft};
+use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, World};
+use crate::declarations::Numbers;
 use crate::rest;
 use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
 
@@ -155,10 +155,13 @@ impl World<'_> {
         let before = book.payment(&case).map(|version| Rc::clone(&version.row));
         match self.decide(node, case, before.as_deref(), &input) {
             Outcome::Commit(decision) => {
+                self.count_refusals(&decision, before.as_ref());
+                self.watch_decision(node, case, before.as_deref(), &decision.next);
                 let ver = before.map_or(0, |p| p.ver);
                 self.commit(node, case, ver, *decision, input, beside);
             }
             Outcome::Nothing => self.nothing(node, case, input, beside),
+            Outcome::Refuse(refusal) if self.asks_again(&refusal) => {}
             Outcome::Refuse(_) => self.refused(case, &input),
             Outcome::Need(_) => self.blame(case, "a decision never had what it needed"),
         }
@@ -177,8 +180,9 @@ impl World<'_> {
         let order = self.order_holder(case, input);
         let calm = self.calm();
         let n = &self.nodes[node];
-        let policy = self.policies.of(self.seed, n.version);
-        let weather = Weather { refunds: calm || !self.refunds_capped };
+        let (policies, version) = (self.policies, n.version);
+        let policy = policies.of(self.seed, version);
+        let weather = self.weather(node);
         let surroundings = Surroundings {
             now,
             policy,
@@ -194,7 +198,9 @@ impl World<'_> {
         for _ in 0..16 {
             match decide(before, input, &surroundings, &hand) {
                 Outcome::Need(call) => {
-                    if !calm && self.dice.one_in(80) {
+                    let full = call.reserve && weather.is_full(&call.account);
+                    self.score.unreserved += u64::from(full);
+                    if full || (!calm && self.dice.one_in(80)) {
                         self.score.faults += 1;
                         self.score.plugins += 1;
                         if call.reserve {
@@ -203,7 +209,7 @@ impl World<'_> {
                             hand.unbuildable.push(call.op_id);
                         }
                     } else {
-                        let draft = draft(&call);
+                        let draft = policies.steps(self.seed, version, &call.account).first(&call);
                         hand.prepared.push(Prepared { call: *call, draft });
                     }
                 }

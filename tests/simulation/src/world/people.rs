@@ -7,6 +7,7 @@ use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Settled, 
 use super::oracle::{Offered, OperationTold};
 use super::{Beside, Event, World};
 use crate::declarations::HOUR;
+use crate::open;
 use crate::rest;
 
 /// How often a merchant asks again with the same key.
@@ -58,14 +59,18 @@ impl World<'_> {
 
     /// Asked for something after the payment was made.
     pub(super) fn wish(&mut self, case: u32, wish: usize) {
-        if self.row(case).is_none() {
+        if self.store.is_open() && self.row(case).is_none() {
             return;
         }
-        let Some(node) = self.up() else {
+        let Some(node) = self.up().filter(|_| self.store.is_open()) else {
             let at = self.now + 10_000;
             return self.at(at, Event::Wish(case, wish));
         };
-        let request = self.cases[case as usize].wishes[wish].clone();
+        let c = &self.cases[case as usize];
+        let request = c.wishes[wish].clone();
+        if !self.row(case).is_some_and(|row| open::may_ask(row, &request, &c.denied)) {
+            return;
+        }
         let keyed = matches!(request, Request::Refund { .. } | Request::Capture { .. });
         let key = keyed.then(|| key_of(case, 1 + wish as u64));
         let beside = Beside { key, ..Beside::default() };

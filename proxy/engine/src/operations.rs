@@ -285,7 +285,7 @@ impl Turn<'_> {
     }
 
     /// Which of several copies was meant can't be told; only what is asked from now on decides.
-    fn in_doubt_again(&mut self, n: usize) -> Flow {
+    pub(crate) fn in_doubt_again(&mut self, n: usize) -> Flow {
         let attempt = self.p.operations[n].attempt;
         self.fence_operation(n);
         let track = &mut self.p.operations[n].track;
@@ -417,6 +417,7 @@ impl Turn<'_> {
                 // Whatever is still on its way was asked before it.
                 if matches!(source, Source::Notice) {
                     o.failed_ver = Some(ver);
+                    self.given_back_in_vain(n);
                 }
                 Ok(())
             }
@@ -447,6 +448,19 @@ impl Turn<'_> {
                 }
                 self.operation_later(n)
             }
+        }
+    }
+
+    /// An attempt was found given back, and what had done it was denied by an operator: if it fails,
+    /// somebody must ask again.
+    fn given_back_in_vain(&mut self, n: usize) {
+        let o = &self.p.operations[n];
+        let (attempt, kind) = (o.attempt, o.kind);
+        let ours = o.origin == Origin::Resolver;
+        let done = |o: &Operation| o.attempt == attempt && o.state == OperationState::Done;
+        let explained = self.p.operations.iter().any(done);
+        if ours && !explained && self.p.attempts[attempt].state == AttemptState::Refunded {
+            self.must_give_back(attempt, kind != ExchangeKind::Void);
         }
     }
 

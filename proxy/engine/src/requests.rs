@@ -14,6 +14,9 @@ use crate::resolve::left;
 use crate::route::{self, Shape};
 use crate::turn::{Flow, Stop, Turn};
 
+/// The code of an operation that an operator said had moved no money.
+pub(crate) const DENIED: &str = "operator";
+
 impl Turn<'_> {
     /// A merchant's request; refused without a trace when the state does not admit it.
     pub(crate) fn request(&mut self, request: &Request) -> Flow {
@@ -225,7 +228,12 @@ impl Turn<'_> {
 
     fn operator_on_operation(&mut self, n: usize, moved: bool) {
         self.p.operations[n].manual = false;
-        if moved { self.complete(n) } else { self.reject(n) }
+        if moved {
+            self.complete(n);
+        } else {
+            self.p.operations[n].provider_code = Some(DENIED.to_owned());
+            self.reject(n);
+        }
     }
 
     /// A close is on its way that gives back what it finds paid: what is true now is not true then.

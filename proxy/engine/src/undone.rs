@@ -214,9 +214,12 @@ impl Turn<'_> {
                 continue;
             }
             let Some(account) = self.account(i) else { continue };
-            let facts = std::mem::take(&mut self.p.attempts[i].outside);
+            // What says only that all is gone waits for those that say how much.
+            let mut facts = std::mem::take(&mut self.p.attempts[i].outside);
+            facts.sort_by_key(|fact| fact.amount.is_none());
             for fact in facts {
-                if !self.is_booked(i, account, &fact) {
+                let waits = fact.amount.is_none() && !self.p.attempts[i].outside.is_empty();
+                if waits || !self.is_booked(i, account, &fact) {
                     self.p.attempts[i].outside.push(fact);
                 }
             }

@@ -3,7 +3,7 @@
 //! to `true` and sees; when none is left, this file goes.
 
 use interlock_engine::{
-    AttemptState, ExchangeKind, OperationState, Payment, Request, Settled, Subject, Verdict,
+    AttemptState, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Subject, Verdict,
 };
 use interlock_plugin_api::{Fact, What};
 
@@ -21,6 +21,8 @@ const PORTAL_OF_WHAT_WAS_HELD: bool = true;
 pub const PORTAL_UNDER_OUR_NUMBER: bool = true;
 /// An operator says that the money moved while a close that may give it back is unanswered.
 const YES_BESIDE_A_CLOSE: bool = true;
+/// An operator says that what must not be kept was not given back, or that a part was not captured.
+const NO_TO_A_GIVE_BACK_OR_A_PART: bool = true;
 /// After an operator denied a capture or refund the merchant asks for another, or cancels.
 const ANOTHER_AFTER_A_NO: bool = true;
 
@@ -73,7 +75,15 @@ pub fn may_give_a_part(p: &Payment) -> bool {
 
 /// Whether an operator may say so now.
 pub fn may_say(p: &Payment, verdict: &Verdict, provider: &Provider) -> bool {
-    let Subject::Attempt(i) = verdict.subject else { return true };
+    let i = match verdict.subject {
+        Subject::Attempt(i) => i,
+        Subject::Operation(n) => {
+            let o = &p.operations[n];
+            let part = o.kind == ExchangeKind::Capture && o.amount < p.money.amount;
+            let denied = !verdict.moved && (part || o.origin == Origin::Resolver);
+            return NO_TO_A_GIVE_BACK_OR_A_PART || !denied;
+        }
+    };
     let refunds = provider.contract.close_of("*").is_some_and(|c| c.may_refund);
     let closing = refunds && p.attempts[i].track.open_closes().next().is_some();
     YES_BESIDE_A_CLOSE || !(verdict.moved && closing)

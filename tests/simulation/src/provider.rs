@@ -10,7 +10,7 @@ mod portal;
 
 use std::sync::Arc;
 
-use interlock_engine::Line;
+use interlock_engine::{ExchangeKind, Line};
 use interlock_plugin_api::{
     Action, Class, Close, Concurrency, Contract, Currency, Fact, IdempotencyClass, Money, NotFound,
     What,
@@ -140,13 +140,24 @@ pub struct Provider {
     pub bounced: bool,
     /// Minor units that were given back in its portal, without a request of ours.
     pub outside: i64,
+    /// The same one by one: our number of the payment, and what is told.
+    portal: Vec<(String, Fact)>,
 }
 
 impl Provider {
     /// Empty books.
     pub fn new(contract: Arc<Contract>, amount: i64, mood: Mood) -> Self {
         let (orders, jobs) = (Vec::new(), Vec::new());
-        Self { contract, mood, amount, orders, jobs, bounced: false, outside: 0 }
+        Self {
+            contract,
+            mood,
+            amount,
+            orders,
+            jobs,
+            bounced: false,
+            outside: 0,
+            portal: Vec::new(),
+        }
     }
 
     fn class(&self) -> IdempotencyClass {
@@ -198,6 +209,11 @@ impl Provider {
             let (order, fact) = self.job_told(job);
             let operation = Some((job.kind, job.op_id.clone()));
             lines.push(Line { operation, ..line(order, fact) });
+        }
+        for (order, fact) in &self.portal {
+            let number = fact.operation_ref.clone().unwrap_or_default();
+            let operation = Some((ExchangeKind::Refund, number));
+            lines.push(Line { operation, ..line(order, fact.clone()) });
         }
         lines
     }

@@ -4,7 +4,9 @@
 //! becomes durable, what moves money is checked when it moves, and where nothing is under way any
 //! more the books must agree with what was told (SAFETY 2.12).
 
-use interlock_engine::{AttemptState, ExchangeKind, Origin, Payment, Settled, status};
+use interlock_engine::{
+    AttemptState, ExchangeKind, OperationState, Origin, Payment, Settled, status,
+};
 
 use super::state::State;
 use super::worlds::World;
@@ -87,7 +89,8 @@ fn sums(p: &Payment) -> Option<String> {
         let of = |kind, origin: Option<Origin>| -> i64 {
             p.operations
                 .iter()
-                .filter(|o| o.attempt == i && o.kind == kind && o.state.counts())
+                .filter(|o| o.attempt == i && o.kind == kind)
+                .filter(|o| matches!(o.state, OperationState::Done | OperationState::Pending))
                 .filter(|o| origin.is_none_or(|origin| o.origin == origin))
                 .map(|o| o.amount)
                 .sum()

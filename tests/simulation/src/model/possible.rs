@@ -162,17 +162,22 @@ impl World {
                 if !s.may_come(m) {
                     return;
                 }
+                let sure = open::is_outside(fact) || !s.denied.is_empty();
                 for n in 0..if s.left.visits == 0 { 1 } else { s.nodes.len() as u8 } {
                     if self.hears(s, Run { node: n, boot: s.nodes[usize::from(n)].boot }) {
-                        self.modes(s, |mode| out.push(Action::Reach(at, n, mode)));
+                        self.modes(s, |mode| {
+                            // What is told until it is heard is not lost with a node.
+                            if !sure || mode != Mode::Race {
+                                out.push(Action::Reach(at, n, mode));
+                            }
+                        });
                         if self.notice_misread(s, n.into(), fact) {
                             out.push(Action::Misread(at, n));
                         }
                     }
                 }
                 // What nobody would ask about is told until it is heard.
-                let sure =
-                    open::is_outside(fact) || fact.what == What::Failed || !s.denied.is_empty();
+                let sure = sure || fact.what == What::Failed;
                 if lossy && !sure && !self.liar {
                     out.push(Action::Drop(at));
                 }

@@ -37,6 +37,7 @@ impl Provider {
             .with_provider_ref(charge.reference.clone())
             .with_operation_ref(number);
         self.outside += amount;
+        self.portal.push((op_id.to_owned(), fact.clone()));
         said(if named { fact.about(op_id) } else { fact })
     }
 }

@@ -356,15 +356,12 @@ impl Payment {
 
     /// What the merchant's customers got back, minor units.
     pub fn refunded(&self) -> i64 {
-        // What is given back of a charge that must not be kept is nobody's refund.
-        let must_go_back = |attempt: usize| {
-            let state = self.attempts.get(attempt).map(|a| &a.state);
-            matches!(state, Some(AttemptState::RefundDue { .. } | AttemptState::Refunded))
-        };
+        // What is given back of a charge that is not kept is nobody's refund.
+        let kept = |n: usize| self.attempts.get(n).is_some_and(|a| a.state.is_success());
         self.operations
             .iter()
             .filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
-            .filter(|o| o.state == OperationState::Done && !must_go_back(o.attempt))
+            .filter(|o| o.state == OperationState::Done && kept(o.attempt))
             .map(|o| o.amount)
             .sum()
     }

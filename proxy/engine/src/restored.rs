@@ -410,7 +410,17 @@ impl Turn<'_> {
             return;
         }
         let amount = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
+        let unnamed =
+            self.unnamed_refund(i).filter(|n| Some(self.p.operations[*n].amount) == amount);
+        if let Some(n) = unnamed.filter(|_| done && kind == ExchangeKind::Refund) {
+            self.name_refund(i, n, op_id);
+            return;
+        }
         let ours = self.is_ours(&self.p.attempts[i].id, kind, op_id);
+        if self.p.attempts[i].is_over() && !ours && done {
+            // It is gone already, whoever gave it back.
+            return;
+        }
         let key = format!("external {op_id}");
         let (id, _) = self.operation_numbers(kind, &[&key]);
         self.refer(&account.name, op_id);

@@ -322,6 +322,7 @@ pub(crate) fn is_about_waiting(alert: &str) -> bool {
             | "refund_refused"
             | "void_refused"
             | "refund_cap"
+            | "external_refund_unclear"
             | "close_unanswered"
     )
 }

@@ -150,7 +150,10 @@ impl Turn<'_> {
             AttemptState::RefundDue { .. } if all => return self.already_given_back(i, source),
             AttemptState::RefundDue { .. } => self.hint_operations(i)?,
             _ if all && self.can_ask(Subject::Attempt(i)) => {
-                return self.was_reversed(i, account, source);
+                self.was_reversed(i, account, source)?;
+                if self.p.attempts[i].is_over() {
+                    return Ok(());
+                }
             }
             _ => {
                 self.inquire(Subject::Attempt(i));
@@ -214,15 +217,8 @@ impl Turn<'_> {
                 continue;
             }
             let Some(account) = self.account(i) else { continue };
-            // What says only that all is gone waits for those that say how much.
-            let mut facts = std::mem::take(&mut self.p.attempts[i].outside);
-            facts.sort_by_key(|fact| fact.amount.is_none());
-            for fact in facts {
-                let waits = fact.amount.is_none() && !self.p.attempts[i].outside.is_empty();
-                if waits || !self.is_booked(i, account, &fact) {
-                    self.p.attempts[i].outside.push(fact);
-                }
-            }
+            // What is booked may make room for what was not, and one by one is truer than all at once.
+            while self.books_some(i, account) {}
             if self.p.attempts[i].outside.is_empty() {
                 self.p.attempts[i].alert.take_if(|alert| alert == "external_refund_unclear");
             } else {
@@ -232,12 +228,57 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Tries to book everything once; true when something was.
+    fn books_some(&mut self, i: usize, account: &AccountPolicy) -> bool {
+        let mut facts = std::mem::take(&mut self.p.attempts[i].outside);
+        facts.sort_by_key(|fact| fact.amount.is_none());
+        let mut some = false;
+        for fact in facts {
+            // What says only that all is gone waits for those that say how much.
+            let waits = fact.amount.is_none() && !self.p.attempts[i].outside.is_empty();
+            if !waits && self.is_booked(i, account, &fact) {
+                some = true;
+            } else {
+                self.p.attempts[i].outside.push(fact);
+            }
+        }
+        some
+    }
+
+    /// A refund by somebody else that was booked without a number of its own.
+    pub(crate) fn unnamed_refund(&self, i: usize) -> Option<usize> {
+        self.p.operations.iter().position(|o| {
+            let of_it = o.attempt == i && o.kind == ExchangeKind::Refund;
+            let unnamed = o.operation_ref.is_none() && o.op_id == o.id;
+            of_it && unnamed && o.origin == Origin::External && o.state == OperationState::Done
+        })
+    }
+
+    /// The number of a refund that was booked without one.
+    pub(crate) fn name_refund(&mut self, i: usize, n: usize, number: &str) {
+        let account = self.p.attempts[i].account.clone();
+        self.refer(&account, number);
+        self.p.operations[n].operation_ref = Some(number.to_owned());
+    }
+
     /// Books a refund that was made elsewhere, or finds it booked.
     fn is_booked(&mut self, i: usize, account: &AccountPolicy, fact: &Fact) -> bool {
         let own = fact.op_id.as_deref().filter(|number| self.p.attempt_of(number).is_none());
         let known = fact.operation_ref.as_deref().or(own);
         if known.is_some_and(|number| self.p.operation_of(number).is_some()) {
             return true;
+        }
+        let minor = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
+        if let (Some(number), Some(n)) = (known, self.unnamed_refund(i)) {
+            if minor == Some(self.p.operations[n].amount) {
+                self.name_refund(i, n, number);
+                return true;
+            }
+            // It was booked as the rest of what was taken; now it is told one by one.
+            self.p.operations[n].state = OperationState::Reversed;
+            self.say("engine", "a refund of the rest is told one by one", Some("external"));
+            let all = Fact { amount: None, operation_ref: None, op_id: None, ..fact.clone() };
+            self.keep_outside(i, &all);
         }
         let state = &self.p.attempts[i].state;
         if matches!(state, AttemptState::Refunded | AttemptState::Reversed) {
@@ -250,7 +291,6 @@ impl Turn<'_> {
         };
         let left =
             self.p.captured_by(i) - self.p.sum(ExchangeKind::Refund, i, OperationState::counts);
-        let minor = fact.amount.and_then(|m| account.iso_amount(m.currency, m.amount));
         let minor = minor.unwrap_or(left);
         // One of ours that is open and says no number of its own may be the same.
         let maybe_ours =

@@ -108,7 +108,9 @@ fn sums(p: &Payment) -> Option<String> {
 /// I11: no capture while a void is unsettled, and the other way round.
 fn crossed(p: &Payment) -> Option<String> {
     let open = |i: usize, kind| {
-        p.operations.iter().any(|o| o.attempt == i && o.kind == kind && o.state.is_open())
+        // What is fenced is only asked about.
+        let moving = |s: OperationState| s.is_open() && s != OperationState::Fenced;
+        p.operations.iter().any(|o| o.attempt == i && o.kind == kind && moving(o.state))
     };
     let crossed = |i: &usize| open(*i, ExchangeKind::Capture) && open(*i, ExchangeKind::Void);
     let both = (0..p.attempts.len()).find(crossed);

@@ -176,7 +176,9 @@ impl World<'_> {
         };
         let no = |told| matches!(told, Settled::Failed | Settled::Canceled);
         // A lost word of "no" may come again as the other, and a provider that lied as a "yes".
-        let restored = c.restored && no(c.told.unwrap_or(settled)) && (no(settled) || c.lied_to);
+        let restored = c.restored
+            && no(c.told.unwrap_or(settled))
+            && (no(settled) || c.lied_to || !c.denied.is_empty());
         if let Some(told) = c.told.replace(settled).filter(|_| !restored) {
             let recovers = (told, settled) == (Settled::Failed, Settled::Succeeded);
             if c.accept_late_ms.is_none() || !recovers {

@@ -19,7 +19,8 @@ impl World<'_> {
     /// A merchant asks to be paid; without an answer he asks again with the same key.
     pub(super) fn submit(&mut self, case: u32, tries: u32) {
         let c = &self.cases[case as usize];
-        let was_told_no = matches!(c.told, Some(Settled::Failed | Settled::Canceled));
+        let was_told_no = matches!(c.told, Some(Settled::Failed | Settled::Canceled))
+            || (c.restored && c.canceled_ver.is_some());
         if c.refused || was_told_no || (tries > 0 && c.acked) || tries > ASKS_MAX {
             return;
         }

@@ -1,6 +1,6 @@
 //! What the engine does not keep yet: cases in which the judges have found it wrong, each switched
-//! off by one constant, so that everything else can be shown. Whoever mends a rule sets its constant
-//! to `true` and sees; when none is left, this file goes.
+//! off by one constant, so that everything else can be shown. Whoever mends a rule sets its
+//! constant to `true` and sees; when none is left, this file goes.
 
 use interlock_engine::{
     AttemptState, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Subject, Verdict,

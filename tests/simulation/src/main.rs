@@ -118,7 +118,8 @@ fn evenings(payments: u64, seed: u64) -> (Value, String) {
         "operators_asked": s.operators, "given_back": s.given_back,
     });
     let more = json!({
-        "went_on": s.went_on, "skipped": s.skipped, "unreserved": s.unreserved, "over_budget": s.over_budget,
+        "went_on": s.went_on, "skipped": s.skipped, "unreserved": s.unreserved,
+        "over_budget": s.over_budget,
         "no_account": s.no_account, "stranded": s.stranded, "refunds_capped": s.capped,
         "recovered": s.recovered, "portal_refunds": s.portal, "early_verdicts": s.verdicts,
         "wrong_verdicts": s.denied,

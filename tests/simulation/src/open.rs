@@ -1,6 +1,6 @@
 //! What the engine does not keep yet: cases in which the judges have found it wrong, each switched
-//! off by one constant, so that everything else can be shown. Whoever mends a rule sets its constant
-//! to `true` and sees; when none is left, this file goes.
+//! off by one constant, so that everything else can be shown. Whoever mends a rule sets its
+//! constant to `true` and sees; when none is left, this file goes.
 
 use interlock_engine::{
     AttemptState, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Subject, Verdict,
@@ -47,8 +47,9 @@ pub fn may_hear(p: &Payment, fact: &Fact) -> bool {
 fn fits(p: &Payment, i: usize, fact: &Fact) -> bool {
     let a = &p.attempts[i];
     let amount = fact.amount.map_or(p.money.amount, |m| m.amount);
+    // Of what is said to have failed it would be forgotten, and the late success is still to come.
     if a.is_over() || matches!(a.state, AttemptState::RefundDue { .. }) {
-        return true;
+        return !matches!(a.state, AttemptState::Failed { .. });
     }
     if !a.state.is_success() {
         let one = a.sends() <= 1 && a.unconfirmed.is_none();

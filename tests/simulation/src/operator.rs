@@ -1,9 +1,9 @@
 //! An operator who speaks before he is asked: what he may decide, and what the books hold at that
 //! moment, for both judges of the engine.
 //!
-//! What he says may turn out to be wrong a moment later, because a request is still on its way. Then
-//! two charges, or one after a "no", are his mistake; that they are found, told and put right is
-//! still the engine's promise.
+//! What he says may turn out to be wrong a moment later, because a request is still on its way.
+//! Then two charges, or one after a "no", are his mistake; that they are found, told and put right
+//! is still the engine's promise.
 
 use interlock_engine::{AttemptState, OperationState, Payment, Subject, Verdict};
 

@@ -64,7 +64,7 @@ pub enum Action {
     Jump(u8, bool),
     /// A node writes what it decided earlier.
     Write(u8),
-    /// Somebody gives back all or some of a charge of an attempt in its provider's portal, and it is
+    /// Somebody gives back all or some of a charge of an attempt in its provider's portal; it is
     /// told under our number too or under the provider's alone.
     Portal(u8, bool, bool),
     /// An operator says what the books hold at this moment.

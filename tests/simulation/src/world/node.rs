@@ -14,6 +14,7 @@ use interlock_journal::Purpose;
 use super::wire::Socket;
 use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, World};
 use crate::declarations::Numbers;
+use crate::open;
 use crate::rest;
 use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
 
@@ -153,6 +154,12 @@ impl World<'_> {
             return self.key_taken(case, &input, taken.stands_for.as_deref());
         }
         let before = book.payment(&case).map(|version| Rc::clone(&version.row));
+        if let (Input::Noticed { facts, .. }, Some(row)) = (&input, &before)
+            && !facts.iter().all(|fact| open::may_hear(row, fact))
+        {
+            // It is not acknowledged, so it is told again.
+            return;
+        }
         match self.decide(node, case, before.as_deref(), &input) {
             Outcome::Commit(decision) => {
                 self.count_refusals(&decision, before.as_ref());

@@ -231,8 +231,7 @@ impl World<'_> {
             .into_iter()
             .flatten()
             .any(|r| book.reference(&name_of(provider, r)).is_some_and(|owner| *owner == case));
-        let due = || self.row(case).is_some_and(|row| open::may_hear(row, &fact));
-        if !known || !due() {
+        if !known {
             return;
         }
         let state_version = self.reader(node, account);

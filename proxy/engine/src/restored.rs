@@ -444,7 +444,7 @@ impl Turn<'_> {
                 next_ms: Some(self.world.now.wall_ms),
                 ..Track::default()
             },
-            failed_ver: None,
+            failed_ver: undone.then_some(self.p.ver),
             done_ver: None,
             accepted: true,
             again: false,

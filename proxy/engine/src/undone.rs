@@ -140,6 +140,14 @@ impl Turn<'_> {
     ) -> Flow {
         let all = self.is_all(account, fact);
         match self.p.attempts[i].state {
+            AttemptState::Failed { .. }
+                if fact.amount.is_some() && self.p.attempts[i].is_over() =>
+            {
+                // It contradicts what is known; if the success comes after it, it is not lost.
+                self.keep_outside(i, fact);
+                self.inquire(Subject::Attempt(i));
+                return Ok(());
+            }
             _ if self.p.attempts[i].is_over() => return Ok(()),
             AttemptState::Success { captured: false } if all => {
                 // Nothing can be given back of what was not taken.

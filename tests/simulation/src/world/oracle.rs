@@ -175,11 +175,12 @@ impl World<'_> {
             return self.blame(case, format!("I9: told {told:?}, then nothing"));
         };
         let no = |told| matches!(told, Settled::Failed | Settled::Canceled);
-        // A lost word of "no" may come again as the other, and a provider that lied as a "yes".
-        let restored = c.restored
-            && no(c.told.unwrap_or(settled))
-            && (no(settled) || c.lied_to || !c.denied.is_empty());
-        if let Some(told) = c.told.replace(settled).filter(|_| !restored) {
+        // A word that was lost may come again as another that costs the same, or as the truth where
+        // a provider lied, an operator erred, or a merchant takes what comes late.
+        let same = |told| no(told) && (no(settled) || rest::told_net(row) == 0);
+        let erred = c.lied_to || !c.denied.is_empty() || c.accept_late_ms.is_some();
+        let again = |told| c.restored && (erred || same(told));
+        if let Some(told) = c.told.replace(settled).filter(|told| !again(*told)) {
             let recovers = (told, settled) == (Settled::Failed, Settled::Succeeded);
             if c.accept_late_ms.is_none() || !recovers {
                 return self.blame(case, format!("I9: told {told:?}, then {settled:?}"));

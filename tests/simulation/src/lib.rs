@@ -6,7 +6,6 @@ pub mod dice;
 pub mod model;
 #[cfg(interlock_mutants)]
 pub mod mutants;
-mod open;
 mod operator;
 pub mod provider;
 mod rest;

@@ -6,7 +6,7 @@
 //! simulator answers by a seed and the model by trying everything.
 
 mod jobs;
-mod portal;
+pub mod portal;
 
 use std::sync::Arc;
 
@@ -43,8 +43,6 @@ pub struct Charge {
     pub reference: String,
     /// Only authorized.
     pub held: bool,
-    /// It was only authorized at first.
-    pub once_held: bool,
     /// Minor units taken.
     pub taken: i64,
     /// Minor units given back.
@@ -360,7 +358,6 @@ impl Provider {
         let charge = Charge {
             reference: reference.clone(),
             held,
-            once_held: held,
             taken,
             given_back: 0,
             by_close: false,

@@ -8,7 +8,6 @@ use super::state::State;
 use super::step::Action;
 use super::turn::Mode;
 use super::worlds::World;
-use crate::open;
 use crate::operator::{self, Denied};
 
 /// What is given back where it is not all, minor units.
@@ -21,13 +20,8 @@ impl World {
         for (i, a) in p.attempts.iter().enumerate().filter(|_| s.left.portals > 0) {
             let books = &s.books[usize::from(self.account_index(&a.account))].provider;
             let could = books.refundable().any(|op_id| op_id == a.op_id);
-            if a.second_charge_of.is_none() && could && open::may_give_back(p, &a.op_id, books) {
-                let part = open::may_give_a_part(p);
+            if a.second_charge_of.is_none() && could {
                 let ways = [(true, false), (true, true), (false, false), (false, true)];
-                let may = |(whole, named): &(bool, bool)| {
-                    (*whole || part) && (!*named || open::PORTAL_UNDER_OUR_NUMBER)
-                };
-                let ways = ways.into_iter().filter(may);
                 out.extend(ways.map(|(whole, named)| Action::Portal(i as u8, whole, named)));
             }
         }
@@ -60,9 +54,6 @@ impl World {
         let account = usize::from(self.account_index(&p.attempts[attempt].account));
         let provider = &s.books[account].provider;
         let verdict = operator::verdict(p, subject, provider);
-        if !open::may_say(p, &verdict, provider) {
-            return None;
-        }
         if !verdict.moved {
             let denied = Denied::now(account, op_id, provider);
             s.denied.push(denied);

@@ -1,6 +1,6 @@
 //! Everything that can happen next in a state.
 
-use interlock_engine::{Input, Subject};
+use interlock_engine::Subject;
 use interlock_plugin_api::{Fact, What};
 
 use super::chance::{Player, Script, scripts};
@@ -10,8 +10,8 @@ use super::step::{Action, Then};
 use super::street::execute;
 use super::turn::Mode;
 use super::worlds::World;
-use crate::open;
 use crate::provider::Provider;
+use crate::provider::portal;
 
 impl World {
     /// What can happen in a state.
@@ -92,7 +92,7 @@ impl World {
         if self.is_due(s, n) {
             self.modes(s, |mode| out.push(Action::Due(node, mode)));
         }
-        let may = |w: &usize| s.wishes >> w & 1 == 1 && self.may_wish(s, *w);
+        let may = |w: &usize| s.wishes >> w & 1 == 1;
         for w in (0..self.wishes.len()).filter(may) {
             self.modes(s, |mode| out.push(Action::Wish(w as u8, node, mode)));
         }
@@ -162,7 +162,7 @@ impl World {
                 if !s.may_come(m) {
                     return;
                 }
-                let sure = open::is_outside(fact) || !s.denied.is_empty();
+                let sure = portal::is_outside(fact) || !s.denied.is_empty();
                 for n in 0..if s.left.visits == 0 { 1 } else { s.nodes.len() as u8 } {
                     if self.hears(s, Run { node: n, boot: s.nodes[usize::from(n)].boot }) {
                         self.modes(s, |mode| {
@@ -203,15 +203,6 @@ impl World {
                     },
                 );
             }
-        }
-    }
-
-    fn may_wish(&self, s: &State, w: usize) -> bool {
-        match (self.wishes[w].input(), s.payment()) {
-            (Input::Merchant(request), Some(p)) if !s.denied.is_empty() => {
-                open::may_ask(p, &request, &s.denied)
-            }
-            _ => true,
         }
     }
 

@@ -9,8 +9,8 @@ use interlock_plugin_api::Fact;
 
 use super::digest::{self, digest};
 use super::node::{Node, Run};
-use crate::open;
 use crate::operator::Denied;
+use crate::provider::portal;
 use crate::provider::{Later, Provider};
 
 /// What goes wrong costs one of the state's faults, and one of its own kind.
@@ -306,7 +306,7 @@ impl State {
     /// Whether a message may arrive now.
     pub fn may_come(&self, m: &Message) -> bool {
         match &*m.body {
-            Body::Notice(_, fact) => self.payment().is_some_and(|p| open::may_hear(p, fact)),
+            Body::Notice(_, fact) => self.payment().is_some_and(|p| portal::may_hear(p, fact)),
             _ => true,
         }
     }

@@ -12,7 +12,7 @@ use super::step::Then;
 use super::turn::Mode;
 use super::worlds::World;
 use crate::declarations::draft;
-use crate::open;
+use crate::provider::portal;
 use crate::provider::{Later, Provider, Reaction, Task};
 
 impl World {
@@ -158,7 +158,7 @@ impl World {
         }
         for fact in reaction.tells {
             // What is told until it is heard costs nothing when it is late.
-            let outside = open::is_outside(&fact);
+            let outside = portal::is_outside(&fact);
             if self.notices || outside || fact.what == What::Failed || !s.denied.is_empty() {
                 s.post(Body::Notice(account, fact), outside, u64::MAX);
             }

@@ -1,10 +1,21 @@
 //! What somebody does in the provider's own portal, without a request of ours.
 
+use interlock_engine::Payment;
 use interlock_plugin_api::{Fact, What};
 
-use crate::open::PORTAL_UNDER_OUR_NUMBER;
-
 use super::{Job, JobState, Provider, Reaction, money, said};
+
+/// A refund that nobody asked us for: nobody would ask about it, so it is told until it is heard.
+pub fn is_outside(fact: &Fact) -> bool {
+    fact.what == What::Refunded && fact.operation_ref.is_some()
+}
+
+/// Whether a notice is taken now: what names nothing that is durable is not acknowledged, and comes
+/// later.
+pub fn may_hear(p: &Payment, fact: &Fact) -> bool {
+    let named = [&fact.provider_ref, &fact.op_id];
+    !is_outside(fact) || named.into_iter().flatten().any(|r| p.attempt_of(r).is_some())
+}
 
 impl Provider {
     /// How often money moved under one of our numbers.
@@ -24,7 +35,6 @@ impl Provider {
     /// left of it. It is told under a number of the provider's own, and by some providers under
     /// ours of the payment too.
     pub fn refund_outside(&mut self, op_id: &str, amount: Option<i64>, named: bool) -> Reaction {
-        let named = named && PORTAL_UNDER_OUR_NUMBER;
         let number = format!("x-{op_id}-{}", self.outside);
         let charges = self.order_mut(op_id).map(|o| o.charges.iter_mut());
         let charge = charges.into_iter().flatten().find(|c| c.taken > c.given_back);

@@ -5,20 +5,19 @@ use interlock_engine::Input;
 
 use super::{Beside, World};
 use crate::declarations::AMOUNT;
-use crate::open;
 use crate::operator::{self, Denied};
 
 impl World<'_> {
     /// Somebody gives money back in the portal of one of the providers.
     pub(super) fn portal(&mut self, case: u32) {
-        let Some(row) = self.row(case).cloned() else { return };
-        let part = open::may_give_a_part(&row);
-        let amount = self.dice.of(&[None, Some(1_000), Some(AMOUNT / 2)]).filter(|_| part);
+        if self.row(case).is_none() {
+            return;
+        }
+        let amount = self.dice.of(&[None, Some(1_000), Some(AMOUNT / 2)]);
         let named = self.dice.one_in(2);
         let c = &mut self.cases[case as usize];
         let found = c.providers.iter().enumerate().find_map(|(account, provider)| {
-            let may = |op_id: &&str| open::may_give_back(&row, op_id, provider);
-            provider.refundable().find(may).map(|op_id| (account, op_id.to_owned()))
+            provider.refundable().next().map(|op_id| (account, op_id.to_owned()))
         });
         let Some((account, op_id)) = found else { return };
         let reaction = c.providers[account].refund_outside(&op_id, amount, named);
@@ -34,9 +33,6 @@ impl World<'_> {
         let account = self.account_of(case, &row.attempts[attempt].account);
         let c = &mut self.cases[case as usize];
         let verdict = operator::verdict(&row, subject, &c.providers[account]);
-        if !open::may_say(&row, &verdict, &c.providers[account]) {
-            return;
-        }
         if !verdict.moved {
             c.denied.push(Denied::now(account, op_id, &c.providers[account]));
         }

@@ -14,7 +14,7 @@ use interlock_journal::Purpose;
 use super::wire::Socket;
 use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, World};
 use crate::declarations::Numbers;
-use crate::open;
+use crate::provider::portal;
 use crate::rest;
 use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
 
@@ -155,7 +155,7 @@ impl World<'_> {
         }
         let before = book.payment(&case).map(|version| Rc::clone(&version.row));
         if let (Input::Noticed { facts, .. }, Some(row)) = (&input, &before)
-            && !facts.iter().all(|fact| open::may_hear(row, fact))
+            && !facts.iter().all(|fact| portal::may_hear(row, fact))
         {
             // It is not acknowledged, so it is told again.
             return;

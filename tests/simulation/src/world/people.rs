@@ -7,7 +7,6 @@ use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Settled, 
 use super::oracle::{Offered, OperationTold};
 use super::{Beside, Event, World};
 use crate::declarations::HOUR;
-use crate::open;
 use crate::rest;
 
 /// How often a merchant asks again with the same key.
@@ -69,9 +68,6 @@ impl World<'_> {
         };
         let c = &self.cases[case as usize];
         let request = c.wishes[wish].clone();
-        if !self.row(case).is_some_and(|row| open::may_ask(row, &request, &c.denied)) {
-            return;
-        }
         let keyed = matches!(request, Request::Refund { .. } | Request::Capture { .. });
         let key = keyed.then(|| key_of(case, 1 + wish as u64));
         let beside = Beside { key, ..Beside::default() };

@@ -10,7 +10,7 @@ use super::node::name_of;
 use super::steps::second;
 use super::{Beside, Event, Run, World};
 use crate::declarations::{CREATE, TIMEOUT, WINDOW};
-use crate::open;
+use crate::provider::portal;
 use crate::provider::{Later, Reaction, Task};
 
 /// How often a notice is told that nobody acknowledges.
@@ -186,7 +186,7 @@ impl World<'_> {
     /// Tells something never, once or twice, soon or late. What nobody would ask about is told
     /// until it is heard.
     fn notify(&mut self, case: u32, account: usize, fact: Fact) {
-        let alone = open::is_outside(&fact) || fact.provider_code.as_deref() == Some("bounced");
+        let alone = portal::is_outside(&fact) || fact.provider_code.as_deref() == Some("bounced");
         let c = &self.cases[case as usize];
         let sure = self.calm() || alone || c.lied_to || c.restored || !c.denied.is_empty();
         let copies = match self.dice.below(10) {
@@ -216,7 +216,7 @@ impl World<'_> {
             return;
         }
         // What happened in a portal is told more and more seldom, for a day.
-        let outside = open::is_outside(&fact);
+        let outside = portal::is_outside(&fact);
         let (most, slower) = if outside { (90, 1 + told) } else { (TOLD_MAX, 1) };
         if told < most {
             let again = self.now + (5_000 + self.dice.below(30_000)) * slower;

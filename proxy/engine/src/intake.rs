@@ -86,6 +86,7 @@ fn blank(s: &Submission, world: &World<'_>) -> Payment {
         cancel_requested: false,
         switch: None,
         settled: None,
+        restored: false,
         seq: 0,
     }
 }

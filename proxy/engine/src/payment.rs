@@ -59,6 +59,10 @@ pub struct Payment {
     pub switch: Option<Method>,
     /// What the merchant was told for good. Never changes (I9).
     pub settled: Option<Settled>,
+    /// The journal was restored from a backup and may have lost attempts of it: their numbers lead
+    /// here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// The number of the last timeline entry.
     pub seq: u64,
 }

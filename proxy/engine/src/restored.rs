@@ -91,6 +91,7 @@ impl Turn<'_> {
     }
 
     fn refer_to_later_numbers(&mut self) {
+        self.p.restored = true;
         let known = self.p.attempts.len();
         for index in known..known + LATER_NUMBERS {
             let number = self.number(index);
@@ -320,7 +321,7 @@ impl Turn<'_> {
 
     /// A notification that money moved for an attempt that the journal had lost.
     pub(crate) fn of_lost_row(&mut self, account: &str, fact: &Fact) -> Option<Subject> {
-        let moved = matches!(fact.what, What::Authorized | What::Captured);
+        let moved = matches!(fact.what, What::Authorized | What::Captured) && self.p.restored;
         let number = fact.op_id.as_deref().filter(|_| moved)?;
         let by = self.world.now.plus(TIMEOUT_MAX_MS);
         self.known_again(account, number, by).map(Subject::Attempt)

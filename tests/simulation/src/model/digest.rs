@@ -40,11 +40,12 @@ pub fn payment(p: &Payment, h: &mut impl Hasher) {
         cancel_requested,
         switch,
         settled,
+        restored,
         seq: _,
     } = p;
     (ver, created_ms, &method.flow, failover_until_ms, cancel_requested).hash(h);
     switch.as_ref().map(|m| &m.flow).hash(h);
-    settled.map(|s| s as u8).hash(h);
+    (settled.map(|s| s as u8), restored).hash(h);
     attempts.len().hash(h);
     attempts.iter().for_each(|a| attempt(a, h));
     operations.iter().for_each(|o| operation(o, h));

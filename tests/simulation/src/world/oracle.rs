@@ -220,7 +220,7 @@ impl World<'_> {
             })
         };
         if next.settled == before.settled {
-            if recovers && given_back() {
+            if recovers && given_back() && !c.restored {
                 self.blame(case, "a success within the merchant's own time is not kept");
             }
         } else if recovers && next.settled == Some(Settled::Succeeded) {

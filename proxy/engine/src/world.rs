@@ -4,8 +4,8 @@
 
 use crate::policy::Policy;
 use crate::refusal::Skip;
-use crate::restored::Statement;
 use crate::stamp::Stamp;
+use crate::statement::Statement;
 
 /// The world at the moment of a decision.
 pub struct World<'a> {

@@ -41,7 +41,8 @@ pub fn hunt(layer: Option<&str>, tell: &mut dyn FnMut(&Hunted)) -> Vec<Hunted> {
             keep(by_evenings(mutant.name(), Unsafe::No));
             mutant::set(None);
         }
-        if wanted("L1") {
+        // The model has one disk, and it is never lost.
+        if wanted("L1") && mutant != Mutant::TrustBackup {
             keep(by_model(mutant));
         }
     }

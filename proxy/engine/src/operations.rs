@@ -451,8 +451,8 @@ impl Turn<'_> {
         }
     }
 
-    /// An attempt was found given back, and what had done it was denied by an operator: if it fails,
-    /// somebody must ask again.
+    /// An attempt was found given back, and what had done it was denied by an operator: if it
+    /// fails, somebody must ask again.
     fn given_back_in_vain(&mut self, n: usize) {
         let o = &self.p.operations[n];
         let (attempt, kind) = (o.attempt, o.kind);

@@ -43,8 +43,8 @@ impl Turn<'_> {
         self.hear_statement(statement)
     }
 
-    /// A merchant asks with a key that the journal does not know: it may have been lost. True when a
-    /// provider knows one of its numbers, and nothing is to be sent.
+    /// A merchant asks with a key that the journal does not know: it may have been lost. True when
+    /// a provider knows one of its numbers, and nothing is to be sent.
     pub(crate) fn asked_again(&mut self, statement: &Statement) -> Result<bool, Stop> {
         self.refer_to_later_numbers();
         self.hear_statement(statement)?;

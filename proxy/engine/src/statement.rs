@@ -23,7 +23,7 @@ const GIVE_BACKS_KNOWN: usize = 8;
 /// arrive any more.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    /// When the first process after the restoration began: what was sent before it had left by then.
+    /// When the first process after the restoration began: what was sent before had left by then.
     pub since: Stamp,
     /// Every charge and operation under a number of the payment.
     pub lines: Vec<Line>,
@@ -234,8 +234,8 @@ impl Turn<'_> {
             .map(move |n| self.operation_numbers(kind, &[why, attempt, &n.to_string()]).1)
     }
 
-    /// An operation of a lost row: what was done, accepted or refused is taken over, so that nothing
-    /// is sent under its number again.
+    /// An operation of a lost row: what was done, accepted or refused is taken over, so that
+    /// nothing is sent under its number again.
     fn operation_known_again(
         &mut self,
         i: usize,

@@ -129,8 +129,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// T17: somebody gave money back in the provider's portal, or our refund is confirmed late. It is
-    /// kept until it can be booked: a notification is told once, and nothing would ask again.
+    /// T17: somebody gave money back in the provider's portal, or our refund is confirmed late. It
+    /// is kept until it can be booked: a notification is told once, and nothing would ask again.
     pub(crate) fn refunded_outside(
         &mut self,
         i: usize,
@@ -225,7 +225,7 @@ impl Turn<'_> {
                 continue;
             }
             let Some(account) = self.account(i) else { continue };
-            // What is booked may make room for what was not, and one by one is truer than all at once.
+            // What is booked may make room for what was not.
             while self.books_some(i, account) {}
             if self.p.attempts[i].outside.is_empty() {
                 self.p.attempts[i].alert.take_if(|alert| alert == "external_refund_unclear");

@@ -130,6 +130,11 @@ fn stored(eu: &str, us: &str) -> Value {
         "method": { "type": "card", "tokens": { "checkout-eu": eu, "checkout-us": us } } })
 }
 
+fn wallet(blob: &str) -> Value {
+    json!({ "amount": 1_800, "currency": "GBP",
+        "method": { "type": "google_pay", "token": { "signedMessage": blob } } })
+}
+
 fn barcode(auth_code: &str) -> Value {
     json!({ "amount": 1_700, "currency": "CNY",
         "method": { "type": "alipay", "flow": "barcode", "auth_code": auth_code } })
@@ -179,6 +184,9 @@ fn traffic(house: &mut House, canaries: &mut Canaries) -> Vec<String> {
     for fault in faults {
         house.fault("checkout-eu", "authorize", fault);
         house.fault("alipay-main", "authorize", fault);
+        house.fault("adyen-eu", "authorize", fault);
+        made(no_wait(house, &card(&canaries.card("1111"), &canaries.text("cryptogram"), "GBP")));
+        made(no_wait(house, &wallet(&canaries.text("wallet's blob"))));
         let token = (canaries.text("stored token"), canaries.text("stored token"));
         made(no_wait(house, &stored(&token.0, &token.1)));
         made(no_wait(house, &card(&canaries.card("1111"), &canaries.text("cryptogram"), "EUR")));
@@ -243,6 +251,8 @@ fn no_secret_is_in_any_file_line_metric_answer_or_output() {
         canaries.add("secret key", &format!("sk_test_secret_{n}"));
         canaries.add("webhook key", &format!("whk_test_secret_{n}"));
     }
+    canaries.add("API key of the provider", "AQE_test_secret_4");
+    canaries.add("HMAC key", "hmac_test_secret_4");
     for account in ["alipay-main", "alipay-backup"] {
         let path = house.dir.path().join(format!("keys/{account}/app_private.pem"));
         let pem = fs::read_to_string(path).expect("a private key");

@@ -616,7 +616,7 @@ pub fn stored(amount: i64, currency: &str, adyen: &str) -> Value {
     json!({
         "amount": amount, "currency": currency, "customer": { "id": "shopper-7" },
         "method": { "type": "card", "tokens": {
-            "adyen-eu": adyen, "checkout-eu": "src_stored_eu",
+            "adyen-eu": adyen, "checkout-us": "src_stored_us",
         } },
     })
 }
@@ -771,9 +771,9 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         (
             "cards-uk",
             "method = \"card\", currency = [\"GBP\", \"CLP\", \"CVE\"]",
-            "\"adyen-eu\", \"checkout-eu\"",
+            "\"adyen-eu\", \"checkout-us\"",
         ),
-        ("cards-ch", "method = \"card\", currency = \"CHF\"", "\"checkout-eu\", \"adyen-eu\""),
+        ("cards-ch", "method = \"card\", currency = \"CHF\"", "\"checkout-us\", \"adyen-eu\""),
         ("wallets", "method = [\"apple_pay\", \"google_pay\"]", "\"adyen-eu\""),
     ] {
         text += &format!(

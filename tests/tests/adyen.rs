@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
 const ADYEN: &str = "adyen-eu";
-const OTHER: &str = "checkout-eu";
+const OTHER: &str = "checkout-us";
 
 fn id(payment: &Answer) -> &str {
     payment["id"].as_str().expect("an id")

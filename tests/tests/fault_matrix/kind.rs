@@ -148,11 +148,7 @@ impl Kind {
 
     /// The account that comes next.
     pub fn second(self) -> &'static str {
-        match self {
-            _ if self.is_adyen() => "checkout-eu",
-            _ if self.is_card() => "checkout-us",
-            _ => "alipay-backup",
-        }
+        if self.is_card() { "checkout-us" } else { "alipay-backup" }
     }
 
     /// The request that makes it. A barcode's `ending` chooses what the shopper does.

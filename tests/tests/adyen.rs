@@ -33,10 +33,9 @@ fn charges(house: &House, payment: &Answer) -> usize {
 
 /// Account, state and reason of each attempt.
 fn attempts(payment: &Answer) -> Vec<String> {
-    let one = |a: &Value| {
-        let reason = a["reason"].as_str().unwrap_or("-");
-        format!("{} {} {reason}", a["account"].as_str().unwrap(), a["state"].as_str().unwrap())
-    };
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let one =
+        |a: &Value| format!("{} {} {}", word(&a["account"]), word(&a["state"]), word(&a["reason"]));
     payment["attempts"].as_array().expect("attempts").iter().map(one).collect()
 }
 

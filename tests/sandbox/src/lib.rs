@@ -68,12 +68,12 @@
 //! brings back; nothing moves before it comes to `/payments/details`.
 //!
 //! # Which call is which operation
-//! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`;
-//! refund is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and
-//! refunds are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
+//! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
+//! is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and refunds
+//! are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
-//! `refund`, a cancel by reference `close`. `notify` is what the fakes send. A `notify_*` fault on another operation meets the notifications of that
-//! operation; on `*` it meets all.
+//! `refund`, a cancel by reference `close`. `notify` is what the fakes send. A `notify_*` fault on
+//! another operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a

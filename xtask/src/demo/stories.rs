@@ -42,7 +42,8 @@ impl Plan {
     pub fn draw(chance: &mut Chance, number: u64, run: u64) -> Self {
         let amount = chance.between(100, 90_000) as i64;
         let delay = Duration::from_millis(chance.between(100, 1_500));
-        let currency = ["EUR", "EUR", "USD", "USD", "GBP"][chance.between(0, 4) as usize];
+        let euros = if chance.percent(50) { "EUR" } else { "USD" };
+        let currency = if chance.percent(20) { "GBP" } else { euros };
         let refund = match chance.between(1, 100) {
             1..=6 => After::Refund { parts: 1 },
             7..=12 => After::Refund { parts: 2 },

@@ -352,6 +352,66 @@ fn copies_of_a_notification_are_accepted_and_applied_once() {
 }
 
 #[test]
+fn the_items_of_one_body_reach_their_payments() {
+    let recorder = Recorder::start();
+    let (house, first, one) = unheard(&recorder);
+    house.fault(ADYEN, "authorize", "error_after");
+    let second = no_wait(&house, "/v1/payments", &stored(2_300, "GBP", "M5STORED"));
+    let second =
+        house.wait_for(id(&second), SOON, |p| p["status_reason"] == "provider_outcome_unknown");
+    let other = recorder.wait_for(&[op_id(&second), "AUTHORISATION"]);
+    let item = |notice: &Notification| -> Value {
+        let body: Value = serde_json::from_slice(&notice.body).expect("JSON");
+        body["notificationItems"][0].clone()
+    };
+    let both = json!({ "live": "false", "notificationItems": [item(&one), item(&other)] });
+    let both = Notification { body: both.to_string().into_bytes(), ..one };
+    for _ in 0..2 {
+        let ack = both.deliver(&house);
+        assert_eq!((ack.status, ack.body.as_slice()), (200, b"[accepted]".as_slice()), "{ack:?}");
+        for (payment, amount) in [(&first, 2_200), (&second, 2_300)] {
+            let paid = house.payment(id(payment));
+            assert_eq!((&paid["status"], net(&house, &paid)), (&json!("succeeded"), amount));
+        }
+    }
+}
+
+#[test]
+fn after_a_restart_only_the_notification_tells() {
+    let recorder = Recorder::start();
+    let mut house = House::with(Plan { notify: Some(recorder.url.clone()), ..Plan::default() });
+    house.fault_with(json!({
+        "account": ADYEN, "operation": "authorize", "fault": "slow", "for_ms": 60_000, "ms": 5_000,
+    }));
+    let begun = no_wait(&house, "/v1/payments", &network_token(2_400, "GBP"));
+    let notice = recorder.wait_for(&["AUTHORISATION", "2400"]);
+    house.kill_proxy();
+    house.lift_faults();
+    house.start_proxy();
+    let fenced = house.wait_for(id(&begun), SOON, |p| p["attempts"][0]["state"] == "fenced");
+    assert_eq!(fenced["status_reason"], "provider_outcome_unknown", "{fenced:?}");
+    assert_eq!(notice.deliver(&house).body, b"[accepted]");
+    let paid = house.payment(id(&begun));
+    assert_eq!((&paid["status"], charges(&house, &paid)), (&json!("succeeded"), 1), "{paid:?}");
+    assert_eq!(sends(&house, &paid), 1, "the credential is gone, so nothing was sent again");
+}
+
+#[test]
+fn money_that_comes_after_a_cancel_is_given_back() {
+    let recorder = Recorder::start();
+    let (house, payment, notice) = unheard(&recorder);
+    let path = format!("/v1/payments/{}/cancel", id(&payment));
+    let canceled = no_wait(&house, &path, &json!({}));
+    assert_eq!(canceled["status"], "processing", "nobody knows yet: {canceled:?}");
+    assert_eq!(notice.deliver(&house).status, 200);
+    let reversal = recorder.wait_for(&["CANCEL_OR_REFUND"]);
+    assert_eq!(house.payment(id(&payment))["status"], "processing");
+    assert_eq!(reversal.deliver(&house).status, 200);
+    let back = house.wait_for(id(&payment), SOON, |p| p["status"] == "canceled");
+    assert_eq!((net(&house, &back), charges(&house, &back)), (0, 1), "{back:?}");
+}
+
+#[test]
 fn a_forged_notification_is_refused_and_nothing_of_it_is_kept() {
     let recorder = Recorder::start();
     let (house, payment, notice) = unheard(&recorder);

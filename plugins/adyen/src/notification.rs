@@ -163,8 +163,10 @@ impl Item {
     fn change(&self, done: What, failed: What) -> Fact {
         let fact = match (self.success, self.money()) {
             (false, _) => self.refusal(failed),
-            // A void has no amount to compare.
-            (true, _) if done == What::Voided => Fact::new(done),
+            // A void, and all of it, has no amount to compare.
+            (true, _) if done == What::Voided || self.event == "CANCEL_OR_REFUND" => {
+                Fact::new(done)
+            }
             (true, Some(money)) => Fact::new(done).with_amount(money),
             (true, None) => Fact::unknown("no_amount"),
         };

@@ -683,6 +683,8 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
         } else if *provider == "adyen" {
             let key = format!("hmac_test_secret_{n}");
             let hmac_key: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+            // It notifies of refusals, too; a busy machine must not let that overtake the answer.
+            text += "notify_delay_ms = 100\n";
             text += &format!(
                 "api_key = \"AQE_test_secret_{n}\"\nmerchant_account = \"TestShop\"\n\
                  hmac_key = \"{hmac_key}\"\n\

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use adyen::Adyen;
-use interlock_plugin_api::{Class, Manifest, Operation, Provider, What};
+use interlock_plugin_api::{Class, Currency, Manifest, Operation, Provider, What};
 use serde_json::json;
 
 use crate::{answer, authorised, payment, refused, with};
@@ -120,18 +120,8 @@ fn the_sheets_own_units_are_the_manifests() {
     let line = readme.lines().find(|line| line.contains("Amounts are not ISO")).unwrap();
     assert!(line.contains("CLP 2 decimals, CVE 0"), "{line}");
     let manifest = Manifest::parse(Adyen::MANIFEST.as_bytes()).unwrap();
-    let exponent = |code: &str| manifest.currencies.get(&code.parse_currency()).copied();
+    let exponent = |code: &str| manifest.currencies.get(&Currency::parse(code)?).copied();
     assert_eq!((exponent("CLP"), exponent("CVE")), (Some(2), Some(0)));
     // Not confirmed by the provider: not taken.
     assert_eq!((exponent("ISK"), exponent("IDR")), (None, None));
-}
-
-trait ParseCurrency {
-    fn parse_currency(&self) -> interlock_plugin_api::Currency;
-}
-
-impl ParseCurrency for str {
-    fn parse_currency(&self) -> interlock_plugin_api::Currency {
-        interlock_plugin_api::Currency::parse(self).unwrap()
-    }
 }

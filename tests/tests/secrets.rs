@@ -190,9 +190,10 @@ fn traffic(house: &mut House, canaries: &mut Canaries) -> Vec<String> {
         if !silent.contains(&fault) {
             house.fault("adyen-eu", "authorize", fault);
         }
-        made(no_wait(house, &card(&canaries.card("1111"), &canaries.text("cryptogram"), "GBP")));
-        // One processor takes it alone, so there is nobody when that one rests.
-        no_wait(house, &wallet(&canaries.text("wallet's blob")));
+        let card_there = card(&canaries.card("1111"), &canaries.text("cryptogram"), "GBP");
+        let blob = wallet(&canaries.text("wallet's blob"));
+        // One processor takes the blob alone, so there is nobody when that one rests.
+        let there = [made(no_wait(house, &card_there)), no_wait(house, &blob)];
         let token = (canaries.text("stored token"), canaries.text("stored token"));
         made(no_wait(house, &stored(&token.0, &token.1)));
         made(no_wait(house, &card(&canaries.card("1111"), &canaries.text("cryptogram"), "EUR")));
@@ -201,6 +202,10 @@ fn traffic(house: &mut House, canaries: &mut Canaries) -> Vec<String> {
             h.metric("interlock_in_flight", &[]) == 0.0
         });
         house.lift_faults();
+        // It is sent again while its credential is in memory, before the next fault and the death.
+        for id in there.iter().filter_map(|answer| answer["id"].as_str()) {
+            house.wait_for(id, SOON, |p| p["status"] != "processing");
+        }
     }
     // A switch that brings a code, and one that is refused.
     let shown = made(house.pay(&json!({ "amount": 500, "currency": "CNY",

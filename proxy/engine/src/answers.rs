@@ -13,6 +13,7 @@ use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{AttemptState, FailReason};
 use crate::policy::AccountPolicy;
+use crate::stamp::Stamp;
 use crate::turn::{Flow, Stop, Turn, at_rest};
 use crate::{Exchange, Refusal};
 
@@ -53,9 +54,7 @@ impl Turn<'_> {
         if told && x.answered_ver.is_none() {
             x.answered_ver = Some(ver);
         }
-        if x.last_send_by.boot == now.boot && now.mono_ms < x.last_send_by.mono_ms {
-            x.last_send_by = now;
-        }
+        left_by(x, now);
         for fact in believed {
             let source = Source::Answer(known.kind, known.id.clone());
             self.hear(subject, account, &fact, &source)?;
@@ -104,9 +103,7 @@ impl Turn<'_> {
             // An older copy: it was counted as sent, and its loss is known.
             return Ok(());
         }
-        if x.last_send_by.boot == now.boot && now.mono_ms < x.last_send_by.mono_ms {
-            x.last_send_by = now;
-        }
+        left_by(x, now);
         // G1: the socket's proof counts for the only send alone. With two copies it can't be told
         // whose it is, and a repeated input must not disprove the other one.
         let unsent =
@@ -204,7 +201,8 @@ impl Turn<'_> {
     /// A verified notification: facts that name us by our number or the provider's.
     pub(crate) fn noticed(&mut self, account: &str, reader: u32, facts: &[Fact]) -> Flow {
         for fact in facts {
-            let Some(subject) = self.named(account, fact) else {
+            let named = self.named(account, fact);
+            let Some(subject) = named.or_else(|| self.of_lost_row(account, fact)) else {
                 self.say(account, "notified about something unknown", Some("unknown_reference"));
                 continue;
             };
@@ -307,6 +305,14 @@ impl<'a> Turn<'a> {
         attempt
             .and_then(|index| self.account(index))
             .ok_or(Stop::Refuse(Refusal::InvalidState { why: "its account is not configured" }))
+    }
+}
+
+/// Its socket is closed, so it left before now; of several copies another one may be under way.
+fn left_by(x: &mut Exchange, now: Stamp) {
+    let earlier = x.last_send_by.boot == now.boot && now.mono_ms < x.last_send_by.mono_ms;
+    if earlier && x.sends <= 1 {
+        x.last_send_by = now;
     }
 }
 

@@ -182,7 +182,8 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let silent = !matches!(x.reply, Reply::Answered { .. });
     if x.sends == 0 {
         // Nothing of it ever left, so it is a first send.
-        return if in_hand && case.track.fence.is_none() { Resend::Now } else { Resend::Never };
+        let wanted = in_hand && !case.loser && case.track.fence.is_none();
+        return if wanted { Resend::Now } else { Resend::Never };
     }
     let unfenced = case.track.fence.is_none() || mutant::on(Mutant::ResendAfterFence);
     if !admitted

@@ -4,7 +4,7 @@
 //! it, under caps, and under a new number only when the old one is proven not to have happened.
 
 use crate::exchange::ExchangeKind;
-use crate::operation::{Operation, Origin};
+use crate::operation::{Operation, OperationState, Origin};
 use crate::operations::NewOperation;
 use crate::payment::AttemptState;
 use crate::turn::{Flow, Turn};
@@ -91,8 +91,17 @@ impl Turn<'_> {
             return self.look_later(i);
         }
         let name = self.p.attempts[i].account.clone();
-        let amount = self.p.money.amount;
+        let amount = if authorized { self.p.money.amount } else { self.left_of(i) };
+        if amount < 1 {
+            self.p.attempts[i].state = AttemptState::Refunded;
+            self.say("engine", "what must not be kept is given back", Some("duplicate_refunded"));
+            return Ok(());
+        }
         let made = self.made(i, kind);
+        if let Some(at) = self.pause_until(i, made) {
+            self.p.attempts[i].track.next_ms = Some(at);
+            return Ok(());
+        }
         if made >= REFUSALS_ALERT {
             self.p.attempts[i].manual = true;
             self.alert(i, "refund_refused");
@@ -115,6 +124,23 @@ impl Turn<'_> {
             key: &["give back", &attempt, &number],
         })?;
         self.look_later(i)
+    }
+
+    /// What is left at the provider of a charge that must go back, minor units: some of it may have
+    /// been given back in the portal.
+    fn left_of(&self, i: usize) -> i64 {
+        let back = self.p.sum(ExchangeKind::Refund, i, |s| s == OperationState::Done);
+        self.p.captured_by(i) - back
+    }
+
+    /// What was refused is tried again at the ladder's pace, Unix ms.
+    fn pause_until(&self, i: usize, made: usize) -> Option<i64> {
+        let ours = |o: &&Operation| o.attempt == i && o.origin == Origin::Resolver;
+        let last = self.p.operations.iter().rfind(ours)?.track.last_send_by()?;
+        let tries = u32::try_from(made.checked_sub(1)?).unwrap_or(u32::MAX);
+        let wait = self.world.policy.ladder.wait_ms(tries, self.world.draw);
+        let at = last.wall_ms.saturating_add_unsigned(wait);
+        (at > self.world.now.wall_ms).then_some(at)
     }
 
     /// How often we made such an operation for an attempt, whatever became of it.

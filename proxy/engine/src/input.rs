@@ -66,6 +66,8 @@ pub enum Input {
     Operator(Verdict),
     /// This process found the payment open when it started.
     Recovered,
+    /// The journal was restored from a backup; what the providers say is in the world.
+    Restored,
     /// Its time has come.
     Due,
     /// Somebody waits for news: look as soon as that is useful.

@@ -33,6 +33,14 @@ pub(crate) fn submit(s: &Submission, world: &World<'_>, hand: &Hand) -> Outcome 
     turn.p.failover_until_ms = world.now.wall_ms.saturating_add_unsigned(route.deadline_ms);
     let asked = format!("asked for {}", s.money);
     turn.say("merchant", asked, None);
+    if let Some(statement) = world.stated.filter(|_| !mutant::on(Mutant::TrustBackup)) {
+        let heard = turn.asked_again(statement);
+        match heard {
+            Ok(true) => return turn.finish(&blank),
+            Ok(false) => {}
+            Err(stop) => return stop.into(),
+        }
+    }
     match turn.start_attempt() {
         Ok(None) => turn.finish(&blank),
         Ok(Some(skips)) => {
@@ -78,6 +86,7 @@ fn blank(s: &Submission, world: &World<'_>) -> Payment {
         cancel_requested: false,
         switch: None,
         settled: None,
+        restored: false,
         seq: 0,
     }
 }
@@ -86,8 +95,13 @@ impl Turn<'_> {
     /// Starts an attempt at the first account that may be tried; the skips when there is none.
     pub(crate) fn start_attempt(&mut self) -> Result<Option<crate::Skips>, Stop> {
         let number = self.p.attempts.len();
-        let tag = number.to_string();
-        let op_id = self.world.mint.mint(&["attempt", &self.p.id, &tag]);
+        // What a backup had lost may be known under a later number than its place.
+        let used = |op_id: &String| self.p.attempts.iter().any(|a| a.op_id == *op_id);
+        let mut numbered = number;
+        while used(&self.number(numbered)) {
+            numbered += 1;
+        }
+        let (tag, op_id) = (numbered.to_string(), self.number(numbered));
         let Some(route) = self.world.policy.routes.iter().find(|r| r.name == self.p.route) else {
             return Ok(Some(Vec::new()));
         };
@@ -141,6 +155,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             second_charge_of: None,
+            outside: Vec::new(),
         });
         self.say("engine", format!("route {} to {name}", self.p.route), None);
         Ok(None)

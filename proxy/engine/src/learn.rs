@@ -13,6 +13,7 @@ use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, Settled, Unconfirmed};
 use crate::policy::AccountPolicy;
+use crate::requests::DENIED;
 use crate::turn::{Flow, Turn, at_rest};
 
 impl Turn<'_> {
@@ -211,6 +212,16 @@ impl Turn<'_> {
                 if !definite::same_amount(fact, self.p.money.amount, account, &self.p) {
                     return self.contradicted(i, "amount_mismatch");
                 }
+                let denied = self.p.operations.iter().position(|o| {
+                    o.attempt == i
+                        && o.kind == ExchangeKind::Capture
+                        && o.provider_code.as_deref() == Some(DENIED)
+                });
+                if let Some(n) = denied {
+                    // Then it was that one, of that amount.
+                    self.p.operations[n].provider_code = None;
+                    return self.in_doubt_again(n);
+                }
                 self.say(&name, "captured", None);
                 if self.p.cancel_requested && self.p.settled.is_none() {
                     self.must_give_back(i, true);
@@ -259,6 +270,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             second_charge_of: Some(i),
+            outside: Vec::new(),
             ..of.clone()
         };
         let account = copy.account.clone();

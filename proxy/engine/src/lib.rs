@@ -8,6 +8,7 @@
 //! A reader walks one payment through [`mod@intake`] (who is tried), `answers` (what came in, and
 //! from where), `attempts` and `operations` (what it means), `learn` (money was taken), `undone`
 //! (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about a doubt),
+//! `restored` and `statement` (the journal is a backup),
 //! `give_back` (what must not be kept), `requests` (what the merchant and the operator want) and
 //! [`status`] (what the merchant is told). `definite` holds the rules of when a "no" may be
 //! believed; `payment`, `operation` and `exchange` are what is stored. [`gates`] is the only room
@@ -37,8 +38,10 @@ mod policy;
 mod refusal;
 mod requests;
 mod resolve;
+mod restored;
 pub mod route;
 mod stamp;
+mod statement;
 pub mod status;
 mod turn;
 mod undone;
@@ -59,6 +62,7 @@ pub use policy::{
 };
 pub use refusal::{Refusal, Skip, Skips};
 pub use stamp::Stamp;
+pub use statement::{Line, Statement};
 pub use world::{Health, Mint, OrderHolder, World};
 
 use turn::{Stop, Turn};

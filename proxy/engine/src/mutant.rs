@@ -52,6 +52,8 @@ pub enum Mutant {
     CaptureBesideVoid,
     /// A failure that overtook its answer is forgotten.
     ForgetEarlyFailure,
+    /// A journal that was restored from a backup is taken for the last word.
+    TrustBackup,
 }
 
 #[cfg(not(interlock_mutants))]
@@ -92,7 +94,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 21] = [
+        pub const ALL: [Self; 22] = [
             Self::FailOverOnTimeout,
             Self::TrustNotFound,
             Self::NotFoundReceivedLate,
@@ -114,6 +116,7 @@ mod switch {
             Self::TrustAnyVersion,
             Self::CaptureBesideVoid,
             Self::ForgetEarlyFailure,
+            Self::TrustBackup,
         ];
 
         /// Its name on the command line and in reports.
@@ -140,6 +143,7 @@ mod switch {
                 Self::TrustAnyVersion => "trust_any_version",
                 Self::CaptureBesideVoid => "capture_beside_void",
                 Self::ForgetEarlyFailure => "forget_early_failure",
+                Self::TrustBackup => "trust_backup",
             }
         }
     }

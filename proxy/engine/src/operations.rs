@@ -32,16 +32,7 @@ impl Turn<'_> {
     /// Makes an operation and its first exchange, in this version.
     pub(crate) fn start_operation(&mut self, new: NewOperation<'_>) -> Flow {
         let kind = new.kind.as_str();
-        let prefix = match new.kind {
-            ExchangeKind::Capture => "cap",
-            ExchangeKind::Void => "void",
-            _ => "ref",
-        };
-        let mut parts = vec!["operation", kind, self.p.id.as_str()];
-        parts.extend(new.key);
-        let op_id = self.world.mint.mint(&parts);
-        parts[0] = "operation id";
-        let id = format!("{prefix}_{}", self.world.mint.mint(&parts));
+        let (id, op_id) = self.operation_numbers(new.kind, new.key);
         let subject = Subject::Attempt(new.attempt);
         let account = self.subject_account(subject)?;
         if self.unbuildable(&op_id) {
@@ -95,6 +86,20 @@ impl Turn<'_> {
             provider_code: None,
         });
         Ok(())
+    }
+
+    /// The id of an operation, and our number of it at the provider.
+    pub(crate) fn operation_numbers(&self, kind: ExchangeKind, key: &[&str]) -> (String, String) {
+        let prefix = match kind {
+            ExchangeKind::Capture => "cap",
+            ExchangeKind::Void => "void",
+            _ => "ref",
+        };
+        let mut parts = vec!["operation", kind.as_str(), self.p.id.as_str()];
+        parts.extend(key);
+        let op_id = self.world.mint.mint(&parts);
+        parts[0] = "operation id";
+        (format!("{prefix}_{}", self.world.mint.mint(&parts)), op_id)
     }
 
     /// One fact about an operation.
@@ -225,9 +230,10 @@ impl Turn<'_> {
             let what = format!("{} was refused and is done after all", kind.as_str());
             self.say(&name, what, Some("contradiction"));
             self.alert(attempt, "operation_contradiction");
-            // What was refused was left out of the sums, and may have been made anew since.
+            // What was refused was left out of the sums, and may have been made anew since: the
+            // provider will refuse one of the two, and what is asked from now on says which.
             if !self.fits(n) {
-                return Ok(());
+                return self.in_doubt_again(n);
             }
         }
         self.say(&name, format!("{} of {amount} done", kind.as_str()), None);
@@ -279,7 +285,7 @@ impl Turn<'_> {
     }
 
     /// Which of several copies was meant can't be told; only what is asked from now on decides.
-    fn in_doubt_again(&mut self, n: usize) -> Flow {
+    pub(crate) fn in_doubt_again(&mut self, n: usize) -> Flow {
         let attempt = self.p.operations[n].attempt;
         self.fence_operation(n);
         let track = &mut self.p.operations[n].track;
@@ -411,6 +417,7 @@ impl Turn<'_> {
                 // Whatever is still on its way was asked before it.
                 if matches!(source, Source::Notice) {
                     o.failed_ver = Some(ver);
+                    self.given_back_in_vain(n);
                 }
                 Ok(())
             }
@@ -441,6 +448,19 @@ impl Turn<'_> {
                 }
                 self.operation_later(n)
             }
+        }
+    }
+
+    /// An attempt was found given back, and what had done it was denied by an operator: if it fails,
+    /// somebody must ask again.
+    fn given_back_in_vain(&mut self, n: usize) {
+        let o = &self.p.operations[n];
+        let (attempt, kind) = (o.attempt, o.kind);
+        let ours = o.origin == Origin::Resolver;
+        let done = |o: &Operation| o.attempt == attempt && o.state == OperationState::Done;
+        let explained = self.p.operations.iter().any(done);
+        if ours && !explained && self.p.attempts[attempt].state == AttemptState::Refunded {
+            self.must_give_back(attempt, kind != ExchangeKind::Void);
         }
     }
 

@@ -59,6 +59,10 @@ pub struct Payment {
     pub switch: Option<Method>,
     /// What the merchant was told for good. Never changes (I9).
     pub settled: Option<Settled>,
+    /// The journal was restored from a backup and may have lost attempts of it: their numbers lead
+    /// here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// The number of the last timeline entry.
     pub seq: u64,
 }
@@ -128,7 +132,13 @@ pub struct Attempt {
     pub alert: Option<String>,
     /// A second charge found under another attempt's number.
     pub second_charge_of: Option<usize>,
+    /// Refunds made elsewhere that can't be booked yet; at most [`OUTSIDE_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Fact>,
 }
+
+/// How many refunds made elsewhere an attempt keeps until they can be booked.
+pub const OUTSIDE_MAX: usize = 8;
 
 /// The states of SAFETY section 2.2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,10 +360,12 @@ impl Payment {
 
     /// What the merchant's customers got back, minor units.
     pub fn refunded(&self) -> i64 {
+        // What is given back of a charge that is not kept is nobody's refund.
+        let kept = |n: usize| self.attempts.get(n).is_some_and(|a| a.state.is_success());
         self.operations
             .iter()
             .filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
-            .filter(|o| o.state == OperationState::Done)
+            .filter(|o| o.state == OperationState::Done && kept(o.attempt))
             .map(|o| o.amount)
             .sum()
     }

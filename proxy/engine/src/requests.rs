@@ -10,8 +10,12 @@ use crate::operation::{OperationState, Origin};
 use crate::operations::NewOperation;
 use crate::payment::{AttemptState, CloseReason, FailReason, Method};
 use crate::refusal::Refusal;
+use crate::resolve::left;
 use crate::route::{self, Shape};
 use crate::turn::{Flow, Stop, Turn};
+
+/// The code of an operation that an operator said had moved no money.
+pub(crate) const DENIED: &str = "operator";
 
 impl Turn<'_> {
     /// A merchant's request; refused without a trace when the state does not admit it.
@@ -26,7 +30,8 @@ impl Turn<'_> {
 
     /// Captures stay within what was authorized, and never cross a void (2.7).
     fn capture(&mut self, key: &str, amount: Option<i64>) -> Flow {
-        if self.asked_before(ExchangeKind::Capture, key) {
+        if self.asked_before(ExchangeKind::Capture, key) || self.claims(ExchangeKind::Capture, key)
+        {
             return Ok(());
         }
         let Some(winner) = self.p.winner_index() else {
@@ -62,7 +67,7 @@ impl Turn<'_> {
 
     /// Refunds stay within what that attempt captured; refunds of duplicates do not count.
     fn refund(&mut self, key: &str, amount: Option<i64>, reason: Option<String>) -> Flow {
-        if self.asked_before(ExchangeKind::Refund, key) {
+        if self.asked_before(ExchangeKind::Refund, key) || self.claims(ExchangeKind::Refund, key) {
             return Ok(());
         }
         let winner = self
@@ -190,6 +195,9 @@ impl Turn<'_> {
                 if a.state == AttemptState::Started {
                     return invalid("its request is still under way");
                 }
+                if verdict.moved && self.may_be_given_back(i) {
+                    return invalid("a close of ours that may give it back is still unanswered");
+                }
                 self.say(&who, resolved(verdict.moved), Some(&verdict.evidence));
                 let a = &mut self.p.attempts[i];
                 a.manual = false;
@@ -220,7 +228,21 @@ impl Turn<'_> {
 
     fn operator_on_operation(&mut self, n: usize, moved: bool) {
         self.p.operations[n].manual = false;
-        if moved { self.complete(n) } else { self.reject(n) }
+        if moved {
+            self.complete(n);
+        } else {
+            self.p.operations[n].provider_code = Some(DENIED.to_owned());
+            self.reject(n);
+        }
+    }
+
+    /// A close is on its way that gives back what it finds paid: what is true now is not true then.
+    fn may_be_given_back(&self, i: usize) -> bool {
+        let Some(account) = self.account(i) else { return false };
+        let a = &self.p.attempts[i];
+        let window = account.contract.late_window_ms;
+        account.contract.close_of(&a.flow).is_some_and(|close| close.may_refund)
+            && a.track.open_closes().any(|x| left(x.last_send_by, self.world.now, window).is_some())
     }
 
     /// One key makes one operation, whichever node is asked and however often (I8).

@@ -5,6 +5,7 @@
 use crate::policy::Policy;
 use crate::refusal::Skip;
 use crate::stamp::Stamp;
+use crate::statement::Statement;
 
 /// The world at the moment of a decision.
 pub struct World<'a> {
@@ -24,6 +25,8 @@ pub struct World<'a> {
     pub credential: bool,
     /// The payment that holds the merchant's order, if there is one.
     pub order: Option<OrderHolder>,
+    /// In a journal that was restored from a backup: what the providers say of this payment.
+    pub stated: Option<&'a Statement>,
 }
 
 /// The payment under which an order is live or paid.

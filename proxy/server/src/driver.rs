@@ -308,6 +308,7 @@ impl Driver {
             sending: slot.is_sending(),
             credential,
             order,
+            stated: None,
         };
         for _ in 0..NEEDS_MAX {
             match decide(before, input, &world, &bench.hand) {

@@ -185,6 +185,24 @@ pub fn draft(call: &Call) -> Draft {
     }
 }
 
+/// What the first of two requests is for.
+pub const CREATE: &str = "create";
+
+/// The first request of a call where a plugin needs two: it moves nothing yet.
+pub fn opening(built: Draft, effect: Effect) -> Draft {
+    let digest = format!("{}/1", built.digest);
+    Draft { purpose: CREATE.into(), digest, effect, ..built }
+}
+
+/// The same promises about the first of two requests as about a payment.
+pub fn creating(contract: Contract) -> Contract {
+    let mut moves = contract.moves;
+    if let Some(rule) = moves.get("pay").cloned() {
+        moves.insert(CREATE.into(), rule);
+    }
+    Contract { moves, ..contract }
+}
+
 /// Numbers by a hash of their parts (FNV-1a), short: uniqueness within one world is enough.
 pub struct Numbers;
 

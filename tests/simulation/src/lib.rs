@@ -6,6 +6,7 @@ pub mod dice;
 pub mod model;
 #[cfg(interlock_mutants)]
 pub mod mutants;
+mod operator;
 pub mod provider;
 mod rest;
 pub mod simulate;

@@ -103,20 +103,30 @@ fn evenings(payments: u64, seed: u64) -> (Value, String) {
         found.broken.len(),
         found.fold,
     );
-    let json = json!({
+    let mut json = json!({
         "layer": "simulation", "seed": seed, "seconds": found.seconds,
         "cpu_seconds": found.cpu_seconds, "payments_a_cpu_minute": a_minute.round(),
         "hash": format!("{:016x}", found.fold),
         "violations": found.broken.len(), "found": found.broken,
         "worlds": s.worlds, "payments": s.payments, "faults": s.faults, "turns": s.turns,
         "commits": s.commits, "kills": s.kills, "kills_in_a_commit": s.aimed,
-        "power_cuts": s.power_cuts, "failed_syncs": s.failed_syncs, "lost": s.lost,
+        "power_cuts": s.power_cuts, "restores": s.restores, "failed_syncs": s.failed_syncs, "lost": s.lost,
         "late": s.late, "not_sent": s.not_sent, "provider_faults": s.providers,
         "notice_faults": s.notices, "plugin_faults": s.plugins, "clock_jumps": s.jumps,
         "hangups": s.hangups, "lost_races": s.races, "succeeded": s.succeeded,
         "failed": s.failed, "canceled": s.canceled, "held": s.holding, "refused": s.refused,
         "operators_asked": s.operators, "given_back": s.given_back,
     });
+    let more = json!({
+        "went_on": s.went_on, "skipped": s.skipped, "unreserved": s.unreserved,
+        "over_budget": s.over_budget,
+        "no_account": s.no_account, "stranded": s.stranded, "refunds_capped": s.capped,
+        "recovered": s.recovered, "portal_refunds": s.portal, "early_verdicts": s.verdicts,
+        "wrong_verdicts": s.denied,
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut json, more) {
+        all.extend(more);
+    }
     (json, words)
 }
 

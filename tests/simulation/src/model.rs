@@ -8,6 +8,7 @@
 
 mod calm;
 mod chance;
+mod desk;
 mod digest;
 #[cfg(interlock_mutants)]
 mod hunt;

@@ -6,9 +6,11 @@
 //! simulator answers by a seed and the model by trying everything.
 
 mod jobs;
+pub mod portal;
 
 use std::sync::Arc;
 
+use interlock_engine::{ExchangeKind, Line};
 use interlock_plugin_api::{
     Action, Class, Close, Concurrency, Contract, Currency, Fact, IdempotencyClass, Money, NotFound,
     What,
@@ -134,12 +136,26 @@ pub struct Provider {
     pub jobs: Vec<Job>,
     /// A refund that was done has failed: what was told of it before was true.
     pub bounced: bool,
+    /// Minor units that were given back in its portal, without a request of ours.
+    pub outside: i64,
+    /// The same one by one: our number of the payment, and what is told.
+    portal: Vec<(String, Fact)>,
 }
 
 impl Provider {
     /// Empty books.
     pub fn new(contract: Arc<Contract>, amount: i64, mood: Mood) -> Self {
-        Self { contract, mood, amount, orders: Vec::new(), jobs: Vec::new(), bounced: false }
+        let (orders, jobs) = (Vec::new(), Vec::new());
+        Self {
+            contract,
+            mood,
+            amount,
+            orders,
+            jobs,
+            bounced: false,
+            outside: 0,
+            portal: Vec::new(),
+        }
     }
 
     fn class(&self) -> IdempotencyClass {
@@ -169,6 +185,35 @@ impl Provider {
     /// Authorizations that stand.
     pub fn held(&self) -> usize {
         self.charges().filter(|c| c.held && !c.void && c.taken == 0).count()
+    }
+
+    /// The books as a statement: what was taken or is accepted, and what was done with it.
+    pub fn statement(&self, account: &str) -> Vec<Line> {
+        let line = |number: &str, fact| Line {
+            account: account.to_owned(),
+            number: number.to_owned(),
+            operation: None,
+            fact,
+        };
+        let mut lines = Vec::new();
+        for order in &self.orders {
+            lines.extend(order.charges.iter().map(|c| line(&order.op_id, c.told())));
+            if order.pending > 0 && order.charges.is_empty() {
+                let fact = Fact::new(What::Pending).with_provider_ref(order.reference.clone());
+                lines.push(line(&order.op_id, fact));
+            }
+        }
+        for job in &self.jobs {
+            let (order, fact) = self.job_told(job);
+            let operation = Some((job.kind, job.op_id.clone()));
+            lines.push(Line { operation, ..line(order, fact) });
+        }
+        for (order, fact) in &self.portal {
+            let number = fact.operation_ref.clone().unwrap_or_default();
+            let operation = Some((ExchangeKind::Refund, number));
+            lines.push(Line { operation, ..line(order, fact.clone()) });
+        }
+        lines
     }
 
     /// The books under one of our numbers.
@@ -205,12 +250,8 @@ impl Provider {
         let prompt = rule.is_some_and(|r| r.never_asynchronous);
         let Mood { manual, liar, moody } = self.mood;
         let bad = u32::from(moody);
-        // Neither executed nor saved under the key: true of this one request.
-        match chance.pick(&[920, 35 * bad, 15 * bad, 15 * bad]) {
-            1 => return answer(503, Fact::unknown("busy")),
-            2 => return answer(401, Fact::declined(Class::AccountRestricted, "proof.gate")),
-            3 => return answer(429, Fact::declined(Class::RateLimited, "proof.gate")),
-            _ => {}
+        if let Some(refused) = self.gate(chance) {
+            return refused;
         }
         let order = self.seen(op_id);
         order.first_seen_ms.get_or_insert(now);
@@ -259,6 +300,29 @@ impl Provider {
             6 => gateway(502, self.charge(op_id, manual)),
             _ => self.charge(op_id, manual),
         }
+    }
+
+    /// The first of two requests: of a payment it makes an order, and nothing moves.
+    pub fn create(&mut self, order: Option<&str>, now: u64, chance: &mut impl Chance) -> Reaction {
+        if let Some(refused) = self.gate(chance) {
+            return refused;
+        }
+        if let Some(op_id) = order {
+            self.seen(op_id).first_seen_ms.get_or_insert(now);
+        }
+        Reaction { status: 200, ..Reaction::default() }
+    }
+
+    /// Neither executed nor saved under the key: true of this one request.
+    fn gate(&self, chance: &mut impl Chance) -> Option<Reaction> {
+        let bad = u32::from(self.mood.moody);
+        let (status, fact) = match chance.pick(&[920, 35 * bad, 15 * bad, 15 * bad]) {
+            1 => (503, Fact::unknown("busy")),
+            2 => (401, Fact::declined(Class::AccountRestricted, "proof.gate")),
+            3 => (429, Fact::declined(Class::RateLimited, "proof.gate")),
+            _ => return None,
+        };
+        Some(answer(status, fact))
     }
 
     fn refuse(

@@ -6,23 +6,27 @@
 //! that returned, and a crash loses whatever was in memory. All that can go wrong does, by the
 //! dice, most of all around the sync.
 
+mod desk;
 mod node;
 mod oracle;
 mod people;
 mod plan;
+mod restore;
+mod steps;
+mod weather;
 mod wire;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use interlock_engine::{Asked, Effect, Health, Input, Payment, Skip, Stamp, Subject};
+use interlock_engine::{Asked, Effect, Input, Payment, Stamp, Subject};
 use interlock_plugin_api::Fact;
 
 use crate::declarations::MINUTE;
 use crate::dice::{Dice, Fold};
 use crate::provider::Later;
-use crate::store::{Rows, Simulated};
+use crate::store::{Backup, Rows, Simulated};
 
 pub use node::Unsafe;
 pub use oracle::Case;
@@ -54,6 +58,8 @@ pub struct Score {
     pub aimed: u64,
     /// Power cuts.
     pub power_cuts: u64,
+    /// Journals that were restored from a backup.
+    pub restores: u64,
     /// Syncs that failed.
     pub failed_syncs: u64,
     /// Requests and answers that never arrived.
@@ -88,6 +94,28 @@ pub struct Score {
     pub operators: u64,
     /// Charges that were given back because they must not be kept.
     pub given_back: u64,
+    /// Second requests of one operation.
+    pub went_on: u64,
+    /// Accounts that a breaker, a limit or an operator kept from being tried.
+    pub skipped: u64,
+    /// Accounts that had no place left when one was to be reserved.
+    pub unreserved: u64,
+    /// Second tries for which there was no budget.
+    pub over_budget: u64,
+    /// Payments that nobody could take when they were asked for.
+    pub no_account: u64,
+    /// Payments that nobody else could take when the first could not.
+    pub stranded: u64,
+    /// Refunds of ours that waited under a cap.
+    pub capped: u64,
+    /// Payments that were told failed and are kept by the merchant's rule.
+    pub recovered: u64,
+    /// Refunds that were made in a provider's portal.
+    pub portal: u64,
+    /// Verdicts that operators gave before they were asked.
+    pub verdicts: u64,
+    /// Payments in which such a verdict turned out to be wrong.
+    pub denied: u64,
 }
 
 /// The rows of the simulated store: pointers and small numbers.
@@ -166,6 +194,12 @@ enum Event {
     Crash(usize, Death),
     /// A node starts.
     Rise(usize),
+    /// The journal is copied.
+    Backup,
+    /// The disk is lost, and the copy takes its place.
+    LoseDisk,
+    /// The only node, started then, has the providers' statements.
+    RiseRestored(u64),
     /// A wall clock jumps, ms.
     Jump(usize, i64),
     /// A node loads the other version of its plugins.
@@ -180,6 +214,10 @@ enum Event {
     Shopper(u32, usize, bool),
     /// An operator looks at what is left to him.
     Operator(u32, u32),
+    /// An operator speaks before he is asked.
+    Speak(u32),
+    /// Somebody gives money back in a provider's portal.
+    Portal(u32),
 }
 
 /// How a node dies.
@@ -203,11 +241,16 @@ pub struct World<'p> {
     /// One store for all nodes, as a database is; with a single node it lives and dies with it.
     store: Simulated<ShopRows, Box<Pending>>,
     store_run: u64,
+    backup: Option<Backup<ShopRows>>,
+    /// The node waits for the providers' statements.
+    restoring: bool,
+    /// Not every payment has heard them durably yet: whoever starts begins again.
+    unrestored: bool,
     cases: Vec<Case>,
     boots: u64,
     sockets: u64,
     notices: u64,
-    refunds_capped: bool,
+    climate: weather::Climate,
     unsafe_driver: Unsafe,
     /// What happened, in numbers.
     pub score: Score,
@@ -232,11 +275,14 @@ impl<'p> World<'p> {
             nodes: Vec::new(),
             store: Simulated::default(),
             store_run: 0,
+            backup: None,
+            restoring: false,
+            unrestored: false,
             cases: Vec::new(),
             boots: 0,
             sockets: 0,
             notices: 0,
-            refunds_capped: false,
+            climate: weather::Climate::default(),
             unsafe_driver,
             score: Score { worlds: 1, ..Score::default() },
             broken: Vec::new(),
@@ -315,6 +361,9 @@ impl<'p> World<'p> {
             Event::Due(case, ver) => self.due(case, ver),
             Event::Crash(node, death) => self.crash(node, death),
             Event::Rise(node) => self.rise(node),
+            Event::Backup => self.back_up(),
+            Event::LoseDisk => self.lose_disk(),
+            Event::RiseRestored(started) => self.rise_restored(started),
             Event::Jump(node, ms) => {
                 self.fault(|s| &mut s.jumps);
                 self.nodes[node].skew_ms += ms;
@@ -328,6 +377,8 @@ impl<'p> World<'p> {
             Event::Refresh(case) => self.anyone(case, Input::Refresh, Beside::default()),
             Event::Shopper(case, offer, pays) => self.shopper(case, offer, pays),
             Event::Operator(case, looks) => self.operator(case, looks),
+            Event::Speak(case) => self.speak(case),
+            Event::Portal(case) => self.portal(case),
         }
     }
 
@@ -365,25 +416,6 @@ impl<'p> World<'p> {
     }
 }
 
-/// How accounts are doing: well, but automatic refunds may wait.
-struct Weather {
-    refunds: bool,
-}
-
-impl Health for Weather {
-    fn admits(&self, _: &str, _: &str, _: Stamp) -> Result<(), Skip> {
-        Ok(())
-    }
-
-    fn failover_budget(&self, _: &str, _: Stamp) -> bool {
-        true
-    }
-
-    fn refund_cap(&self, _: &str, _: i64, _: Stamp) -> bool {
-        self.refunds
-    }
-}
-
 impl std::ops::AddAssign for Score {
     fn add_assign(&mut self, other: Self) {
         let Self {
@@ -395,6 +427,7 @@ impl std::ops::AddAssign for Score {
             kills,
             aimed,
             power_cuts,
+            restores,
             failed_syncs,
             lost,
             late,
@@ -412,6 +445,17 @@ impl std::ops::AddAssign for Score {
             refused,
             operators,
             given_back,
+            went_on,
+            skipped,
+            unreserved,
+            over_budget,
+            no_account,
+            stranded,
+            capped,
+            recovered,
+            portal,
+            verdicts,
+            denied,
         } = other;
         self.worlds += worlds;
         self.payments += payments;
@@ -421,6 +465,7 @@ impl std::ops::AddAssign for Score {
         self.kills += kills;
         self.aimed += aimed;
         self.power_cuts += power_cuts;
+        self.restores += restores;
         self.failed_syncs += failed_syncs;
         self.lost += lost;
         self.late += late;
@@ -438,5 +483,16 @@ impl std::ops::AddAssign for Score {
         self.refused += refused;
         self.operators += operators;
         self.given_back += given_back;
+        self.went_on += went_on;
+        self.skipped += skipped;
+        self.unreserved += unreserved;
+        self.over_budget += over_budget;
+        self.no_account += no_account;
+        self.stranded += stranded;
+        self.capped += capped;
+        self.recovered += recovered;
+        self.portal += portal;
+        self.verdicts += verdicts;
+        self.denied += denied;
     }
 }

@@ -17,6 +17,10 @@ fn whatever_happens_one_charge_at_most_is_kept_and_the_merchant_was_told_the_tru
     assert!(s.faults > s.payments, "an evening without faults shows nothing: {s:?}");
     let met = [s.kills, s.aimed, s.power_cuts, s.failed_syncs, s.races, s.jumps, s.plugins];
     assert!(met.iter().all(|n| *n > 0), "every kind of fault was met: {s:?}");
+    let refused = [s.skipped, s.unreserved, s.over_budget, s.no_account, s.stranded, s.capped];
+    assert!(refused.iter().all(|n| *n > 0), "every kind of refusal was met: {s:?}");
+    let people = [s.went_on, s.recovered, s.portal, s.verdicts, s.denied];
+    assert!(people.iter().all(|n| *n > 0), "{s:?}");
     let ends = [s.succeeded, s.failed, s.canceled, s.holding, s.refused, s.given_back];
     assert!(ends.iter().all(|n| *n > 0), "every end was met: {s:?}");
 }

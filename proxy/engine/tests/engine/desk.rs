@@ -3,7 +3,7 @@
 use interlock_engine::{
     Asked, Attempt, AttemptState, Decision, Effect, ExchangeKind, Hand, Input, Operation,
     OrderHolder, OrderStep, Outcome, Payment, Policy, Prepared, Refusal, Request, Sent, Settled,
-    Skip, Stamp, Subject, Submission, Verdict, World, decide, status,
+    Skip, Stamp, Statement, Subject, Submission, Verdict, World, decide, status,
 };
 use interlock_plugin_api::{Action, CaptureMode, Class, Contract, Fact, What};
 
@@ -21,6 +21,8 @@ pub struct Desk {
     pub credential: bool,
     pub sending: bool,
     pub order: Option<OrderHolder>,
+    /// What the providers say, in a journal that was restored.
+    pub stated: Option<Statement>,
     /// The step that the last commit took with the order.
     pub order_step: OrderStep,
     pub due: Option<i64>,
@@ -42,6 +44,7 @@ impl Desk {
             credential: true,
             sending: false,
             order: None,
+            stated: None,
             order_step: OrderStep::Keep,
             due: None,
             refused: Vec::new(),
@@ -68,6 +71,7 @@ impl Desk {
             sending: self.sending,
             credential: self.credential,
             order: self.order.clone(),
+            stated: self.stated.as_ref(),
         };
         let mut hand = Hand { refused: self.refused.clone(), ..Hand::default() };
         for _ in 0..16 {

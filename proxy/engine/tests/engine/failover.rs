@@ -311,6 +311,7 @@ fn a_decision_that_needs_a_request_changes_nothing() {
         sending: false,
         credential: true,
         order: None,
+        stated: None,
     };
     let input = Input::Submitted(submission(barcode_method()));
     let hand = interlock_engine::Hand::default();

@@ -109,6 +109,9 @@ fn a_refused_refund_is_made_anew_under_another_number_while_an_operator_looks() 
         assert_eq!(sends(&effects).len(), 1, "{n}");
         desk.hear_of(REFUND, refused(Class::DeclinedHard));
         assert_eq!(desk.op(n).state, OperationState::Rejected);
+        assert!(sends(&desk.look(0, paid())).is_empty(), "at the ladder's pace");
+        assert!(desk.due.is_some());
+        desk.pass(MINUTE);
     }
     assert_ne!(desk.op(0).op_id, desk.op(1).op_id);
     assert_eq!(sends(&desk.look(0, paid())).len(), 1);
@@ -126,6 +129,7 @@ fn a_bounced_refund_of_a_duplicate_is_due_again() {
     let bounced = Fact::new(What::Failed).about(desk.op(0).op_id.clone());
     desk.notice("a", bounced);
     assert_eq!((desk.word(0), desk.op(0).state), ("refund_due", OperationState::Reversed));
+    desk.pass(MINUTE);
     desk.look(0, paid());
     desk.hear_of(REFUND, Fact::new(What::Refunded));
     assert_eq!((desk.word(0), desk.told()), ("refunded", Some(Settled::Canceled)));
@@ -207,6 +211,7 @@ fn an_inquiry_in_flight_when_a_refund_fails_is_void() {
     desk.notice("a", bounced);
     desk.answer(Subject::Attempt(0), asked, vec![Fact::new(What::Refunded)]);
     assert_eq!((desk.word(0), desk.told()), ("refund_due", None));
+    desk.pass(MINUTE);
     desk.look(0, paid());
     assert_eq!(desk.p().operations.len(), 2, "it is given back again");
 }

@@ -14,6 +14,8 @@ mod mutants;
 mod notices;
 mod operations;
 mod orders;
+mod portal;
 mod restarts;
+mod restored;
 mod rules;
 mod transitions;

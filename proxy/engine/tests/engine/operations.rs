@@ -368,10 +368,11 @@ fn what_was_refused_and_is_done_after_all_is_believed_within_the_sums() {
     let late = Fact::new(What::Refunded).with_amount(money(3_000)).about(desk.op(0).op_id.clone());
     desk.hear_of(REFUND, refused(Class::DeclinedHard));
     desk.refund("r2", Some(3_000)).unwrap();
-    desk.notice("a", late.clone());
-    assert_eq!(desk.op(0).state, OperationState::Rejected, "both would be too much");
+    let effects = desk.notice("a", late);
+    assert_eq!(desk.op(0).state, OperationState::Fenced, "both would be too much");
+    assert!(asks(&effects, Subject::Operation(0)));
     desk.hear_of(REFUND, refused(Class::DeclinedHard));
-    desk.notice("a", late);
+    desk.look_op(0, Fact::new(What::Refunded).with_amount(money(3_000)));
     assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Done, 3_000));
 }
 

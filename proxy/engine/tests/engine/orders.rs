@@ -36,6 +36,7 @@ fn numbers_are_derived_so_a_lost_row_repeats_them() {
         sending: false,
         credential: true,
         order: None,
+        stated: None,
     };
     assert_eq!(intake::payment_id(&world, "shop", "k1"), one.p().id);
 }

@@ -111,6 +111,7 @@ pub fn commit(input: &Input, side: Side) {
         Input::Merchant(Wish::Switch { .. }) => "switch",
         Input::Operator(_) => "operator",
         Input::Recovered => "recovered",
+        Input::Restored => "restored",
         Input::Due => "due",
         Input::Refresh => "refresh",
     };

@@ -57,7 +57,7 @@ impl World {
         if s.broken.is_some() || s.row.is_none() {
             return None;
         }
-        let idle = s.wire.is_empty() && s.laters.is_empty();
+        let idle = s.nothing_comes() && s.laters.is_empty();
         let at_rest = |n: &super::node::Node| n.held.is_none() && n.sockets.is_empty();
         let spent = idle && s.left.ticks == 0 && s.nodes.iter().all(at_rest);
         if s.quiet()
@@ -93,7 +93,7 @@ impl World {
                 return s.broken.map(|why| format!("on the way to rest: {why}"));
             }
             let operator = s.payment().is_some_and(rest::waits_for_operator);
-            let nothing = s.wire.is_empty() && s.laters.is_empty();
+            let nothing = s.nothing_comes() && s.laters.is_empty();
             // An operator may be asked before the truth is found, when a clock was wrong.
             waited = if operator { waited } else { 0 };
             if s.quiet() || (operator && nothing) {
@@ -147,20 +147,21 @@ impl World {
         if s.row.is_none() {
             return Some(Action::Submit(0, Mode::Straight));
         }
-        if let Some(m) = s.wire.first() {
-            return Some(match &*m.body {
+        if let Some(at) = s.wire.iter().position(|m| s.may_come(m)) {
+            let to = at as u8;
+            return Some(match &*s.wire[at].body {
                 Body::Request(run, it) => {
                     let open = s.socket(*run, it).is_some();
                     let then = if open { Then::Heard(Mode::Straight) } else { Then::Lost };
-                    Action::Arrive(0, Script::default(), then)
+                    Action::Arrive(to, Script::default(), then)
                 }
                 Body::Inquiry(..) => {
-                    Action::Arrive(0, Script::default(), Then::Heard(Mode::Straight))
+                    Action::Arrive(to, Script::default(), Then::Heard(Mode::Straight))
                 }
                 Body::Notice(..) => {
-                    Action::Reach(0, (n % s.nodes.len() as u32) as u8, Mode::Straight)
+                    Action::Reach(to, (n % s.nodes.len() as u32) as u8, Mode::Straight)
                 }
-                body => Action::Reach(0, body.run()?.node, Mode::Straight),
+                body => Action::Reach(to, body.run()?.node, Mode::Straight),
             });
         }
         for i in nodes.clone() {

@@ -40,11 +40,12 @@ pub fn payment(p: &Payment, h: &mut impl Hasher) {
         cancel_requested,
         switch,
         settled,
+        restored,
         seq: _,
     } = p;
     (ver, created_ms, &method.flow, failover_until_ms, cancel_requested).hash(h);
     switch.as_ref().map(|m| &m.flow).hash(h);
-    settled.map(|s| s as u8).hash(h);
+    (settled.map(|s| s as u8), restored).hash(h);
     attempts.len().hash(h);
     attempts.iter().for_each(|a| attempt(a, h));
     operations.iter().for_each(|o| operation(o, h));
@@ -69,6 +70,7 @@ fn attempt(a: &Attempt, h: &mut impl Hasher) {
         manual,
         alert,
         second_charge_of,
+        outside,
     } = a;
     (account, op_id, flow, started_ms, provider_ref, order_seen, refund_due_ver).hash(h);
     (loser, manual, alert, second_charge_of).hash(h);
@@ -86,6 +88,7 @@ fn attempt(a: &Attempt, h: &mut impl Hasher) {
     if let Some(Offer { action: _, made_ms, made }) = offer {
         (made_ms, made).hash(h);
     }
+    outside.iter().for_each(|its| fact(its, h));
     if let Some(Unconfirmed { fact: its, ver }) = unconfirmed {
         ver.hash(h);
         fact(its, h);

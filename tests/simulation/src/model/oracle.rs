@@ -4,7 +4,9 @@
 //! becomes durable, what moves money is checked when it moves, and where nothing is under way any
 //! more the books must agree with what was told (SAFETY 2.12).
 
-use interlock_engine::{AttemptState, ExchangeKind, Origin, Payment, Settled, status};
+use interlock_engine::{
+    AttemptState, ExchangeKind, OperationState, Origin, Payment, Settled, status,
+};
 
 use super::state::State;
 use super::worlds::World;
@@ -47,13 +49,14 @@ pub fn commit(world: &World, s: &State, next: &Payment, due: bool) -> Option<Str
 /// I2, I3: what is told first is true at that moment.
 fn first_told(world: &World, s: &State, told: Settled) -> Option<String> {
     let live: usize = s.books.iter().map(|b| b.provider.live()).sum();
+    let outside = s.books.iter().any(|b| b.provider.outside > 0);
     let good = match told {
-        Settled::Succeeded => live == 1,
+        Settled::Succeeded => live == 1 || outside,
         _ => live == 0,
     };
     let bounced = s.books.iter().any(|b| b.provider.bounced);
     let rule = if told == Settled::Succeeded { "I2" } else { "I3" };
-    (!good && !bounced && !world.excused)
+    (!good && !bounced && !world.excused && !s.was_denied())
         .then(|| format!("{rule}: told {told:?} with {live} live charges"))
 }
 
@@ -86,7 +89,8 @@ fn sums(p: &Payment) -> Option<String> {
         let of = |kind, origin: Option<Origin>| -> i64 {
             p.operations
                 .iter()
-                .filter(|o| o.attempt == i && o.kind == kind && o.state.counts())
+                .filter(|o| o.attempt == i && o.kind == kind)
+                .filter(|o| matches!(o.state, OperationState::Done | OperationState::Pending))
                 .filter(|o| origin.is_none_or(|origin| o.origin == origin))
                 .map(|o| o.amount)
                 .sum()
@@ -104,7 +108,9 @@ fn sums(p: &Payment) -> Option<String> {
 /// I11: no capture while a void is unsettled, and the other way round.
 fn crossed(p: &Payment) -> Option<String> {
     let open = |i: usize, kind| {
-        p.operations.iter().any(|o| o.attempt == i && o.kind == kind && o.state.is_open())
+        // What is fenced is only asked about.
+        let moving = |s: OperationState| s.is_open() && s != OperationState::Fenced;
+        p.operations.iter().any(|o| o.attempt == i && o.kind == kind && moving(o.state))
     };
     let crossed = |i: &usize| open(*i, ExchangeKind::Capture) && open(*i, ExchangeKind::Void);
     let both = (0..p.attempts.len()).find(crossed);
@@ -132,7 +138,8 @@ pub fn books(world: &World, s: &State, made: usize) -> Option<String> {
             return Some("I11: the books hold more than was paid".into());
         }
     }
-    if providers().map(|p| p.made()).sum::<usize>() <= made || world.excused {
+    let excused = world.excused || s.was_denied();
+    if providers().map(|p| p.made()).sum::<usize>() <= made || excused {
         return None;
     }
     let live: usize = providers().map(|p| p.live()).sum();
@@ -151,7 +158,7 @@ pub fn books(world: &World, s: &State, made: usize) -> Option<String> {
 pub fn at_rest(world: &World, s: &State) -> Option<String> {
     let p = s.payment()?;
     if rest::waits_for_operator(p) {
-        return needless_operator(world, p);
+        return needless_operator(world, s, p);
     }
     let providers = || s.books.iter().map(|b| &b.provider);
     if rest::is_open(p) {
@@ -177,8 +184,9 @@ pub fn at_rest(world: &World, s: &State) -> Option<String> {
 }
 
 /// An operator is asked only where the contracts leave no other way.
-fn needless_operator(world: &World, p: &Payment) -> Option<String> {
+fn needless_operator(world: &World, s: &State, p: &Payment) -> Option<String> {
     // What an unloaded version of a plugin began nobody can finish.
-    let in_vain = !world.excused && !world.upgrades && rest::asks_in_vain(p, &world.policy);
+    let excused = world.excused || world.upgrades || s.was_denied();
+    let in_vain = !excused && rest::asks_in_vain(p, &world.policy);
     in_vain.then(|| "no way out: an operator is asked what could be known".into())
 }

@@ -11,6 +11,7 @@ use super::street::execute;
 use super::turn::Mode;
 use super::worlds::World;
 use crate::provider::Provider;
+use crate::provider::portal;
 
 impl World {
     /// What can happen in a state.
@@ -65,6 +66,9 @@ impl World {
             );
         }
         self.codes(s, out);
+        if s.left.portals > 0 || s.left.verdicts > 0 {
+            self.at_the_desk(s, out);
+        }
         out.push(Action::Tick);
     }
 
@@ -88,7 +92,8 @@ impl World {
         if self.is_due(s, n) {
             self.modes(s, |mode| out.push(Action::Due(node, mode)));
         }
-        for w in (0..self.wishes.len()).filter(|w| s.wishes >> w & 1 == 1) {
+        let may = |w: &usize| s.wishes >> w & 1 == 1;
+        for w in (0..self.wishes.len()).filter(may) {
             self.modes(s, |mode| out.push(Action::Wish(w as u8, node, mode)));
         }
     }
@@ -154,16 +159,26 @@ impl World {
                 }
             }
             Body::Notice(_, fact) => {
+                if !s.may_come(m) {
+                    return;
+                }
+                let sure = portal::is_outside(fact) || !s.denied.is_empty();
                 for n in 0..if s.left.visits == 0 { 1 } else { s.nodes.len() as u8 } {
                     if self.hears(s, Run { node: n, boot: s.nodes[usize::from(n)].boot }) {
-                        self.modes(s, |mode| out.push(Action::Reach(at, n, mode)));
+                        self.modes(s, |mode| {
+                            // What is told until it is heard is not lost with a node.
+                            if !sure || mode != Mode::Race {
+                                out.push(Action::Reach(at, n, mode));
+                            }
+                        });
                         if self.notice_misread(s, n.into(), fact) {
                             out.push(Action::Misread(at, n));
                         }
                     }
                 }
                 // What nobody would ask about is told until it is heard.
-                if lossy && fact.what != What::Failed && !self.liar {
+                let sure = sure || fact.what == What::Failed;
+                if lossy && !sure && !self.liar {
                     out.push(Action::Drop(at));
                 }
             }

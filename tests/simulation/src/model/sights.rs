@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use interlock_engine::{ExchangeKind, OperationState, Origin, Payment, Settled};
+use interlock_engine::{
+    AttemptState, ExchangeKind, FailReason, OperationState, Origin, Payment, Settled,
+};
 
 /// Everything that some world must reach.
-pub const SIGHTS: [&str; 41] = [
+pub const SIGHTS: [&str; 43] = [
     "an attempt that is started",
     "an attempt that waits for the shopper",
     "an attempt that is pending",
@@ -47,6 +49,8 @@ pub const SIGHTS: [&str; 41] = [
     "a close after the late window",
     "a close of an order that was seen",
     "a second close",
+    "a refund in the portal",
+    "an attempt that an operator denied",
 ];
 
 /// One bit for each.
@@ -97,6 +101,8 @@ fn of(p: &Payment) -> u64 {
         see(30, a.loser);
         see(31, a.manual);
         see(34, a.track.moved() > 1);
+        let denied = matches!(a.state, AttemptState::Failed { reason: FailReason::Operator, .. });
+        see(42, denied);
         see(36, a.track.takers().count() > 1);
         see(37, a.track.exchanges.iter().any(|x| x.state_version > 1));
         see(38, a.track.exchanges.iter().any(|x| x.after_window));
@@ -120,6 +126,7 @@ fn of(p: &Payment) -> u64 {
             OperationState::Reversed => see(26, o.kind == ExchangeKind::Refund),
             OperationState::Pending => see(27, o.kind == ExchangeKind::Refund),
         }
+        see(41, o.kind == ExchangeKind::Refund && o.origin == Origin::External);
         see(28, o.kind == ExchangeKind::Refund && o.origin == Origin::Resolver);
         see(31, o.manual);
         see(37, o.track.exchanges.iter().any(|x| x.state_version > 1));

@@ -9,6 +9,8 @@ use interlock_plugin_api::Fact;
 
 use super::digest::{self, digest};
 use super::node::{Node, Run};
+use crate::operator::Denied;
+use crate::provider::portal;
 use crate::provider::{Later, Provider};
 
 /// What goes wrong costs one of the state's faults, and one of its own kind.
@@ -52,6 +54,10 @@ pub struct Left {
     pub pays: u8,
     /// How often the second node is the one that looks, hears or is asked.
     pub visits: u8,
+    /// How often money is given back in a provider's portal.
+    pub portals: u8,
+    /// How often an operator speaks before he is asked.
+    pub verdicts: u8,
 }
 
 impl Left {
@@ -108,6 +114,7 @@ impl Books {
     pub fn new(provider: Provider) -> Self {
         let digest = digest(|h| {
             (&provider.orders, &provider.jobs, provider.bounced, provider.mood).hash(h);
+            provider.outside.hash(h);
         });
         Self { provider, digest }
     }
@@ -226,6 +233,8 @@ pub struct State {
     pub wishes: u16,
     /// The faults that are left.
     pub left: Left,
+    /// Of what an operator said that no money moved.
+    pub denied: Vec<Denied>,
     /// What went wrong.
     pub broken: Option<Arc<str>>,
 }
@@ -271,6 +280,11 @@ impl State {
         self.wire.insert(at, message);
     }
 
+    /// Money moved after an operator had said that none did.
+    pub fn was_denied(&self) -> bool {
+        self.denied.iter().any(|d| d.is_wrong(&self.books[d.account].provider))
+    }
+
     /// First wrong wins.
     pub fn breaks(&mut self, what: impl Into<Arc<str>>) {
         self.broken.get_or_insert(what.into());
@@ -278,10 +292,23 @@ impl State {
 
     /// Nothing is under way, and nothing will come by itself.
     pub fn quiet(&self) -> bool {
-        self.wire.is_empty()
+        self.nothing_comes()
             && self.laters.is_empty()
             && self.row.as_ref().is_some_and(|row| row.due.is_none())
             && self.nodes.iter().all(|n| n.held.is_none() && n.sockets.is_empty())
+    }
+
+    /// Nothing is on the wire that will ever arrive.
+    pub fn nothing_comes(&self) -> bool {
+        !self.wire.iter().any(|m| self.may_come(m))
+    }
+
+    /// Whether a message may arrive now.
+    pub fn may_come(&self, m: &Message) -> bool {
+        match &*m.body {
+            Body::Notice(_, fact) => self.payment().is_some_and(|p| portal::may_hear(p, fact)),
+            _ => true,
+        }
     }
 
     /// As far as it decides what comes when nothing goes wrong any more.
@@ -298,6 +325,7 @@ impl State {
         }
         self.nodes.iter().for_each(|node| node.hash(self.now, h));
         (self.now, self.broken.is_some()).hash(h);
+        self.denied.hash(h);
         self.laters.hash(h);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use interlock_engine::{Input, Sent};
+use interlock_engine::{Input, Sent, Subject};
 
 use super::chance::Script;
 use super::state::{Body, Books, Fault, Left, Message, Sending, State};
@@ -64,6 +64,11 @@ pub enum Action {
     Jump(u8, bool),
     /// A node writes what it decided earlier.
     Write(u8),
+    /// Somebody gives back all or some of a charge of an attempt in its provider's portal; it is
+    /// told under our number too or under the provider's alone.
+    Portal(u8, bool, bool),
+    /// An operator says what the books hold at this moment.
+    Verdict(Subject, u8, Mode),
 }
 
 /// How far a wall clock jumps, ms.
@@ -200,6 +205,11 @@ impl World {
                 Some(())
             }
             Action::Write(node) => self.write(s, node.into()),
+            Action::Portal(i, whole, named) => self.portal(s, i.into(), whole, named),
+            Action::Verdict(subject, node, mode) => {
+                visit(s, node)?;
+                self.speak(s, subject, node.into(), mode)
+            }
         }
     }
 
@@ -251,7 +261,8 @@ impl World {
 impl Left {
     /// Nothing goes wrong any more.
     pub fn nothing() -> Self {
-        Self { all: 0, of: [0; super::state::FAULTS], ticks: 0, scans: 0, pays: 0, visits: 0 }
+        let of = [0; super::state::FAULTS];
+        Self { all: 0, of, ticks: 0, scans: 0, pays: 0, visits: 0, portals: 0, verdicts: 0 }
     }
 }
 

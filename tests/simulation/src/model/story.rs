@@ -7,6 +7,7 @@ use super::state::{Body, Sending, State};
 use super::step::{Action, Then};
 use super::turn::Mode;
 use super::worlds::World;
+use crate::operator;
 
 impl World {
     /// What a step does, and how the payment stands after it.
@@ -18,10 +19,14 @@ impl World {
             (_, None) => String::new(),
         };
         let broken = after.broken.as_ref().map(|why| format!("  BROKEN: {why}"));
-        format!("{clock:>9.3}s {}{stands}{}", self.words(s, action), broken.unwrap_or_default())
+        format!(
+            "{clock:>9.3}s {}{stands}{}",
+            self.words(s, action, after),
+            broken.unwrap_or_default()
+        )
     }
 
-    fn words(&self, s: &State, action: Action) -> String {
+    fn words(&self, s: &State, action: Action, after: &State) -> String {
         match action {
             Action::Submit(n, mode) => format!("node {n} is asked for a payment{}", befalls(mode)),
             Action::Arrive(at, script, then) => {
@@ -70,6 +75,23 @@ impl World {
             Action::Jump(n, true) => format!("node {n}'s wall clock jumps two hours ahead"),
             Action::Jump(n, false) => format!("node {n}'s wall clock jumps two hours back"),
             Action::Write(n) => format!("node {n} writes what it decided"),
+            Action::Portal(i, whole, named) => {
+                let how_much = if whole { "all" } else { "some" };
+                let number = if named { "our number and its own" } else { "its own number" };
+                format!("{how_much} of attempt {i} is given back in the portal, under {number}")
+            }
+            Action::Verdict(subject, n, mode) => {
+                let number = s.payment().map(|p| operator::number(p, subject).1.to_owned());
+                let yes = number.is_some_and(|number| {
+                    !after.denied.iter().skip(s.denied.len()).any(|d| d.op_id == number)
+                });
+                let said = if yes { "moved" } else { "did not move" };
+                let about = about(subject);
+                format!(
+                    "an operator tells node {n} that the money of {about} {said}{}",
+                    befalls(mode)
+                )
+            }
         }
     }
 

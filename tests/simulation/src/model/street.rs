@@ -12,6 +12,7 @@ use super::step::Then;
 use super::turn::Mode;
 use super::worlds::World;
 use crate::declarations::draft;
+use crate::provider::portal;
 use crate::provider::{Later, Provider, Reaction, Task};
 
 impl World {
@@ -156,8 +157,10 @@ impl World {
             s.breaks(why);
         }
         for fact in reaction.tells {
-            if self.notices || fact.what == What::Failed {
-                s.post(Body::Notice(account, fact), false, u64::MAX);
+            // What is told until it is heard costs nothing when it is late.
+            let outside = portal::is_outside(&fact);
+            if self.notices || outside || fact.what == What::Failed || !s.denied.is_empty() {
+                s.post(Body::Notice(account, fact), outside, u64::MAX);
             }
         }
         s.laters.extend(reaction.later.into_iter().map(|l: Later| (account, l)));

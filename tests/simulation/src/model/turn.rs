@@ -15,7 +15,7 @@ use super::node::{Held, Run, Socket};
 use super::oracle;
 use super::state::{Body, Fault, Row, Sending, State};
 use super::worlds::World;
-use crate::declarations::{AllWell, Numbers, draft};
+use crate::declarations::{AllWell, CREATE, Numbers, draft, opening};
 
 /// What befalls a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +142,7 @@ impl World {
             sending: !s.nodes[node].sockets.is_empty(),
             credential: submitted || s.nodes[node].credential,
             order: None,
+            stated: None,
         };
         let before = s.payment();
         let mut hand = Hand::default();
@@ -174,14 +175,18 @@ impl World {
         }
     }
 
-    /// The first request of a call: where a plugin needs two, one that moves nothing yet.
+    /// The first request of a call, also of one that is to be sent again: where a plugin needs two,
+    /// one that moves nothing yet.
     fn first_draft(&self, call: &interlock_engine::Call) -> Draft {
         let built = draft(call);
-        let first = call.kind == ExchangeKind::Authorize && call.again.is_none();
-        if !self.two_steps || !first || built.effect == SendEffect::Offer {
-            return built;
+        match self.two_steps {
+            Some(effect)
+                if call.kind == ExchangeKind::Authorize && built.effect == SendEffect::Move =>
+            {
+                opening(built, effect)
+            }
+            _ => built,
         }
-        Draft { purpose: "create".into(), digest: format!("{}/1", built.digest), ..built }
     }
 
     /// A version is durable: what must be true of it, and its effects.
@@ -250,7 +255,7 @@ impl World {
             reference: a.provider_ref.clone(),
             amount: o.map_or(p.money.amount, |o| o.amount),
             offer: x.effect == SendEffect::Offer,
-            opens: x.purpose == "create",
+            opens: x.purpose == CREATE,
         };
         durable.then_some((x.last_send_by, sending))
     }

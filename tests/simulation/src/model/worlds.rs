@@ -5,6 +5,7 @@
 //! and adds those that are about one rule alone.
 
 mod cover;
+mod people;
 mod special;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use interlock_engine::{
     AccountPolicy, Failover, Input, Ladder, MerchantPolicy, Method, Policy, Request, Submission,
 };
-use interlock_plugin_api::{CaptureMode, Contract, CredentialForm};
+use interlock_plugin_api::{CaptureMode, Contract, CredentialForm, Effect};
 
 use super::calm::Rests;
 use super::node::Node;
@@ -55,8 +56,8 @@ pub struct World {
     pub left: Left,
     /// Providers send notifications.
     pub notices: bool,
-    /// A plugin needs two requests to take money.
-    pub two_steps: bool,
+    /// A plugin needs two requests to take money, and the first has this effect.
+    pub two_steps: Option<Effect>,
     /// A restarted node may bring newer plugins.
     pub upgrades: bool,
     /// Two live charges are no mistake of ours: an instant switch, or a provider that lies.
@@ -90,7 +91,8 @@ pub struct World {
 /// Every world.
 pub fn table() -> Vec<World> {
     let covering = cover::covering();
-    special::special().into_iter().chain(covering.iter().map(cover::world)).collect()
+    let scenes = special::special().into_iter().chain(people::people());
+    scenes.chain(covering.iter().map(cover::world)).collect()
 }
 
 /// What a merchant may wish once.
@@ -170,7 +172,7 @@ impl World {
             nodes: 1,
             left: Left { of: USUAL, ..Left::nothing() },
             notices: true,
-            two_steps: false,
+            two_steps: None,
             upgrades: false,
             excused: false,
             instant_switch: false,
@@ -238,15 +240,27 @@ impl World {
         self
     }
 
+    /// How often money is given back in a provider's portal.
+    pub fn portals(mut self, portals: u8) -> Self {
+        self.left.portals = portals;
+        self
+    }
+
+    /// How often an operator speaks before he is asked.
+    pub fn verdicts(mut self, verdicts: u8) -> Self {
+        self.left.verdicts = verdicts;
+        self
+    }
+
     /// A restarted node may bring newer plugins.
     pub fn upgrading(mut self) -> Self {
         self.upgrades = true;
         self
     }
 
-    /// A plugin needs two requests to take money.
-    pub fn stepping(mut self) -> Self {
-        self.two_steps = true;
+    /// A plugin needs two requests to take money, and the first has this effect.
+    pub fn stepping(mut self, first: Effect) -> Self {
+        self.two_steps = Some(first);
         self
     }
 
@@ -321,6 +335,7 @@ impl World {
             nodes: (0..self.nodes).map(Node::first).collect(),
             now: 1_000,
             laters: Vec::new(),
+            denied: Vec::new(),
             wishes: (1 << self.wishes.len()) - 1,
             left: self.left,
             broken: None,

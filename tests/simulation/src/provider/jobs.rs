@@ -119,6 +119,13 @@ impl Provider {
         if chance.happens(50 * bad) { gateway(502, reaction) } else { reaction }
     }
 
+    /// What became of an operation, and the number of the order that it belongs to.
+    pub(super) fn job_told(&self, job: &Job) -> (&str, Fact) {
+        let order = &self.orders[job.target.0];
+        let reference = order.charges[job.target.1].reference.clone();
+        (&order.op_id, job.told().with_provider_ref(reference))
+    }
+
     /// The charge that a task is about.
     fn target(&self, task: &Task<'_>) -> Option<(usize, usize)> {
         let order = self.orders.iter().position(|o| o.op_id == task.order)?;

@@ -6,14 +6,15 @@ use std::mem;
 use std::rc::Rc;
 
 use interlock_engine::{
-    Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment, Prepared, Skip,
-    World as Surroundings, decide, intake,
+    AttemptState, Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment,
+    Prepared, Skip, World as Surroundings, decide, intake,
 };
 use interlock_journal::Purpose;
 
 use super::wire::Socket;
-use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, Weather, World};
-use crate::declarations::{Numbers, draft};
+use super::{Beside, Death, EPOCH, Event, Follow, Pending, Run, ShopRows, World};
+use crate::declarations::Numbers;
+use crate::provider::portal;
 use crate::rest;
 use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transaction, Verdict};
 
@@ -21,6 +22,8 @@ use crate::store::{Answer, Notice, OrderChange, Refusal as Refused, Task, Transa
 const HIGH_WATER_MS: u64 = 10_000;
 /// Its name in the store.
 const HIGH_WATER: u64 = 1;
+/// That every payment of a restored journal has heard the providers' statements.
+const RESTORED: u64 = 2;
 /// How often an outcome is put through again when the store was not sure.
 const TRIES_MAX: u32 = 10;
 
@@ -84,6 +87,14 @@ impl Node {
         wall.max(self.high_ms + (now - self.seen_ms) as i64)
     }
 
+    /// Whatever it had in memory is gone.
+    pub fn dies(&mut self) {
+        self.up = false;
+        self.sockets.clear();
+        self.turns.clear();
+        self.credentials.fill(false);
+    }
+
     fn turn(&mut self, case: u32) -> &mut Turn {
         let n = match self.turns.iter().position(|t| t.case == case) {
             Some(n) => n,
@@ -143,12 +154,21 @@ impl World<'_> {
             return self.key_taken(case, &input, taken.stands_for.as_deref());
         }
         let before = book.payment(&case).map(|version| Rc::clone(&version.row));
+        if let (Input::Noticed { facts, .. }, Some(row)) = (&input, &before)
+            && !facts.iter().all(|fact| portal::may_hear(row, fact))
+        {
+            // It is not acknowledged, so it is told again.
+            return;
+        }
         match self.decide(node, case, before.as_deref(), &input) {
             Outcome::Commit(decision) => {
+                self.count_refusals(&decision, before.as_ref());
+                self.watch_decision(node, case, before.as_deref(), &decision.next);
                 let ver = before.map_or(0, |p| p.ver);
                 self.commit(node, case, ver, *decision, input, beside);
             }
             Outcome::Nothing => self.nothing(node, case, input, beside),
+            Outcome::Refuse(refusal) if self.asks_again(&refusal) => {}
             Outcome::Refuse(_) => self.refused(case, &input),
             Outcome::Need(_) => self.blame(case, "a decision never had what it needed"),
         }
@@ -167,8 +187,9 @@ impl World<'_> {
         let order = self.order_holder(case, input);
         let calm = self.calm();
         let n = &self.nodes[node];
-        let policy = self.policies.of(self.seed, n.version);
-        let weather = Weather { refunds: calm || !self.refunds_capped };
+        let (policies, version) = (self.policies, n.version);
+        let policy = policies.of(self.seed, version);
+        let weather = self.weather(node);
         let surroundings = Surroundings {
             now,
             policy,
@@ -178,12 +199,15 @@ impl World<'_> {
             sending: n.sockets.iter().any(|s| s.case == case),
             credential: n.credentials[case as usize] || before.is_none(),
             order,
+            stated: self.cases[case as usize].stated.as_ref(),
         };
         let mut hand = Hand::default();
         for _ in 0..16 {
             match decide(before, input, &surroundings, &hand) {
                 Outcome::Need(call) => {
-                    if !calm && self.dice.one_in(80) {
+                    let full = call.reserve && weather.is_full(&call.account);
+                    self.score.unreserved += u64::from(full);
+                    if full || (!calm && self.dice.one_in(80)) {
                         self.score.faults += 1;
                         self.score.plugins += 1;
                         if call.reserve {
@@ -192,7 +216,7 @@ impl World<'_> {
                             hand.unbuildable.push(call.op_id);
                         }
                     } else {
-                        let draft = draft(&call);
+                        let draft = policies.steps(self.seed, version, &call.account).first(&call);
                         hand.prepared.push(Prepared { call: *call, draft });
                     }
                 }
@@ -279,11 +303,22 @@ impl World<'_> {
         if self.now >= n.marked_ms + HIGH_WATER_MS {
             n.marked_ms = self.now;
             let run = Run { node, boot: n.boot };
-            let (input, beside) = (Input::Refresh, Beside::default());
-            let (case, high) = (u32::MAX, n.high_ms);
-            let nobody = Pending { run, case, input, beside, follow: None };
-            let _ = self.store.stage(Task::Set(HIGH_WATER, high), Box::new(nobody));
+            let high = n.high_ms;
+            self.set(run, HIGH_WATER, high, Input::Refresh);
         }
+    }
+
+    /// Every payment of a restored journal has its turn before this.
+    pub(super) fn mark_restored(&mut self, node: usize) {
+        let run = Run { node, boot: self.nodes[node].boot };
+        self.set(run, RESTORED, 1, Input::Restored);
+        self.begin_sync();
+    }
+
+    fn set(&mut self, run: Run, name: u64, value: i64, input: Input) {
+        let (case, beside) = (u32::MAX, Beside::default());
+        let nobody = Pending { run, case, input, beside, follow: None };
+        let _ = self.store.stage(Task::Set(name, value), Box::new(nobody));
     }
 
     pub(super) fn death(&mut self) -> Death {
@@ -347,6 +382,9 @@ impl World<'_> {
                 self.score.commits += 1;
                 self.come_back(pending.case, row.ver, *due_ms);
             }
+            if answer == Ok(Verdict::Done) && pending.case == u32::MAX {
+                self.unrestored &= !matches!(pending.input, Input::Restored);
+            }
             if !self.alive(pending.run) || pending.case == u32::MAX {
                 continue;
             }
@@ -391,7 +429,11 @@ impl World<'_> {
     fn put_off(&mut self, node: usize, case: u32, input: Input, beside: Beside) {
         let outcome = matches!(
             input,
-            Input::Heard { .. } | Input::Lost { .. } | Input::Looked { .. } | Input::Recovered
+            Input::Heard { .. }
+                | Input::Lost { .. }
+                | Input::Looked { .. }
+                | Input::Recovered
+                | Input::Restored
         );
         match &input {
             Input::Submitted(_) => {
@@ -509,11 +551,7 @@ impl World<'_> {
             Death::Kill => self.fault(|s| &mut s.kills),
             Death::Power => self.fault(|s| &mut s.power_cuts),
         }
-        let n = &mut self.nodes[node];
-        n.up = false;
-        n.sockets.clear();
-        n.turns.clear();
-        n.credentials.fill(false);
+        self.nodes[node].dies();
         if self.nodes.len() == 1 {
             let dice = &mut self.dice;
             let mut draw = |n| dice.below(n);
@@ -532,6 +570,12 @@ impl World<'_> {
 
     /// A process starts: it takes up whatever is open.
     pub(super) fn rise(&mut self, node: usize) {
+        if self.restoring || self.nodes[node].up {
+            return;
+        }
+        if self.unrestored {
+            return self.wait_for_statements();
+        }
         if self.nodes.len() == 1 && !self.store.is_open() {
             self.store.reopen();
         }
@@ -539,16 +583,22 @@ impl World<'_> {
             let at = self.now + 1_000;
             return self.at(at, Event::Rise(node));
         };
-        let high = book.setting(&HIGH_WATER).copied().unwrap_or(0);
         let open: Vec<u32> = book.due().map(|(_, case)| *case).collect();
-        self.boots += 1;
-        let boot = self.boots;
-        let n = &mut self.nodes[node];
-        (n.boot, n.up, n.started_ms) = (boot, true, self.now);
-        (n.high_ms, n.seen_ms) = (high, self.now);
+        self.take_up(node, self.now);
         for case in open {
             self.put(node, case, Input::Recovered, Beside::default());
         }
+    }
+
+    /// A new process, which was started then.
+    pub(super) fn take_up(&mut self, node: usize, started_ms: u64) {
+        let book = self.store.book();
+        let high = book.and_then(|book| book.setting(&HIGH_WATER)).copied().unwrap_or(0);
+        self.boots += 1;
+        let boot = self.boots;
+        let n = &mut self.nodes[node];
+        (n.boot, n.up, n.started_ms) = (boot, true, started_ms);
+        (n.high_ms, n.seen_ms) = (high, self.now);
     }
 
     /// What a version shows to the shopper; and that it can be read back.
@@ -563,7 +613,8 @@ impl World<'_> {
         }
         for (i, attempt) in row.attempts.iter().enumerate() {
             let known = |o: &super::oracle::Offered| o.op_id == attempt.op_id;
-            if attempt.offer.is_some() && !self.cases[case as usize].offers.iter().any(known) {
+            let shown = attempt.offer.is_some() && attempt.state == AttemptState::Action;
+            if shown && !self.cases[case as usize].offers.iter().any(known) {
                 self.offered(case, i, row);
             }
         }

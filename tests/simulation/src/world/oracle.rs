@@ -3,11 +3,14 @@
 use std::rc::Rc;
 
 use interlock_engine::{
-    Attempt, ExchangeKind, OperationState, Origin, Payment, Request, Settled, Submission, status,
+    Attempt, AttemptState, ExchangeKind, OperationState, Origin, Payment, Request, Settled,
+    Statement, Submission, status,
 };
 
 use super::World;
-use crate::provider::Provider;
+use crate::dice::Dice;
+use crate::operator::Denied;
+use crate::provider::{JobState, Provider};
 use crate::rest;
 
 /// One payment of an evening: who wants what, the providers' books, and what was heard.
@@ -25,7 +28,7 @@ pub struct Case {
     /// What he heard for good, and first.
     pub(super) told: Option<Settled>,
     /// By his key, the operation of which he heard.
-    pub(super) operations_told: Vec<(String, String)>,
+    pub(super) operations_told: Vec<OperationTold>,
     /// The version in which his cancel was durable, and he heard of it.
     pub(super) canceled_ver: Option<u64>,
     /// Every code that was ever shown.
@@ -36,9 +39,24 @@ pub struct Case {
     pub(super) lied_to: bool,
     /// Two live charges are no mistake of ours: an instant switch, or a provider that lied.
     pub(super) excused: bool,
+    /// The journal forgot something of it, or may have: it was restored from a backup.
+    pub(super) restored: bool,
+    /// What the providers said of it when the journal was restored.
+    pub(super) stated: Option<Statement>,
     /// A plugin that does not continue an older version took something for a refusal.
     pub(super) misread: bool,
+    /// The merchant's rule: for so long after it was asked for, a success after `failed` is kept.
+    pub(super) accept_late_ms: Option<u64>,
+    /// Of what an operator said that no money moved.
+    pub(super) denied: Vec<Denied>,
     charges: usize,
+}
+
+/// An operation of which a merchant heard.
+pub(super) struct OperationTold {
+    pub key: String,
+    pub id: String,
+    pub op_id: String,
 }
 
 /// A code that was shown.
@@ -69,7 +87,11 @@ impl Case {
             acknowledged: Vec::new(),
             lied_to: false,
             excused: false,
+            restored: false,
+            stated: None,
             misread: false,
+            accept_late_ms: None,
+            denied: Vec::new(),
             charges: 0,
         }
     }
@@ -84,22 +106,30 @@ impl Case {
 }
 
 impl World<'_> {
+    /// The books of one account; in the calm it is in a plain mood.
+    pub(super) fn books(&mut self, case: u32, account: usize) -> (&mut Provider, &mut Dice) {
+        let calm = self.calm();
+        let provider = &mut self.cases[case as usize].providers[account];
+        provider.mood.moody &= !calm;
+        (provider, &mut self.dice)
+    }
+
     /// P1: at no moment are two charges of one order live, and none is made after a "no".
     pub(super) fn look_at_the_books(&mut self, case: u32) {
         let c = &mut self.cases[case as usize];
-        if self.now >= super::CALM {
-            c.providers.iter_mut().for_each(|p| p.mood.moody = false);
-        }
         let made = c.made();
         let new = made > c.charges;
         c.charges = made;
+        c.excused |= c.was_denied();
         if !new || c.excused {
             return;
         }
         let (told, own) = (c.told, c.live());
         let order = c.order;
         let of_order = |other: &&Case| other.order.is_some() && other.order == order;
-        let excused = self.cases.iter().filter(of_order).any(|c| c.excused);
+        // What was given back and came back is not charged anew.
+        let bounced = |c: &Case| c.providers.iter().any(|p| p.bounced);
+        let excused = self.cases.iter().filter(of_order).any(|c| c.excused || bounced(c));
         let all: usize = self.cases.iter().filter(of_order).map(Case::live).sum();
         if own > 1 {
             self.blame(case, format!("I1: {own} live charges of one payment"));
@@ -123,8 +153,9 @@ impl World<'_> {
             self.blame(case, format!("I5: {exchange} is sent and its record is not durable"));
         }
         let Some(canceled) = self.cases[case as usize].canceled_ver else { return };
-        let first = row.attempts.iter().find(|a| a.op_id == op_id).and_then(Attempt::first);
-        if first.is_some_and(|x| x.id == exchange && x.made_ver > canceled) {
+        let a = row.attempts.iter().find(|a| a.op_id == op_id);
+        let new = a.and_then(|a| a.track.exchange(exchange)).is_some_and(|x| x.made_ver > canceled);
+        if new {
             self.blame(case, "an account is asked to charge after the cancel was acknowledged");
         }
     }
@@ -136,21 +167,67 @@ impl World<'_> {
             return;
         }
         let Some(settled) = row.settled else {
+            if c.restored {
+                // It is about to be known again.
+                return;
+            }
             let told = c.told;
             return self.blame(case, format!("I9: told {told:?}, then nothing"));
         };
-        if let Some(told) = c.told.replace(settled) {
-            return self.blame(case, format!("I9: told {told:?}, then {settled:?}"));
+        let no = |told| matches!(told, Settled::Failed | Settled::Canceled);
+        // A word that was lost may come again as another that costs the same, or as the truth where
+        // a provider lied, an operator erred, or a merchant takes what comes late.
+        let same = |told| no(told) && (no(settled) || rest::told_net(row) == 0);
+        let erred = c.lied_to || !c.denied.is_empty() || c.accept_late_ms.is_some();
+        let again = |told| c.restored && (erred || same(told));
+        if let Some(told) = c.told.replace(settled).filter(|told| !again(*told)) {
+            let recovers = (told, settled) == (Settled::Failed, Settled::Succeeded);
+            if c.accept_late_ms.is_none() || !recovers {
+                return self.blame(case, format!("I9: told {told:?}, then {settled:?}"));
+            }
         }
         let live = c.live();
+        let outside = c.providers.iter().any(|p| p.outside > 0);
         let bounced = c.providers.iter().any(|p| p.bounced);
         let refunded = row.operations.iter().any(|o| o.kind == ExchangeKind::Refund);
         let good = match settled {
-            Settled::Succeeded => live == 1 || refunded,
+            Settled::Succeeded => live == 1 || refunded || outside,
             Settled::Failed | Settled::Canceled => live == 0,
         };
         if !good && !bounced && !c.excused {
             self.blame(case, format!("told {settled:?} with {live} live charges"));
+        }
+    }
+
+    /// I9 where it is decided: what was told changes by the merchant's own rule alone, from
+    /// `failed` to `succeeded`, and wherever that rule holds it is followed.
+    pub(super) fn watch_decision(
+        &mut self,
+        node: usize,
+        case: u32,
+        before: Option<&Payment>,
+        next: &Payment,
+    ) {
+        let Some(before) = before.filter(|p| p.settled.is_some()) else { return };
+        let c = &self.cases[case as usize];
+        let age = self.nodes[node].wall(self.now) - before.created_ms;
+        let late = c.accept_late_ms.is_some_and(|ms| age <= ms.cast_signed());
+        let recovers = late && before.settled == Some(Settled::Failed);
+        let given_back = || {
+            before.attempts.iter().zip(&next.attempts).any(|(was, is)| {
+                matches!(was.state, AttemptState::Failed { .. })
+                    && is.state == AttemptState::RefundDue { authorized: false }
+            })
+        };
+        if next.settled == before.settled {
+            if recovers && given_back() && !c.restored {
+                self.blame(case, "a success within the merchant's own time is not kept");
+            }
+        } else if recovers && next.settled == Some(Settled::Succeeded) {
+            self.score.recovered += 1;
+        } else {
+            let (told, then) = (before.settled, next.settled);
+            self.blame(case, format!("I9: told {told:?}, then {then:?}, at the age of {age} ms"));
         }
     }
 
@@ -171,6 +248,9 @@ impl World<'_> {
     fn judge_absent(&mut self, case: u32) {
         let c = &self.cases[case as usize];
         let (acked, refused, made) = (c.acked, c.refused, c.made());
+        if c.restored {
+            return self.judge_lost(case);
+        }
         if refused {
             self.score.refused += 1;
         }
@@ -182,15 +262,38 @@ impl World<'_> {
         }
     }
 
+    /// A payment that only the lost disk knew, and that nobody asked for again: its merchant was
+    /// told "no", and what is charged all the same stands in the statement that was taken.
+    fn judge_lost(&mut self, case: u32) {
+        let c = &self.cases[case as usize];
+        let let_rest = c.refused
+            || c.canceled_ver.is_some()
+            || matches!(c.told, Some(Settled::Failed | Settled::Canceled));
+        if !let_rest && (c.acked || c.live() > 0) {
+            self.blame(case, "I4: what the disk lost is not known again");
+        } else if c.live() > 0 {
+            self.score.operators += 1;
+        }
+    }
+
     fn judge_case(&mut self, case: u32, p: &Rc<Payment>) {
         self.hear(case, p);
         self.count(p);
         let c = &self.cases[case as usize];
+        let moved = |op_id: &str| {
+            let jobs = c.providers.iter().flat_map(|p| &p.jobs);
+            jobs.filter(|j| matches!(j.state, JobState::Done | JobState::Pending))
+                .any(|j| j.op_id == op_id)
+        };
+        // What moved nothing and was lost with its disk is lost.
         let lost = c
             .operations_told
             .iter()
-            .find(|(_, id)| !p.operations.iter().any(|o| o.id == *id))
-            .map(|(key, _)| key.clone());
+            .find(|t| {
+                let known = p.operations.iter().any(|o| o.id == t.id);
+                !known && (!c.restored || moved(&t.op_id))
+            })
+            .map(|t| t.key.clone());
         if let Some(key) = lost {
             return self.blame(case, format!("I4: the operation of key {key} is lost"));
         }
@@ -218,7 +321,10 @@ impl World<'_> {
         let alerted = |a: &Attempt| a.alert.as_deref() == Some("plugin_version");
         let told_wrongly = c.misread || p.attempts.iter().any(alerted);
         let bounced = c.providers.iter().any(|p| p.bounced);
-        if told_wrongly && (bounced || c.lied_to) {
+        let denied = c.was_denied();
+        self.score.denied += u64::from(denied);
+        let outside = c.providers.iter().any(|p| p.outside > 0);
+        if told_wrongly && (bounced || c.lied_to || denied || outside) {
             return;
         }
         if net != expected {

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Subject, Verdict};
+use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Settled, Subject, Verdict};
 
-use super::oracle::Offered;
+use super::oracle::{Offered, OperationTold};
 use super::{Beside, Event, World};
 use crate::declarations::HOUR;
 use crate::rest;
@@ -18,7 +18,9 @@ impl World<'_> {
     /// A merchant asks to be paid; without an answer he asks again with the same key.
     pub(super) fn submit(&mut self, case: u32, tries: u32) {
         let c = &self.cases[case as usize];
-        if c.refused || (tries > 0 && c.acked) || tries > ASKS_MAX {
+        let was_told_no = matches!(c.told, Some(Settled::Failed | Settled::Canceled))
+            || (c.restored && c.canceled_ver.is_some());
+        if c.refused || was_told_no || (tries > 0 && c.acked) || tries > ASKS_MAX {
             return;
         }
         let Some(node) = self.up() else {
@@ -57,14 +59,15 @@ impl World<'_> {
 
     /// Asked for something after the payment was made.
     pub(super) fn wish(&mut self, case: u32, wish: usize) {
-        if self.row(case).is_none() {
+        if self.store.is_open() && self.row(case).is_none() {
             return;
         }
-        let Some(node) = self.up() else {
+        let Some(node) = self.up().filter(|_| self.store.is_open()) else {
             let at = self.now + 10_000;
             return self.at(at, Event::Wish(case, wish));
         };
-        let request = self.cases[case as usize].wishes[wish].clone();
+        let c = &self.cases[case as usize];
+        let request = c.wishes[wish].clone();
         let keyed = matches!(request, Request::Refund { .. } | Request::Capture { .. });
         let key = keyed.then(|| key_of(case, 1 + wish as u64));
         let beside = Beside { key, ..Beside::default() };
@@ -104,10 +107,13 @@ impl World<'_> {
                 let Some(made) = made else {
                     return self.blame(case, format!("key {key} made no operation"));
                 };
-                let id = made.id.clone();
+                let (id, op_id) = (made.id.clone(), made.op_id.clone());
                 let c = &mut self.cases[case as usize];
                 match c.operation_told(key) {
-                    None => c.operations_told.push((key.clone(), id)),
+                    None => {
+                        let key = key.clone();
+                        c.operations_told.push(OperationTold { key, id, op_id });
+                    }
                     Some(told) if told == id => {}
                     Some(_) => self.blame(case, format!("I8: key {key} made two operations")),
                 }
@@ -201,7 +207,15 @@ fn key_of(case: u32, key: u64) -> u64 {
 }
 
 impl super::Case {
-    fn operation_told(&self, key: &str) -> Option<&str> {
-        self.operations_told.iter().find(|(k, _)| k == key).map(|(_, id)| id.as_str())
+    pub(super) fn operation_told(&self, key: &str) -> Option<&str> {
+        self.operations_told.iter().find(|t| t.key == key).map(|t| t.id.as_str())
+    }
+
+    /// The Idempotency-Key of a capture or refund that he wants.
+    pub(super) fn key_of_wish(&self, wish: usize) -> Option<&str> {
+        match &self.wishes[wish] {
+            Request::Refund { key, .. } | Request::Capture { key, .. } => Some(key),
+            Request::Cancel { .. } | Request::Switch { .. } => None,
+        }
     }
 }

@@ -10,10 +10,12 @@ use interlock_plugin_api::{
 
 use super::node::Node;
 use super::oracle::Case;
+use super::steps::Steps;
+use super::weather::Climate;
 use super::{CALM, Event, Unsafe, World};
 use crate::declarations::{
-    AMOUNT, HOUR, MINUTE, SHOP, account, asked, barcode, card, closes, moves, nothing, policy, qr,
-    submission,
+    AMOUNT, HOUR, MINUTE, SHOP, account, asked, barcode, card, closes, creating, moves, nothing,
+    policy, qr, submission,
 };
 use crate::dice::Dice;
 use crate::provider::{Mood, Provider};
@@ -29,6 +31,8 @@ pub struct Policies {
 struct Rules {
     versions: [Policy; 2],
     contracts: Vec<Arc<Contract>>,
+    /// By version, then by account.
+    steps: [[Steps; 3]; 2],
 }
 
 impl Policies {
@@ -40,6 +44,12 @@ impl Policies {
     /// The configuration of a world, with one version of its plugins.
     pub(super) fn of(&self, seed: u64, version: usize) -> &Policy {
         &self.rules(seed).versions[version]
+    }
+
+    /// How many requests the plugin of an account needs.
+    pub(super) fn steps(&self, seed: u64, version: usize, account: &str) -> Steps {
+        let place = ACCOUNTS.iter().position(|name| *name == account);
+        place.map_or_else(Steps::default, |n| self.rules(seed).steps[version][n])
     }
 
     fn rules(&self, seed: u64) -> &Rules {
@@ -55,10 +65,11 @@ impl World<'_> {
         let nodes = 1 + self.dice.index(2);
         self.boots = nodes as u64;
         self.nodes = (1..=self.boots).map(|boot| Node::new(boot, payments)).collect();
-        self.refunds_capped = self.dice.one_in(40);
+        self.climate = Climate::draw(&mut self.dice);
         for case in 0..payments {
             self.plan_case(case);
         }
+        self.plan_loss_of_disk();
         for node in 0..nodes {
             for _ in 0..self.dice.below(2) {
                 let at = some_time(&mut self.dice);
@@ -78,7 +89,8 @@ impl World<'_> {
     }
 
     fn plan_case(&mut self, case: u32) {
-        let liar = self.dice.one_in(40);
+        let rule = self.policies.rules(self.seed).versions[0].merchants[SHOP];
+        let liar = self.dice.one_in(if rule.accept_late_ms.is_some() { 8 } else { 40 });
         let manual = self.dice.one_in(5);
         let method = any_method(&mut self.dice);
         let capture = if manual { CaptureMode::Manual } else { CaptureMode::Automatic };
@@ -86,7 +98,6 @@ impl World<'_> {
         let rules = self.policies.rules(self.seed);
         let providers =
             rules.contracts.iter().map(|c| Provider::new(Arc::clone(c), AMOUNT, mood)).collect();
-        let instant = rules.versions[0].merchants[SHOP].instant_switch;
         let mut asked = submission(&format!("k{case}"), method, capture);
         // Now and then the shopper pays one order twice, in two windows.
         let order = match case.checked_sub(1).map(|before| self.cases[before as usize].order) {
@@ -110,12 +121,21 @@ impl World<'_> {
             let at = began + some_time(&mut self.dice);
             self.at(at, Event::Refresh(case));
         }
+        for _ in 0..if self.dice.one_in(16) { 1 + self.dice.below(2) } else { 0 } {
+            let at = began + some_time(&mut self.dice);
+            self.at(at, Event::Portal(case));
+        }
+        if self.dice.one_in(12) {
+            let at = began + some_time(&mut self.dice);
+            self.at(at, Event::Speak(case));
+        }
         self.at(CALM + 4 * HOUR, Event::Operator(case, 0));
         self.score.payments += 1;
         let mut case = Case::new(asked, providers, accounts, wishes);
         case.order = order;
         case.lied_to = liar;
-        case.excused = liar || instant;
+        case.excused = liar || rule.instant_switch;
+        case.accept_late_ms = rule.accept_late_ms;
         self.cases.push(case);
     }
 }
@@ -156,21 +176,31 @@ fn any_method(dice: &mut Dice) -> Method {
 
 fn random_rules(seed: u64) -> Rules {
     let mut dice = Dice::new(seed ^ 0xabcd_ef00);
-    let accounts: Vec<_> =
-        ACCOUNTS.iter().map(|name| account(name, random_contract(&mut dice))).collect();
+    let mut own = Dice::new(seed ^ 0x5eed_0f57);
+    let stepping = own.one_in(4);
+    let mut contract = || {
+        let contract = random_contract(&mut dice);
+        if stepping && own.one_in(2) { creating(contract) } else { contract }
+    };
+    let accounts: Vec<_> = ACCOUNTS.iter().map(|name| account(name, contract())).collect();
     let contracts = accounts.iter().map(|a| Arc::new(a.contract.clone())).collect();
     let mut first = policy(accounts);
-    if dice.one_in(40) {
-        let rule = MerchantPolicy { instant_switch: true, ..MerchantPolicy::default() };
-        first.merchants.insert(SHOP.into(), rule);
-    }
+    let late = own.one_in(6).then(|| own.of(&[5 * MINUTE, HOUR, 24 * HOUR]));
+    let rule = MerchantPolicy { instant_switch: dice.one_in(40), accept_late_ms: late };
+    first.merchants.insert(SHOP.into(), rule);
     let mut second = first.clone();
     for account in second.accounts.values_mut() {
         account.state_version = 2;
         account.continues = if dice.one_in(2) { vec![1, 2] } else { vec![2] };
         account.plugin_version = "2.0.0".into();
     }
-    Rules { versions: [first, second], contracts }
+    let [mut old, mut new] = [[Steps::default(); 3]; 2];
+    for (old, new) in old.iter_mut().zip(&mut new).filter(|_| stepping) {
+        *old = Steps::draw(&mut own);
+        *new = if own.one_in(3) { Steps::draw(&mut own) } else { *old };
+    }
+    let steps = [old, new];
+    Rules { versions: [first, second], contracts, steps }
 }
 
 fn random_contract(dice: &mut Dice) -> Contract {

@@ -3,12 +3,14 @@
 
 use std::rc::Rc;
 
-use interlock_engine::{Asked, ExchangeKind, Input, Payment, Sent, Subject};
-use interlock_plugin_api::{Class, Effect as SendEffect, Fact};
+use interlock_engine::{Asked, Draft, ExchangeKind, Input, Payment, Sent, Subject};
+use interlock_plugin_api::{Class, Concurrency, Effect as SendEffect, Fact, IdempotencyClass};
 
 use super::node::name_of;
+use super::steps::second;
 use super::{Beside, Event, Run, World};
-use crate::declarations::{TIMEOUT, WINDOW};
+use crate::declarations::{CREATE, TIMEOUT, WINDOW};
+use crate::provider::portal;
 use crate::provider::{Later, Reaction, Task};
 
 /// How often a notice is told that nobody acknowledges.
@@ -19,14 +21,16 @@ const TOLD_MAX: u64 = 40;
 pub(super) struct Socket {
     pub id: u64,
     pub case: u32,
-    exchange: String,
+    pub exchange: String,
     /// The continuations' version of the plugin that wrote the request.
-    written_by: u32,
-    account: usize,
+    pub written_by: u32,
+    pub account: usize,
+    /// The request that follows the answer to this one.
+    second: Option<Box<Draft>>,
 }
 
 /// A request as it travels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wire {
     run: Run,
     socket: u64,
@@ -38,14 +42,28 @@ pub(super) struct Wire {
     reference: Option<String>,
     amount: i64,
     offer: bool,
+    /// It is the first of two requests, and moves nothing yet.
+    opens: bool,
+    /// It is a second copy of it.
+    again: bool,
+}
+
+/// What is known of a request besides what travels.
+struct Written {
+    /// The continuations' version of the plugin that wrote it.
+    by: u32,
+    /// Monotonic ms of its process until which it may leave.
+    until_ms: u64,
+    second: Option<Box<Draft>>,
 }
 
 impl World<'_> {
     /// Sends a request whose record is durable, unless its time is over.
     pub(super) fn send(&mut self, node: usize, case: u32, row: &Rc<Payment>, exchange: &str) {
-        let Some((wire, written_by, by)) = self.wire(node, case, row, exchange) else {
+        let Some((wire, written)) = self.wire(node, case, row, exchange) else {
             return self.blame(case, format!("no such exchange: {exchange}"));
         };
+        let Written { by: written_by, until_ms, second } = written;
         let (run, id, account) = (wire.run, wire.socket, wire.account);
         self.watch_send(case, row, exchange, &wire.op_id);
         let exchange = exchange.to_owned();
@@ -53,7 +71,7 @@ impl World<'_> {
         let roll = if calm { 999 } else { self.dice.below(1_000) };
         // A process that was stopped looks at the clock again before it writes.
         let stalled = if roll < 4 { self.dice.below(3 * TIMEOUT) } else { 0 };
-        let too_late = self.stamp(node).mono_ms + stalled > by;
+        let too_late = self.stamp(node).mono_ms + stalled > until_ms;
         if roll < 45 && (roll >= 4 || too_late) {
             self.fault(|s| &mut s.not_sent);
             let reason = "connect".to_owned();
@@ -65,7 +83,8 @@ impl World<'_> {
             }
             return self.at(at, Event::Reach(run, case, input, 0));
         }
-        self.nodes[node].sockets.push(Socket { id, case, exchange, written_by, account });
+        let socket = Socket { id, case, exchange, written_by, account, second };
+        self.nodes[node].sockets.push(socket);
         let sent = self.now + stalled;
         self.at(sent + TIMEOUT, Event::TimeOut(run, id));
         if roll < 75 {
@@ -88,9 +107,10 @@ impl World<'_> {
     /// A request reaches the provider.
     pub(super) fn arrive(&mut self, w: Wire) {
         let now = self.now;
-        let provider = &mut self.cases[w.case as usize].providers[w.account];
-        let dice = &mut self.dice;
+        let (provider, dice) = self.books(w.case, w.account);
+        let takes = matches!(w.kind, ExchangeKind::Authorize | ExchangeKind::Continue);
         let reaction = match w.kind {
+            _ if w.opens => provider.create(takes.then_some(w.op_id.as_str()), now, dice),
             ExchangeKind::Authorize | ExchangeKind::Continue => {
                 provider.authorize(&w.op_id, w.offer, now, dice)
             }
@@ -104,7 +124,14 @@ impl World<'_> {
         if matches!(reaction.status, 401 | 429 | 500..) {
             self.fault(|s| &mut s.providers);
         }
+        if !w.again && reaction.status <= 202 && !self.calm() && self.dice.one_in(60) {
+            self.copied(&w);
+        }
         let (status, facts) = self.react(w.case, w.account, reaction);
+        if w.again {
+            // Its own answer goes nowhere.
+            return;
+        }
         if !self.calm() && self.dice.one_in(25) {
             return self.fault(|s| &mut s.lost);
         }
@@ -115,6 +142,25 @@ impl World<'_> {
         let back = self.dice.below(600) + if slow { TIMEOUT } else { 0 };
         let at = now + back;
         self.at(at, Event::Answer(w.run, w.socket, status, facts));
+    }
+
+    /// Another copy of what was carried out arrives later, where a provider takes it for the first.
+    fn copied(&mut self, w: &Wire) {
+        let contract = &self.cases[w.case as usize].providers[w.account].contract;
+        let purpose = match w.kind {
+            ExchangeKind::Authorize | ExchangeKind::Continue => "pay",
+            kind => kind.as_str(),
+        };
+        let rule = contract.move_rule(purpose);
+        let remembers = rule.class == IdempotencyClass::Strong
+            && rule.concurrency == Concurrency::Excluded
+            && w.kind != ExchangeKind::Close
+            && !w.offer;
+        if w.opens || remembers {
+            self.fault(|s| &mut s.late);
+            let at = self.now + self.dice.below(WINDOW);
+            self.at(at, Event::Arrive(Box::new(Wire { again: true, ..w.clone() })));
+        }
     }
 
     /// What a provider did: the books are looked at, what it tells and will do is on its way.
@@ -140,8 +186,9 @@ impl World<'_> {
     /// Tells something never, once or twice, soon or late. What nobody would ask about is told
     /// until it is heard.
     fn notify(&mut self, case: u32, account: usize, fact: Fact) {
-        let alone = fact.provider_code.as_deref() == Some("bounced");
-        let sure = self.calm() || alone || self.cases[case as usize].lied_to;
+        let alone = portal::is_outside(&fact) || fact.provider_code.as_deref() == Some("bounced");
+        let c = &self.cases[case as usize];
+        let sure = self.calm() || alone || c.lied_to || c.restored || !c.denied.is_empty();
         let copies = match self.dice.below(10) {
             _ if sure => 1,
             0..=1 => 0,
@@ -168,8 +215,11 @@ impl World<'_> {
         if self.cases[case as usize].acknowledged.contains(&name) {
             return;
         }
-        if told < TOLD_MAX {
-            let again = self.now + 5_000 + self.dice.below(30_000);
+        // What happened in a portal is told more and more seldom, for a day.
+        let outside = portal::is_outside(&fact);
+        let (most, slower) = if outside { (90, 1 + told) } else { (TOLD_MAX, 1) };
+        if told < most {
+            let again = self.now + (5_000 + self.dice.below(30_000)) * slower;
             let id = name | (told + 1) << 32;
             self.at(again, Event::Notice(case, account, fact.clone(), id));
         }
@@ -198,8 +248,8 @@ impl World<'_> {
 
     /// A provider does by itself what it said it would.
     pub(super) fn later(&mut self, case: u32, account: usize, later: &Later) {
-        let provider = &mut self.cases[case as usize].providers[account];
-        let reaction = provider.later(later, &mut self.dice);
+        let (provider, dice) = self.books(case, account);
+        let reaction = provider.later(later, dice);
         if matches!(later, Later::Bounce(_)) {
             self.fault(|s| &mut s.providers);
         }
@@ -220,7 +270,12 @@ impl World<'_> {
     }
 
     pub(super) fn answer(&mut self, run: Run, socket: u64, status: u16, facts: Vec<Fact>) {
-        let Some(socket) = self.close_socket(run, socket) else { return };
+        let Some(mut socket) = self.close_socket(run, socket) else { return };
+        if status == 200
+            && let Some(second) = socket.second.take()
+        {
+            return self.go_on(run, socket, *second);
+        }
         let Socket { case, exchange, written_by, account, .. } = socket;
         let state_version = self.reader(run.node, account);
         let facts = self.read((run.node, case, account), Some(written_by), facts);
@@ -259,15 +314,13 @@ impl World<'_> {
         };
         let Some(a) = attempt else { return };
         let account = self.account_of(case, &a.account);
-        let provider = &mut self.cases[case as usize].providers[account];
+        let (provider, dice) = self.books(case, account);
         let facts = match subject {
             Subject::Attempt(_) => {
                 let named = a.second_charge_of.and(a.provider_ref.as_deref());
-                provider.inquire(&a.op_id, named, now, &mut self.dice)
+                provider.inquire(&a.op_id, named, now, dice)
             }
-            Subject::Operation(n) => {
-                provider.inquire_job(&row.operations[n].op_id, now, &mut self.dice)
-            }
+            Subject::Operation(n) => provider.inquire_job(&row.operations[n].op_id, now, dice),
         };
         if !self.calm() && self.dice.one_in(30) {
             // No answer ever comes; the driver hears that nothing was heard.
@@ -348,7 +401,7 @@ impl World<'_> {
         case: u32,
         row: &Rc<Payment>,
         exchange: &str,
-    ) -> Option<(Wire, u32, u64)> {
+    ) -> Option<(Wire, Written)> {
         let attempts = || row.attempts.iter().map(|a| (a, &a.track, None));
         let operations =
             || row.operations.iter().map(|o| (&row.attempts[o.attempt], &o.track, Some(o)));
@@ -368,8 +421,11 @@ impl World<'_> {
             reference: a.provider_ref.clone(),
             amount: o.map_or(row.money.amount, |o| o.amount),
             offer: x.effect == SendEffect::Offer,
+            opens: x.purpose == CREATE,
+            again: false,
         };
-        Some((wire, x.state_version, x.last_send_by.mono_ms))
+        let until_ms = x.last_send_by.mono_ms;
+        Some((wire, Written { by: x.state_version, until_ms, second: second(x) }))
     }
 }
 

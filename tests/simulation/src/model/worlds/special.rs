@@ -3,12 +3,14 @@
 
 use interlock_engine::{MerchantPolicy, Method};
 use interlock_plugin_api::{
-    Close, Concurrency, Contract, IdempotencyClass, Inquiry, NotFound, OfferExpiry,
+    Close, Concurrency, Contract, Effect, IdempotencyClass, Inquiry, NotFound, OfferExpiry,
 };
 
 use super::super::state::Fault::{Crash, Jump, Late, Loss, Misread, Race, Twice, Unbuilt, Whim};
 use super::{World, cancel, capture, refresh, refund, switch};
-use crate::declarations::{HOUR, MINUTE, asked, barcode, card, closes, moves, nothing, qr};
+use crate::declarations::{
+    HOUR, MINUTE, asked, barcode, card, closes, creating, moves, nothing, qr,
+};
 
 use Concurrency::{Excluded, Undeclared};
 use IdempotencyClass::{None as Forgetful, Strong, SuccessOnly};
@@ -19,7 +21,7 @@ pub fn special() -> Vec<World> {
 }
 
 /// A provider that can be asked, and believed when it finds nothing.
-fn honest(class: IdempotencyClass, copies: Concurrency) -> Contract {
+pub(super) fn honest(class: IdempotencyClass, copies: Concurrency) -> Contract {
     Contract {
         moves: moves(class, copies, true, 24 * HOUR),
         inquiry: asked(NotFound::AfterFence),
@@ -33,11 +35,11 @@ fn unbelieved(class: IdempotencyClass, copies: Concurrency) -> Contract {
     Contract { inquiry: asked(NotFound::Undeclared), ..honest(class, copies) }
 }
 
-fn with_close(contract: Contract, close: Close) -> Contract {
+pub(super) fn with_close(contract: Contract, close: Close) -> Contract {
     Contract { close: closes(close), ..contract }
 }
 
-fn by_card() -> Method {
+pub(super) fn by_card() -> Method {
     card(&["one", "two", "three"])
 }
 
@@ -71,11 +73,27 @@ fn doubts() -> Vec<World> {
         World::new("two requests for one payment", &honest(Strong, Excluded), by_card())
             .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1), (Race, 1)])
             .wishing([cancel(), refresh()])
-            .stepping(),
+            .stepping(Effect::Move),
+        World::new("two requests of which both are remembered", &both_remembered(), by_card())
+            .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1)])
+            .wishing([cancel()])
+            .stepping(Effect::Move),
+        World::new(
+            "two requests of which the first is an offer",
+            &honest(Strong, Excluded),
+            barcode(),
+        )
+        .faults(&[(Loss, 2), (Late, 2), (Crash, 1), (Twice, 1)])
+        .wishing([cancel()])
+        .stepping(Effect::Offer),
         World::new("a repeated proof that nothing was sent", &honest(Strong, Excluded), by_card())
             .faults(&[(Loss, 2), (Twice, 2), (Late, 2)])
             .silent(),
     ]
+}
+
+fn both_remembered() -> Contract {
+    creating(honest(Strong, Excluded))
 }
 
 /// The same request once more.
@@ -123,7 +141,7 @@ fn accepting() -> Contract {
 }
 
 /// Nothing can be asked, so only a close ends a doubt.
-fn fenced() -> Contract {
+pub(super) fn fenced() -> Contract {
     let contract = Contract {
         inquiry: Inquiry::default(),
         operation_inquiry: Inquiry::default(),

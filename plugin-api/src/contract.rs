@@ -60,10 +60,7 @@ impl Contract {
 
     /// Whether this provider code proves that nothing moved.
     pub fn proves(&self, provider_code: &str) -> bool {
-        self.proof_codes.iter().any(|known| match known.strip_suffix('*') {
-            Some(prefix) => provider_code.starts_with(prefix),
-            None => provider_code == known,
-        })
+        names(&self.proof_codes, provider_code)
     }
 
     /// Whether there is at least one way out of an unknown outcome of a payment of this flow.
@@ -120,6 +117,14 @@ impl Contract {
 
 fn late_window() -> u64 {
     LATE_WINDOW_MS
+}
+
+/// Whether a list of codes, some of which end in `*`, names this one.
+fn names(list: &[String], provider_code: &str) -> bool {
+    list.iter().any(|known| match known.strip_suffix('*') {
+        Some(prefix) => provider_code.starts_with(prefix),
+        None => provider_code == known,
+    })
 }
 
 /// What a request may do to money.
@@ -187,10 +192,20 @@ pub struct MoveRule {
     pub never_asynchronous: bool,
     /// Re-sent only when there was no answer at all.
     pub resend_after_silence_only: bool,
+    /// Answers after which the same request may be sent again although it was answered, by their
+    /// provider codes: what `resend_after_silence_only` excepts. A trailing `*` matches any rest.
+    pub resend_codes: Vec<String>,
     /// Re-sent not sooner than this after the last send, ms.
     pub resend_after_ms: u64,
     /// A definite refusal is kept under the key, so another try needs a new number.
     pub refusal_kept: bool,
+}
+
+impl MoveRule {
+    /// Whether an answer with this provider code permits that the same request is sent again.
+    pub fn may_follow(&self, provider_code: &str) -> bool {
+        !self.resend_after_silence_only || names(&self.resend_codes, provider_code)
+    }
 }
 
 /// What a provider remembers under an idempotency key.
@@ -359,6 +374,14 @@ mod tests {
         let contract = Contract { proof_codes: vec!["429".into(), "20*".into()], ..gateway() };
         assert!(contract.proves("429") && contract.proves("20005"));
         assert!(!contract.proves("4290") && !contract.proves("120"));
+    }
+
+    #[test]
+    fn an_answer_permits_a_resend_only_where_its_code_is_listed() {
+        let silence = MoveRule { resend_after_silence_only: true, ..MoveRule::default() };
+        assert!(!silence.may_follow("busy:1") && MoveRule::default().may_follow("busy:1"));
+        let listed = MoveRule { resend_codes: vec!["busy:*".into()], ..silence };
+        assert!(listed.may_follow("busy:1") && !listed.may_follow("500"));
     }
 
     #[test]

@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The four accounts of every house: name and provider.
+/// The accounts of every house that its routes of CNY, EUR and USD reach: name and provider.
 pub const ACCOUNTS: [(&str, &str); 4] = [
     ("alipay-main", "alipay"),
     ("alipay-backup", "alipay"),
     ("checkout-eu", "checkout"),
     ("checkout-us", "checkout"),
 ];
+/// All accounts of every house: those, and the one that its routes of GBP and CHF share with them.
+pub const ALL: [(&str, &str); 5] =
+    [ACCOUNTS[0], ACCOUNTS[1], ACCOUNTS[2], ACCOUNTS[3], ("adyen-eu", "adyen")];
 
 /// What differs from the usual house.
 pub struct Plan {
@@ -34,6 +37,8 @@ pub struct Plan {
     pub not_found: bool,
     /// When an offer ends at the provider: `after` and `margin`; the sandbox enforces `after`.
     pub offer_expiry: Option<(&'static str, &'static str)>,
+    /// Whether Adyen asks for 3-D Secure where nothing proves the shopper.
+    pub challenges: bool,
     /// More lines for every account, such as `in_flight = 5`.
     pub account_lines: &'static str,
     /// More lines for the merchant, such as `limit = "5/s"`.
@@ -61,6 +66,7 @@ impl Default for Plan {
             timeout: "1500ms",
             not_found: true,
             offer_expiry: None,
+            challenges: false,
             account_lines: "",
             merchant_lines: "",
             route_lines: "",
@@ -135,10 +141,10 @@ impl House {
         let dir = tempfile::tempdir().expect("a folder");
         let plugins = dir.path().join("plugins");
         fs::create_dir(&plugins).expect("a folder for plugins");
-        for name in ["libalipay.so", "libcheckout.so"] {
+        for name in ["libadyen.so", "libalipay.so", "libcheckout.so"] {
             fs::copy(built(name), plugins.join(name)).expect("the plugin is built");
         }
-        let ports = free_ports(2 + 1 + ACCOUNTS.len());
+        let ports = free_ports(2 + 1 + ALL.len());
         let at = |n: usize| format!("127.0.0.1:{}", ports[n]);
         let mut house = Self {
             api: format!("http://{}", at(0)),
@@ -150,7 +156,7 @@ impl House {
             agent: agent(),
         };
         house.write_keys();
-        let accounts: Vec<String> = (0..ACCOUNTS.len()).map(|n| at(3 + n)).collect();
+        let accounts: Vec<String> = (0..ALL.len()).map(|n| at(3 + n)).collect();
         let root = house.dir.path();
         fs::write(root.join("sandbox.toml"), sandbox_config(&plan, &at(2), &accounts, &at(0)))
             .expect("sandbox.toml");
@@ -595,12 +601,22 @@ pub fn network_token(amount: i64, currency: &str) -> Value {
     })
 }
 
-/// A payment by stored tokens at both processors.
+/// A payment by stored tokens at both accounts of one processor.
 pub fn tokens(amount: i64, currency: &str) -> Value {
     json!({
         "amount": amount, "currency": currency,
         "method": { "type": "card", "tokens": {
             "checkout-eu": "src_stored_eu", "checkout-us": "src_stored_us",
+        } },
+    })
+}
+
+/// A payment by stored tokens at two processors, for a shopper whom the merchant names.
+pub fn stored(amount: i64, currency: &str, adyen: &str) -> Value {
+    json!({
+        "amount": amount, "currency": currency, "customer": { "id": "shopper-7" },
+        "method": { "type": "card", "tokens": {
+            "adyen-eu": adyen, "checkout-us": "src_stored_us",
         } },
     })
 }
@@ -649,7 +665,7 @@ fn agent() -> ureq::Agent {
 fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) -> String {
     let mut text = format!("[control]\nlisten = \"{control}\"\n");
     let notify = plan.notify.clone().unwrap_or_else(|| format!("http://{api}"));
-    for (n, ((name, provider), listen)) in ACCOUNTS.iter().zip(accounts).enumerate() {
+    for (n, ((name, provider), listen)) in ALL.iter().zip(accounts).enumerate() {
         text += &format!("\n[accounts.{name}]\nprovider = \"{provider}\"\nlisten = \"{listen}\"\n");
         text += plan.sandbox_lines;
         text += "\n";
@@ -664,6 +680,16 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
                 let ms = after.trim_end_matches('s').parse::<u64>().expect("whole seconds") * 1_000;
                 text += &format!("qr_expiry_ms = {ms}\n");
             }
+        } else if *provider == "adyen" {
+            let key = format!("hmac_test_secret_{n}");
+            let hmac_key: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+            // It notifies of refusals, too; a busy machine must not let that overtake the answer.
+            text += "notify_delay_ms = 100\n";
+            text += &format!(
+                "api_key = \"AQE_test_secret_{n}\"\nmerchant_account = \"TestShop\"\n\
+                 hmac_key = \"{hmac_key}\"\n\
+                 notify_url = \"{notify}/v1/notifications/{name}\"\n"
+            );
         } else {
             text += &format!(
                 "secret_key = \"sk_test_secret_{n}\"\nwebhook_key = \"whk_test_secret_{n}\"\n\
@@ -686,7 +712,7 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         plan.server_lines,
         plan.merchant_lines
     );
-    for (n, ((name, provider), address)) in ACCOUNTS.iter().zip(accounts).enumerate() {
+    for (n, ((name, provider), address)) in ALL.iter().zip(accounts).enumerate() {
         text += &format!(
             "\n[accounts.{name}]\nplugin = \"{provider}\"\ntimeout = \"{}\"\n\
              late_window = \"{}\"\nbreaker = {}\n{}\n",
@@ -700,6 +726,15 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
                  app_private_key = \"${{file:keys/{name}/app_private.pem}}\"\n\
                  alipay_public_key = \"${{file:keys/{name}/gateway_public.pem}}\"\n"
             );
+        } else if *provider == "adyen" {
+            let challenges = plan.challenges;
+            text += &format!(
+                "endpoints = {{ api = \"http://{address}/v72\" }}\n\
+                 config = {{ merchant_account = \"TestShop\", three_d_secure = {challenges}, \
+                 return_url = \"https://shop.example/back\" }}\n\
+                 [accounts.{name}.secrets]\n\
+                 api_key = \"AQE_test_secret_{n}\"\nhmac_key = \"hmac_test_secret_{n}\"\n"
+            );
         } else {
             text += &format!(
                 "endpoints = {{ api = \"http://{address}\" }}\n\
@@ -709,11 +744,19 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         }
         let reason = "the sandbox executes at once or never";
         let mut contract = String::new();
-        if plan.not_found {
+        // There is nothing to find where nobody can ask.
+        if plan.not_found && *provider != "adyen" {
             contract +=
                 &format!("not_found = {{ value = \"after_fence\", reason = \"{reason}\" }}\n");
         }
-        if *provider == "checkout" {
+        if *provider == "adyen" {
+            contract += "proof_codes = { value = [\"429\", \"transient-error:703\"], \
+                         reason = \"the sandbox executes nothing then\" }\n";
+            if plan.challenges {
+                contract += "offer_expiry = { value = { after = \"1h\", margin = \"1m\" }, \
+                             reason = \"nobody but us can finish a challenge\" }\n";
+            }
+        } else if *provider == "checkout" {
             contract += "proof_codes = { value = [\"429\"], reason = \"copies get 409\" }\n";
         } else if let Some((after, margin)) = plan.offer_expiry {
             contract += &format!(
@@ -727,6 +770,13 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         ("alipay", "method = \"alipay\", currency = \"CNY\"", "\"alipay-main\", \"alipay-backup\""),
         ("cards-eu", "method = \"card\", currency = \"EUR\"", "\"checkout-eu\", \"checkout-us\""),
         ("cards-us", "method = \"card\", currency = \"USD\"", "\"checkout-us\", \"checkout-eu\""),
+        (
+            "cards-uk",
+            "method = \"card\", currency = [\"GBP\", \"CLP\", \"CVE\"]",
+            "\"adyen-eu\", \"checkout-us\"",
+        ),
+        ("cards-ch", "method = \"card\", currency = \"CHF\"", "\"checkout-us\", \"adyen-eu\""),
+        ("wallets", "method = [\"apple_pay\", \"google_pay\"]", "\"adyen-eu\""),
     ] {
         text += &format!(
             "\n[[routes]]\nname = \"{name}\"\nmatch = {{ {rule} }}\n\

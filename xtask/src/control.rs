@@ -35,7 +35,9 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
     need_proxies(ground, progress)?;
     let mut build = ground.cargo();
     build.args(["build", "-p", "interlock", "-p", "interlock-sandbox"]);
-    build.args(["-p", "interlock-plugin-alipay", "-p", "interlock-plugin-checkout"]);
+    for plugin in ["adyen", "alipay", "checkout"] {
+        build.args(["-p", &format!("interlock-plugin-{plugin}")]);
+    }
     progress.run("build the proxy, its plugins and the sandbox", &mut build)?;
     let counted = ground.target.join("safety/control.json");
     // What an earlier run counted must not pass for this one's.

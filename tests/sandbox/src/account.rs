@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{HeaderMap, Request, Response, body::Incoming};
 use serde_json::Value;
 
+use crate::adyen::Adyen;
 use crate::alipay::{Act, Alipay};
 use crate::checkout::{Checkout, Outcome};
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
@@ -25,6 +26,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The fake behind an account.
 pub enum Fake {
+    /// Adyen.
+    Adyen(Arc<Adyen>),
     /// Alipay.
     Alipay(Arc<Alipay>),
     /// Checkout.com.
@@ -59,6 +62,7 @@ impl Account {
     /// Names, ledger and courier.
     pub fn desk(&self) -> &Desk {
         match &self.fake {
+            Fake::Adyen(adyen) => adyen.desk(),
             Fake::Alipay(alipay) => alipay.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
         }
@@ -67,6 +71,7 @@ impl Account {
     /// Forgets everything that happened.
     pub fn reset(&self) {
         match &self.fake {
+            Fake::Adyen(adyen) => adyen.reset(),
             Fake::Alipay(alipay) => alipay.reset(),
             Fake::Checkout(checkout) => checkout.reset(),
         }
@@ -82,17 +87,19 @@ impl Account {
         qr: Option<&str>,
         act: Act,
     ) -> Result<Value, &'static str> {
-        match &self.fake {
-            Fake::Alipay(alipay) => alipay.act(op_id, qr, act),
-            Fake::Checkout(checkout) => {
-                let outcome = match act {
-                    Act::Pay => Outcome::Passed,
-                    Act::Fail => Outcome::Failed,
-                    Act::Abandon => Outcome::Left,
-                    Act::Scan => return Err("there is nothing to scan at this provider"),
-                };
-                checkout.act(op_id.ok_or("no op_id")?, outcome)
+        let outcome = match act {
+            Act::Pay => Outcome::Passed,
+            Act::Fail => Outcome::Failed,
+            Act::Abandon => Outcome::Left,
+            Act::Scan if !matches!(self.fake, Fake::Alipay(_)) => {
+                return Err("there is nothing to scan at this provider");
             }
+            Act::Scan => Outcome::Left,
+        };
+        match &self.fake {
+            Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
+            Fake::Alipay(alipay) => alipay.act(op_id, qr, act),
+            Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
         }
     }
 
@@ -145,6 +152,7 @@ impl Account {
             busy_ms,
         };
         let answer = match &self.fake {
+            Fake::Adyen(adyen) => adyen.execute(inbound, bend),
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
         };
@@ -162,6 +170,7 @@ impl Account {
 
     fn recognise(&self, inbound: &Inbound) -> Call {
         match &self.fake {
+            Fake::Adyen(adyen) => adyen.recognise(inbound),
             Fake::Alipay(alipay) => alipay.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
         }
@@ -187,6 +196,7 @@ impl Account {
     fn is_full(&self) -> bool {
         self.desk().ledger.is_full()
             || match &self.fake {
+                Fake::Adyen(adyen) => adyen.is_full(),
                 Fake::Alipay(alipay) => alipay.is_full(),
                 Fake::Checkout(checkout) => checkout.is_full(),
             }
@@ -195,12 +205,13 @@ impl Account {
     fn failure(&self) -> Answer {
         match self.fake {
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
-            Fake::Checkout(_) => Answer::empty(500),
+            Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
         }
     }
 
     fn limited(&self, call: &Call) -> Answer {
         match &self.fake {
+            Fake::Adyen(adyen) => adyen.limited(),
             Fake::Alipay(alipay) => alipay.limited(call),
             Fake::Checkout(checkout) => checkout.limited(),
         }
@@ -208,14 +219,15 @@ impl Account {
 
     fn garbage(&self, call: &Call) -> Answer {
         match &self.fake {
+            Fake::Adyen(_) => Answer::json(200, "{\"pspReference\":\"\u{fffd}"),
             Fake::Alipay(alipay) => alipay.garbage(call),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
         }
     }
 
-    /// Checkout.com signs no answers, so its answer loses its second half.
+    /// Who signs no answers: there the answer loses its second half.
     fn unsigned(&self, mut answer: Answer) -> Answer {
-        if matches!(self.fake, Fake::Checkout(_)) {
+        if matches!(self.fake, Fake::Adyen(_) | Fake::Checkout(_)) {
             answer.body.truncate(answer.body.len() / 2);
         }
         answer
@@ -243,7 +255,9 @@ async fn receive(request: Request<Incoming>) -> Arrived {
         path: head.uri.path().into(),
         query: head.uri.query().unwrap_or_default().into(),
         authorization: header(&head.headers, "authorization"),
+        api_key: header(&head.headers, "x-api-key"),
         idempotency_key: header(&head.headers, "cko-idempotency-key"),
+        plain_key: header(&head.headers, "idempotency-key"),
         body,
     })
 }
@@ -260,6 +274,11 @@ fn respond(answer: Answer) -> Response<Full<Bytes>> {
     if !answer.content_type.is_empty() {
         let value = hyper::header::HeaderValue::from_static(answer.content_type);
         response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);
+    }
+    for (name, value) in answer.headers {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

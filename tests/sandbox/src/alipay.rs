@@ -260,7 +260,7 @@ impl Alipay {
             content_type: "application/x-www-form-urlencoded; charset=utf-8",
             body: body.finish(),
             seal: Seal::Form(signature),
-            wants_success: true,
+            wants: Some("success"),
         }
     }
 

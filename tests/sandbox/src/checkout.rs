@@ -3,7 +3,7 @@
 //! The idempotency key is kept only after a 2xx, replays that status and body, and executes again
 //! after anything else; that is what the provider promises and what a client must survive.
 
-mod issuer;
+mod credential;
 mod payment;
 mod payments;
 
@@ -18,12 +18,12 @@ use crate::config::CheckoutConfig;
 use crate::courier::{Notice, Seal};
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::faults::Operation;
+use crate::issuer::Issuer;
 use crate::moment;
-use issuer::Credential;
+use credential::Credential;
 use payment::{Event, Payment, Status, Wish, fresh};
 use payments::{Asked, Effects, Payments, Step, Unaccepted};
 
-pub use issuer::Issuer;
 pub use payments::Outcome;
 
 const KEYS_LIMIT: usize = 2_000_000;
@@ -160,7 +160,7 @@ impl Checkout {
         let now = moment::now_ms();
         let id = state.payments.find(op_id).map(|p| p.id.clone()).ok_or("no such payment")?;
         let credential = state.waiting.get(&id).cloned();
-        let verdict = || credential.as_ref().and_then(|c| self.issuer.decide(c));
+        let verdict = || credential.as_ref().and_then(|c| c.decide(&self.issuer));
         let payment = state.payments.finish(&id, outcome, verdict, now, &mut fx)?;
         state.waiting.remove(&id);
         self.desk.write(now, std::mem::take(&mut fx.moves));
@@ -234,7 +234,7 @@ impl Checkout {
         // A forced decline is the issuer's, so the cryptogram is spent with it.
         let wish = Wish { challenge: wish.challenge && forced.is_none(), ..wish };
         let verdict = || {
-            let own = self.issuer.decide(&credential);
+            let own = credential.decide(&self.issuer);
             forced.or(own)
         };
         let payment = state.payments.make(wish, verdict, now, fx);
@@ -414,7 +414,7 @@ impl Checkout {
             content_type: "application/json",
             body,
             seal: Seal::Header("Cko-Signature", signature),
-            wants_success: false,
+            wants: None,
         }
     }
 

@@ -46,10 +46,51 @@ impl Default for ControlConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "provider", rename_all = "snake_case")]
 pub enum AccountConfig {
+    /// Adyen Checkout, v72.
+    Adyen(AdyenConfig),
     /// The v1 gateway of Alipay, RSA2.
     Alipay(AlipayConfig),
     /// Checkout.com, NAS.
     Checkout(CheckoutConfig),
+}
+
+/// `[accounts.NAME]` with `provider = "adyen"`. Times are milliseconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdyenConfig {
+    /// Where this account listens.
+    pub listen: SocketAddr,
+    /// Which every request must carry as `X-API-Key`.
+    pub api_key: String,
+    /// Which every request must name.
+    pub merchant_account: String,
+    /// Signs notifications: in hexadecimal, as the provider shows it.
+    pub hmac_key: String,
+    /// Where notifications go; none are sent without it.
+    #[serde(default)]
+    pub notify_url: Option<String>,
+    /// Between an event and its notification.
+    #[serde(default = "notify_delay_ms")]
+    pub notify_delay_ms: u64,
+    /// Before the second delivery of a notification; doubles each time.
+    #[serde(default = "notify_retry_ms")]
+    pub notify_retry_ms: u64,
+    /// What `slow` and `notify_delay` wait when their order says 0.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Every answer takes so long; execution is at once, copies meet 704 until it is over.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// Between the acceptance of a change, or the authorization of an automatic payment, and the
+    /// moment in which it is made, or captured.
+    #[serde(default = "action_ms")]
+    pub action_ms: u64,
+    /// When a pending payment is authorised by itself; 0 means never.
+    #[serde(default = "approve_ms")]
+    pub decide_ms: u64,
+    /// How long an idempotency key is remembered.
+    #[serde(default = "week_ms")]
+    pub key_life_ms: u64,
 }
 
 /// `[accounts.NAME]` with `provider = "alipay"`. Times are milliseconds.
@@ -169,6 +210,9 @@ fn action_ms() -> u64 {
 }
 fn key_life_ms() -> u64 {
     24 * 3_600_000
+}
+fn week_ms() -> u64 {
+    7 * 24 * 3_600_000
 }
 
 /// Why a configuration is refused.

@@ -27,6 +27,8 @@ pub enum Seal {
     Form(String),
     /// Into this header.
     Header(&'static str, String),
+    /// Into the body, where this text stands.
+    Within(&'static str, String),
 }
 
 /// One notification, ready to go.
@@ -42,8 +44,8 @@ pub struct Notice {
     pub body: String,
     /// The signature.
     pub seal: Seal,
-    /// Whether only the body `success` counts as taken; otherwise any 2xx does.
-    pub wants_success: bool,
+    /// The only body that counts as taken; otherwise any 2xx does.
+    pub wants: Option<&'static str>,
 }
 
 /// One account's courier. Clones share everything.
@@ -175,22 +177,24 @@ impl Inner {
                 pair.append_pair("sign", signature);
                 body = format!("{body}&{}", pair.finish());
             }
+            Seal::Within(place, signature) => body = body.replacen(place, signature, 1),
         }
         let Ok(answer) = request.body(body).send().await else {
             return false;
         };
-        if !notice.wants_success {
+        let Some(wanted) = notice.wants else {
             return answer.status().is_success();
-        }
-        // The acknowledgement is seven bytes; anything long is none, and is not read.
+        };
+        // An acknowledgement is one word; anything long is none, and is not read.
         let short = answer.content_length().is_none_or(|length| length <= 64);
-        answer.status() == 200 && short && answer.text().await.is_ok_and(|body| body == "success")
+        answer.status() == 200 && short && answer.text().await.is_ok_and(|body| body == wanted)
     }
 }
 
 impl Seal {
     fn spoil(&mut self) {
-        let (Self::Form(signature) | Self::Header(_, signature)) = self;
+        let (Self::Form(signature) | Self::Header(_, signature) | Self::Within(_, signature)) =
+            self;
         let first = if signature.starts_with('0') { "1" } else { "0" };
         signature.replace_range(..1, first);
     }

@@ -1,4 +1,4 @@
-//! What the fakes of both providers have in common: names, the ledger, the courier, and the
+//! What the fakes of all providers have in common: names, the ledger, the courier, and the
 //! plain forms of a request and an answer.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::ledger::{Ledger, Move};
 pub struct Desk {
     /// The account's name.
     pub account: Arc<str>,
-    /// `alipay` or `checkout`.
+    /// `adyen`, `alipay` or `checkout`.
     pub provider: &'static str,
     /// The ledger of the whole sandbox.
     pub ledger: Arc<Ledger>,
@@ -39,8 +39,12 @@ pub struct Inbound {
     pub query: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The `X-API-Key` header.
+    pub api_key: Option<String>,
     /// The `Cko-Idempotency-Key` header.
     pub idempotency_key: Option<String>,
+    /// The `Idempotency-Key` header.
+    pub plain_key: Option<String>,
     /// At most 1 MiB.
     pub body: Bytes,
 }
@@ -85,6 +89,8 @@ pub struct Answer {
     pub status: u16,
     /// The content type; empty for none.
     pub content_type: &'static str,
+    /// More headers.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
 }
@@ -92,17 +98,21 @@ pub struct Answer {
 impl Answer {
     /// A JSON answer.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: "application/json; charset=utf-8", body: body.into() }
+        Self { content_type: "application/json; charset=utf-8", ..Self::of(status, body.into()) }
     }
 
     /// An HTML page.
     pub fn html(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: "text/html; charset=utf-8", body: body.into() }
+        Self { content_type: "text/html; charset=utf-8", ..Self::of(status, body.into()) }
     }
 
     /// A status alone.
     pub fn empty(status: u16) -> Self {
-        Self { status, content_type: "", body: Bytes::new() }
+        Self::of(status, Bytes::new())
+    }
+
+    fn of(status: u16, body: Bytes) -> Self {
+        Self { status, content_type: "", headers: Vec::new(), body }
     }
 }
 

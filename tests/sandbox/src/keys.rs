@@ -24,6 +24,8 @@ use rsa::{RsaPrivateKey, RsaPublicKey};
 pub enum KeyError {
     /// The text is no RSA key in PEM, or in bare base64 of its DER.
     Unreadable(&'static str),
+    /// The text is not hexadecimal.
+    NotHex(&'static str),
     /// A key could not be made.
     NotMade(String),
     /// A key file could not be written.
@@ -34,6 +36,7 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(which) => write!(f, "not an RSA key of 2048 bits or more: {which}"),
+            Self::NotHex(which) => write!(f, "not a key in hexadecimal: {which}"),
             Self::NotMade(why) => write!(f, "could not make a key: {why}"),
             Self::NotWritten(why) => write!(f, "could not write a key: {why}"),
         }

@@ -1,8 +1,9 @@
 //! Stateful fakes of the providers' own protocols, with a ledger, a request log and a fault dial.
 //!
 //! The sandbox is the independent oracle of every load and failover test: it shares no code with
-//! the proxy, speaks Alipay's v1 gateway and Checkout.com's NAS API on the wire, and writes down
-//! every movement of money in the moment it happens, whatever the caller is answered.
+//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API and Adyen's Checkout API on the
+//! wire, and writes down every movement of money in the moment it happens, whatever the caller is
+//! answered.
 //! One account is one port, because some faults live in the socket.
 //!
 //! # Configuration
@@ -26,9 +27,17 @@
 //! webhook_key = "demo"
 //! processing_channel = "pc_demo"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/checkout-main"
+//!
+//! [accounts.adyen-main]
+//! provider = "adyen"
+//! listen = "127.0.0.1:9931"
+//! api_key = "AQE_demo"
+//! merchant_account = "DemoShop"
+//! hmac_key = "64656d6f"
+//! notify_url = "http://127.0.0.1:8080/v1/notifications/adyen-main"
 //! ```
-//! All options are in [`AlipayConfig`] and [`CheckoutConfig`]. `interlock-sandbox keys DIR NAME`
-//! makes fresh key pairs.
+//! All options are in [`AlipayConfig`], [`CheckoutConfig`] and [`AdyenConfig`].
+//! `interlock-sandbox keys DIR NAME` makes fresh key pairs.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -49,14 +58,22 @@
 //! 0057, 0059, 0061, 0062, 0063, 0068, 0088, 0091, 0096, 0154, 0179, 0182 and 0183 decline with
 //! `2` and these digits; 9990 has no 3-D Secure and is never challenged. A token or source id
 //! that contains `_decline_NNNNN` declines with NNNNN; `_not_enrolled` is never challenged.
-//! A cryptogram used before, at any Checkout.com account of the sandbox, declines with 20063.
+//! A cryptogram used before, at any card processor of the sandbox, declines with 20063.
+//!
+//! Adyen: the same last four digits refuse, with Adyen's own numbers. A stored token that contains
+//! `_decline_NN` is refused with NN; `_pending` is decided later, by `/customers/act` or by itself
+//! after `decide_ms`; `_error` breaks off on the way to the issuer and takes nothing; `_store_down`
+//! meets 703 at the first try of each key; `_not_enrolled` is never challenged. A wallet's blob is
+//! always paid. After a challenge `/customers/act` answers the `redirect_result` that the shopper
+//! brings back; nothing moves before it comes to `/payments/details`.
 //!
 //! # Which call is which operation
-//! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`;
-//! refund is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and
-//! refunds are what they say, reversals are `close`, every GET is `inquire`. `notify` is what
-//! the fakes send. A `notify_*` fault on another operation meets the notifications of that
-//! operation; on `*` it meets all.
+//! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
+//! is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and refunds
+//! are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
+//! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
+//! `refund`, a cancel by reference `close`. `notify` is what the fakes send. A `notify_*` fault on
+//! another operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a
@@ -65,17 +82,19 @@
 //! - `reset_after_read`: read in full, not executed, TCP reset.
 //! - `hang`: read in full, not executed, no answer; when the fault ends, TCP reset.
 //! - `slow`: executed at once, answered `ms` later; a copy with the same `Cko-Idempotency-Key`
-//!   meets 409 meanwhile.
-//! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com 500.
-//! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says.
-//! - `charge_then_drop`: executed, TCP reset; Checkout.com keeps the key.
+//!   meets 409 meanwhile, one with the same `Idempotency-Key` 422 with 704.
+//! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500.
+//! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says; Adyen
+//!   keeps it.
+//! - `charge_then_drop`: executed, TCP reset; Checkout.com and Adyen keep the key.
 //! - `garbage`: executed, 200 with an unreadable body.
-//! - `bad_signature`: executed; Alipay signs other content. Checkout.com signs no answers: the
-//!   body is cut in half. On `notify` and `*`: the notification's signature does not fit.
+//! - `bad_signature`: executed; Alipay signs other content. Checkout.com and Adyen sign no answers:
+//!   the body is cut in half. On `notify` and `*`: the notification's signature does not fit.
 //! - `decline_soft`, `decline_hard`: Alipay pay and precreate `ACQ.PAYMENT_FAIL` and
 //!   `ACQ.PAYMENT_REQUEST_HAS_RISK`; Checkout.com payments 20005 and 20059 (the cryptogram is
-//!   spent), its steps accepted and later declined, or 403. Inquiries are never declined.
-//! - `rate_limited`: not executed; Alipay 40005, Checkout.com 429.
+//!   spent), its steps accepted and later declined, or 403; Adyen refuses with 2 and 20, and its
+//!   changes in the same two ways. Inquiries are never declined.
+//! - `rate_limited`: not executed; Alipay 40005, Checkout.com and Adyen 429.
 //! - `notify_lose`: lost for good. `notify_delay`: `ms` later. `notify_duplicate`: twice with the
 //!   same id. `notify_reorder`: after the account's next one, at most `ms` later.
 //!
@@ -84,12 +103,14 @@
 //! # The ledger
 //! `GET /ledger` is a plain array. Net money of a payment = charge + authorize - refund - void -
 //! reverse, joined by `reference` (or `provider_ref`); a `capture` only moves what a hold counted
-//! already, and a final partial capture voids the rest. Checkout.com with automatic capture
-//! counts as `charge` in the moment of the authorization.
+//! already, and a final partial capture voids the rest. Checkout.com and Adyen with automatic
+//! capture count as `charge` in the moment of the authorization. At Adyen the `reference` is the
+//! key of the payment's own request.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod account;
+pub mod adyen;
 pub mod alipay;
 pub mod checkout;
 pub mod config;
@@ -98,6 +119,7 @@ pub mod courier;
 pub mod desk;
 pub mod door;
 pub mod faults;
+pub mod issuer;
 pub mod keys;
 pub mod ledger;
 pub mod moment;
@@ -112,16 +134,18 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub use config::{AccountConfig, AlipayConfig, CheckoutConfig, Config, ConfigError};
+pub use config::{AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError};
 
 use account::{Account, Fake};
+use adyen::Adyen;
 use alipay::Alipay;
-use checkout::{Checkout, Issuer};
+use checkout::Checkout;
 use control::Control;
 use courier::Courier;
 use desk::Desk;
 use door::Door;
 use faults::FaultDial;
+use issuer::Issuer;
 use keys::{KeyError, Signer, Verifier};
 use ledger::Ledger;
 use requests::Requests;
@@ -252,6 +276,11 @@ impl Parts {
     ) -> Result<Account, StartError> {
         let name: Arc<str> = name.into();
         let (provider, notify, answers) = match account {
+            AccountConfig::Adyen(a) => (
+                "adyen",
+                (a.notify_delay_ms, a.notify_retry_ms, a.late_ms),
+                (a.latency_ms, a.late_ms),
+            ),
             AccountConfig::Alipay(a) => (
                 "alipay",
                 (a.notify_delay_ms, a.notify_retry_ms, a.late_ms),
@@ -265,7 +294,13 @@ impl Parts {
         };
         let courier = Courier::new(name.clone(), self.dial.clone(), self.client.clone(), notify);
         let desk = Desk { account: name.clone(), provider, ledger: self.ledger.clone(), courier };
+        let base = format!("http://{address}");
+        let issuer = self.issuer.clone();
         let fake = match account {
+            AccountConfig::Adyen(adyen) => {
+                let made = Adyen::new(desk, adyen.clone(), base, issuer);
+                Fake::Adyen(Arc::new(made.map_err(|why| StartError::Key(name.to_string(), why))?))
+            }
             AccountConfig::Alipay(alipay) => {
                 let bad = |why| StartError::Key(name.to_string(), why);
                 let app_key = Verifier::read(&config.key_text(&alipay.app_public_key)?);
@@ -282,8 +317,6 @@ impl Parts {
                 Fake::Alipay(Arc::new(Alipay::new(desk, alipay.clone(), app_key, gateway_key)))
             }
             AccountConfig::Checkout(checkout) => {
-                let base = format!("http://{address}");
-                let issuer = self.issuer.clone();
                 Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))
             }
         };
@@ -303,6 +336,7 @@ impl AccountConfig {
     /// Where this account listens.
     pub fn listen(&self) -> SocketAddr {
         match self {
+            Self::Adyen(adyen) => adyen.listen,
             Self::Alipay(alipay) => alipay.listen,
             Self::Checkout(checkout) => checkout.listen,
         }

@@ -28,7 +28,7 @@ pub struct Received {
     pub at: i64,
     /// The account's name.
     pub account: Arc<str>,
-    /// `alipay` or `checkout`.
+    /// `adyen`, `alipay` or `checkout`.
     pub provider: &'static str,
     /// What it asked for.
     pub operation: Operation,

@@ -99,7 +99,8 @@ impl Operation {
     /// The kinds that know this operation.
     pub fn kinds(self) -> Vec<Kind> {
         match self {
-            Authorize | AuthorizeUndeclared | Refund | InquireCharged => kind::ALL.to_vec(),
+            Authorize | Refund => [&kind::ALL[..], &kind::ADYEN[..]].concat(),
+            AuthorizeUndeclared | InquireCharged => kind::ALL.to_vec(),
             // An offer that was never shown is not asked about: the next one is shown at once.
             InquireLost => kind::ALL.into_iter().filter(|k| !k.is_qr()).collect(),
             Capture | Void => kind::MANUAL.to_vec(),
@@ -219,7 +220,10 @@ fn set_up(house: &House, operation: Operation, kind: Kind) -> Option<String> {
         return Some(id);
     }
     let p = house.wait_for(&id, PATIENCE, is("succeeded"));
-    if kind.is_card() {
+    if kind.is_adyen() {
+        // Nobody can ask whether it is captured: ten times as long as it takes there.
+        std::thread::sleep(Duration::from_millis(300));
+    } else if kind.is_card() {
         settled(house, &p);
     }
     Some(id)
@@ -296,7 +300,7 @@ fn begin(house: &House, operation: Operation, kind: Kind, known: Option<&str>) -
     let on = |verb: &str| format!("/v1/payments/{id}/{verb}");
     let wished = match operation {
         Refund => Some(refund(house, id)),
-        Notify if kind == Kind::Stored(kind::Capture::Automatic) => Some(refund(house, id)),
+        Notify if kind.is_stored() => Some(refund(house, id)),
         Capture => Some(post(house, &on("capture"), &json!({}), 0)),
         Notify if kind.is_manual() => Some(post(house, &on("capture"), &json!({}), 0)),
         Void => Some(post(house, &on("cancel"), &json!({}), 0)),

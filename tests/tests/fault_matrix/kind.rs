@@ -4,7 +4,7 @@
 //! The fault stands at the first account of a kind's route alone, so the second one shows whether,
 //! and when, a payment may go on.
 
-use interlock_tests::house::{barcode, network_token, qr, tokens};
+use interlock_tests::house::{barcode, network_token, qr, stored, tokens};
 use serde_json::{Value, json};
 
 /// Every cell pays this, minor units.
@@ -27,6 +27,10 @@ pub enum Kind {
     Token(Capture),
     /// A stored token at each account.
     Stored(Capture),
+    /// As `Token`, at the processor that can't be asked first.
+    AdyenToken(Capture),
+    /// As `Stored`, there first.
+    AdyenStored(Capture),
 }
 
 /// When a card is captured.
@@ -40,7 +44,7 @@ pub enum Capture {
 
 use Capture::{Automatic, Manual};
 
-/// All kinds that can be made.
+/// All kinds whose providers can be asked.
 pub const ALL: [Kind; 6] = [
     Kind::Barcode,
     Kind::Qr,
@@ -49,13 +53,31 @@ pub const ALL: [Kind; 6] = [
     Kind::Stored(Automatic),
     Kind::Stored(Manual),
 ];
+/// All kinds whose first provider can't be asked.
+pub const ADYEN: [Kind; 4] = [
+    Kind::AdyenToken(Automatic),
+    Kind::AdyenToken(Manual),
+    Kind::AdyenStored(Automatic),
+    Kind::AdyenStored(Manual),
+];
 /// Those that are held first.
-pub const MANUAL: [Kind; 2] = [Kind::Token(Manual), Kind::Stored(Manual)];
+pub const MANUAL: [Kind; 4] = [
+    Kind::Token(Manual),
+    Kind::Stored(Manual),
+    Kind::AdyenToken(Manual),
+    Kind::AdyenStored(Manual),
+];
 /// Those that are open and can be closed.
 pub const CLOSABLE: [Kind; 4] = [Kind::Barcode, Kind::BarcodeSwitch, Kind::Qr, Kind::QrSwitch];
 /// One for each way in which only a notification brings news at once.
-pub const NOTIFIED: [Kind; 4] =
-    [Kind::Barcode, Kind::Qr, Kind::Token(Manual), Kind::Stored(Automatic)];
+pub const NOTIFIED: [Kind; 6] = [
+    Kind::Barcode,
+    Kind::Qr,
+    Kind::Token(Manual),
+    Kind::Stored(Automatic),
+    Kind::AdyenToken(Manual),
+    Kind::AdyenStored(Automatic),
+];
 
 impl Kind {
     /// The word in the table.
@@ -69,12 +91,26 @@ impl Kind {
             Self::Token(Manual) => "token-manual",
             Self::Stored(Automatic) => "stored",
             Self::Stored(Manual) => "stored-manual",
+            Self::AdyenToken(Automatic) => "adyen-token",
+            Self::AdyenToken(Manual) => "adyen-token-manual",
+            Self::AdyenStored(Automatic) => "adyen-stored",
+            Self::AdyenStored(Manual) => "adyen-stored-manual",
         }
     }
 
     /// Whether it is a card.
     pub fn is_card(self) -> bool {
-        matches!(self, Self::Token(_) | Self::Stored(_))
+        matches!(self, Self::Token(_) | Self::Stored(_)) || self.is_adyen()
+    }
+
+    /// Whether its first provider can't be asked.
+    pub fn is_adyen(self) -> bool {
+        matches!(self, Self::AdyenToken(_) | Self::AdyenStored(_))
+    }
+
+    /// Whether it is an automatic payment by a stored token.
+    pub fn is_stored(self) -> bool {
+        matches!(self, Self::Stored(Automatic) | Self::AdyenStored(Automatic))
     }
 
     /// Whether it shows a code.
@@ -98,12 +134,16 @@ impl Kind {
 
     /// Whether we capture it.
     pub fn is_manual(self) -> bool {
-        matches!(self, Self::Token(Manual) | Self::Stored(Manual))
+        MANUAL.contains(&self)
     }
 
     /// The account where faults stand.
     pub fn first(self) -> &'static str {
-        if self.is_card() { "checkout-eu" } else { "alipay-main" }
+        match self {
+            _ if self.is_adyen() => "adyen-eu",
+            _ if self.is_card() => "checkout-eu",
+            _ => "alipay-main",
+        }
     }
 
     /// The account that comes next.
@@ -118,6 +158,8 @@ impl Kind {
             Self::Qr | Self::QrSwitch => qr(AMOUNT),
             Self::Token(_) => network_token(AMOUNT, "EUR"),
             Self::Stored(_) => tokens(AMOUNT, "EUR"),
+            Self::AdyenToken(_) => network_token(AMOUNT, "GBP"),
+            Self::AdyenStored(_) => stored(AMOUNT, "GBP", "M5STORED"),
         };
         if self.is_manual() {
             body["capture"] = json!("manual");

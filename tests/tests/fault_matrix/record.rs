@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use interlock_tests::house::{ACCOUNTS, Answer, House};
+use interlock_tests::house::{ALL, Answer, House};
 use serde_json::Value;
 
 use crate::cell::{Operation, Run};
@@ -151,7 +151,7 @@ impl Books {
         let standing = house.control("GET", "/faults", None);
         assert_eq!(standing.json, serde_json::json!([]), "no fault stands any more");
         let mut requests = Vec::new();
-        for (account, _) in ACCOUNTS {
+        for (account, _) in ALL {
             requests.extend(house.requests(account));
         }
         requests.sort_by_key(|r| r["seq"].as_u64());

@@ -26,10 +26,11 @@ pub const CONTROL: &str = "http://127.0.0.1:9900";
 /// The merchant of `config/demo.toml`.
 pub const API_KEY: &str = "demo_key";
 /// The accounts of `config/demo.toml`.
-pub const ACCOUNTS: [&str; 4] = ["alipay-main", "alipay-backup", "checkout-eu", "checkout-us"];
+pub const ACCOUNTS: [&str; 5] =
+    ["alipay-main", "alipay-backup", "checkout-eu", "checkout-us", "adyen-eu"];
 
-const PORTS: [u16; 7] = [8080, 9700, 9900, 9911, 9912, 9921, 9922];
-const PLUGINS: [&str; 2] = ["libalipay.so", "libcheckout.so"];
+const PORTS: [u16; 8] = [8080, 9700, 9900, 9911, 9912, 9921, 9922, 9931];
+const PLUGINS: [&str; 3] = ["libadyen.so", "libalipay.so", "libcheckout.so"];
 
 /// Longer than the `drain` of `config/demo.toml`.
 const STOP_WITHIN: Duration = Duration::from_secs(12);

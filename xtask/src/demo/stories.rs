@@ -42,7 +42,8 @@ impl Plan {
     pub fn draw(chance: &mut Chance, number: u64, run: u64) -> Self {
         let amount = chance.between(100, 90_000) as i64;
         let delay = Duration::from_millis(chance.between(100, 1_500));
-        let currency = if chance.percent(50) { "EUR" } else { "USD" };
+        let euros = if chance.percent(50) { "EUR" } else { "USD" };
+        let currency = if chance.percent(20) { "GBP" } else { euros };
         let refund = match chance.between(1, 100) {
             1..=6 => After::Refund { parts: 1 },
             7..=12 => After::Refund { parts: 2 },
@@ -81,9 +82,9 @@ impl Plan {
                 plan("CNY", method, "leave", refund)
             }
             51..=70 => plan(currency, network_token(chance, number), "leave", refund),
-            71..=88 => plan(currency, both_tokens(number), "leave", refund),
-            89..=96 => plan(currency, both_tokens(number), "leave", After::Capture),
-            _ => plan(currency, both_tokens(number), "hold", After::Cancel),
+            71..=88 => plan(currency, all_tokens(number), "leave", refund),
+            89..=96 => plan(currency, all_tokens(number), "leave", After::Capture),
+            _ => plan(currency, all_tokens(number), "hold", After::Cancel),
         }
     }
 
@@ -104,8 +105,9 @@ fn network_token(chance: &mut Chance, number: u64) -> Value {
     } })
 }
 
-fn both_tokens(number: u64) -> Value {
+fn all_tokens(number: u64) -> Value {
     json!({ "type": "card", "tokens": {
+        "adyen-eu": format!("M5DEMO{number}"),
         "checkout-eu": format!("src_demo_eu_{number}"),
         "checkout-us": format!("src_demo_us_{number}"),
     } })

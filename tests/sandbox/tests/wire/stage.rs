@@ -19,6 +19,9 @@ pub const APP_ID: &str = "2021000000000001";
 pub const SELLER_ID: &str = "2088000000000002";
 pub const SECRET: &str = "sk_sbox_stage";
 pub const WEBHOOK_KEY: &str = "hook-key";
+pub const API_KEY: &str = "AQE_stage";
+/// As the provider shows it, in hexadecimal.
+pub const HMAC_KEY: &str = "73746167652d686d61632d6b6579";
 
 struct Keys {
     app: FreshPair,
@@ -51,6 +54,11 @@ impl Stage {
 
     /// `alipay` and `checkout` are more lines for the accounts of each.
     pub async fn with(alipay: &str, checkout: &str) -> Self {
+        Self::with_all(alipay, checkout, "").await
+    }
+
+    /// As `with`; `adyen` are more lines for its accounts.
+    pub async fn with_all(alipay: &str, checkout: &str, adyen: &str) -> Self {
         let hook = Hook::start().await;
         let mut text = String::from("[control]\nlisten = \"127.0.0.1:0\"\n");
         for name in ["alipay-main", "alipay-backup"] {
@@ -71,6 +79,15 @@ impl Stage {
                  secret_key = \"{SECRET}\"\nwebhook_key = \"{WEBHOOK_KEY}\"\n\
                  processing_channel = \"pc_1\"\nnotify_url = \"{}\"\n\
                  notify_delay_ms = 0\nnotify_retry_ms = 5\naction_ms = 5\n{checkout}\n",
+                hook.url(),
+            );
+        }
+        for name in ["adyen-main", "adyen-backup"] {
+            text += &format!(
+                "[accounts.{name}]\nprovider = \"adyen\"\nlisten = \"127.0.0.1:0\"\n\
+                 api_key = \"{API_KEY}\"\nmerchant_account = \"StageShop\"\n\
+                 hmac_key = \"{HMAC_KEY}\"\nnotify_url = \"{}\"\n\
+                 notify_delay_ms = 0\nnotify_retry_ms = 5\naction_ms = 5\n{adyen}\n",
                 hook.url(),
             );
         }
@@ -125,6 +142,25 @@ impl Stage {
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// One Adyen call: status, headers, and the body as JSON.
+    pub async fn adyen(
+        &self,
+        account: &str,
+        path: &str,
+        key: Option<&str>,
+        body: Value,
+    ) -> (u16, reqwest::header::HeaderMap, Value) {
+        let url = format!("http://{}/v72{path}", self.address(account));
+        let mut request = self.client.post(url).header("X-API-Key", API_KEY).json(&body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        (status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn pay(&self, account: &str, key: &str, body: Value) -> (u16, Value) {
@@ -331,6 +367,11 @@ async fn take(
     state.refuses = state.refuses.saturating_sub(1);
     // To Alipay anything but the seven bytes is none; to Checkout.com a 500 is none.
     let status = if refused { 500 } else { 200 };
-    let text = if refused { "success\n" } else { "success" };
+    let word = if state.arrived.last().is_some_and(|a| a.body.contains("notificationItems")) {
+        "[accepted]"
+    } else {
+        "success"
+    };
+    let text = if refused { "success\n" } else { word };
     (status.try_into().unwrap(), text)
 }

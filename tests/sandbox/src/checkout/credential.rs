@@ -1,19 +1,14 @@
-//! The card issuer behind all Checkout.com fakes of one sandbox, and what it knows of a card.
+//! What a `source` of the Checkout.com fake says to the issuer, without its number.
 //!
-//! A cryptogram is good once, whichever account brings it: the issuer keeps a digest of every one
-//! that reached it. Card numbers are read, turned into a verdict, and never kept.
-
-use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! Card numbers are read, turned into a verdict, and never kept.
 
 use serde_json::{Value, json};
 
+use crate::issuer::{Cryptogram, Issuer};
 use crate::moment;
 
 /// The decline of a cryptogram that was used before: security violation.
 pub const REPLAYED: &str = "20063";
-
-const SPENT_LIMIT: usize = 4_000_000;
 
 /// The last four digits of a network token's number that decline, as `2` and these.
 const DECLINING: [&str; 18] = [
@@ -32,7 +27,7 @@ pub struct Credential {
     pub enrolled: bool,
     /// What the answer may say of the source.
     pub shown: Value,
-    cryptogram: Option<[u8; 32]>,
+    cryptogram: Option<Cryptogram>,
 }
 
 impl Credential {
@@ -77,8 +72,14 @@ impl Credential {
                 "expiry_year": year,
                 "scheme": if number.starts_with('4') { "Visa" } else { "Mastercard" },
             }),
-            cryptogram: source["cryptogram"].as_str().filter(|c| !c.is_empty()).map(digest),
+            cryptogram: source["cryptogram"].as_str().and_then(Cryptogram::read),
         })
+    }
+
+    /// The issuer's verdict: the decline code, or `None` for yes. Spends the cryptogram either way.
+    pub fn decide(&self, issuer: &Issuer) -> Option<String> {
+        let replayed = self.cryptogram.as_ref().is_some_and(|c| !issuer.spend(c));
+        if replayed { Some(REPLAYED.into()) } else { self.declines.clone() }
     }
 
     fn token(token: Option<&str>, missing: &'static str) -> Result<Self, &'static str> {
@@ -93,46 +94,11 @@ impl Credential {
     }
 }
 
-/// The issuer.
-#[derive(Default)]
-pub struct Issuer {
-    spent: Mutex<HashSet<[u8; 32]>>,
-}
-
-impl Issuer {
-    /// Decides: the decline code, or `None` for yes. Spends the cryptogram either way.
-    pub fn decide(&self, credential: &Credential) -> Option<String> {
-        let replayed = credential.cryptogram.is_some_and(|digest| !self.spent().insert(digest));
-        if replayed { Some(REPLAYED.into()) } else { credential.declines.clone() }
-    }
-
-    /// Whether there is no room for another cryptogram.
-    pub fn is_full(&self) -> bool {
-        self.spent().len() >= SPENT_LIMIT
-    }
-
-    /// Forgets which cryptograms were used.
-    pub fn reset(&self) {
-        self.spent().clear();
-    }
-
-    fn spent(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => text.parse().ok(),
         value => value.as_i64(),
     }
-}
-
-fn digest(text: &str) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
 }
 
 #[cfg(test)]
@@ -144,10 +110,10 @@ mod tests {
         let issuer = Issuer::default();
         let bad = network_token("4900000000000051", "c1");
         let good = network_token("4900000000001111", "c1");
-        assert_eq!(issuer.decide(&bad).as_deref(), Some("20051"));
-        assert_eq!(issuer.decide(&good).as_deref(), Some(REPLAYED));
+        assert_eq!(bad.decide(&issuer).as_deref(), Some("20051"));
+        assert_eq!(good.decide(&issuer).as_deref(), Some(REPLAYED));
         let fresh = network_token("4900000000001111", "c2");
-        assert_eq!(issuer.decide(&fresh), None);
+        assert_eq!(fresh.decide(&issuer), None);
     }
 
     #[test]

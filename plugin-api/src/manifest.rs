@@ -227,6 +227,8 @@ pub enum SecretKind {
     Header,
     /// A key for [`crate::Host::mac`].
     Mac,
+    /// The same, written in hexadecimal: the key is its bytes.
+    MacHex,
     /// A PEM private key for RSA signatures.
     RsaPrivate,
     /// A PEM public key for RSA verification.

@@ -681,8 +681,7 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
                 text += &format!("qr_expiry_ms = {ms}\n");
             }
         } else if *provider == "adyen" {
-            let key = format!("hmac_test_secret_{n}");
-            let hmac_key: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let hmac_key = hmac_key(n);
             // It notifies of refusals, too; a busy machine must not let that overtake the answer.
             text += "notify_delay_ms = 100\n";
             text += &format!(
@@ -727,13 +726,13 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
                  alipay_public_key = \"${{file:keys/{name}/gateway_public.pem}}\"\n"
             );
         } else if *provider == "adyen" {
-            let challenges = plan.challenges;
+            let (challenges, hmac_key) = (plan.challenges, hmac_key(n));
             text += &format!(
                 "endpoints = {{ api = \"http://{address}/v72\" }}\n\
                  config = {{ merchant_account = \"TestShop\", three_d_secure = {challenges}, \
                  return_url = \"https://shop.example/back\" }}\n\
                  [accounts.{name}.secrets]\n\
-                 api_key = \"AQE_test_secret_{n}\"\nhmac_key = \"hmac_test_secret_{n}\"\n"
+                 api_key = \"AQE_test_secret_{n}\"\nhmac_key = \"{hmac_key}\"\n"
             );
         } else {
             text += &format!(
@@ -785,6 +784,12 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         );
     }
     text + "\n[inquiry]\nrecheck = [\"200ms\", \"300ms\", \"500ms\", \"1s\"]\n" + plan.tail
+}
+
+/// The key of an account's notifications, in hexadecimal as the provider shows it.
+fn hmac_key(n: usize) -> String {
+    let key = format!("hmac_test_secret_{n}");
+    key.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn copy_tree(from: &Path, to: &Path) {

@@ -264,6 +264,7 @@ fn no_secret_is_in_any_file_line_metric_answer_or_output() {
     }
     canaries.add("API key of the provider", "AQE_test_secret_4");
     canaries.add("HMAC key", "hmac_test_secret_4");
+    canaries.add("HMAC key", "686d61635f746573745f7365637265745f34");
     for account in ["alipay-main", "alipay-backup"] {
         let path = house.dir.path().join(format!("keys/{account}/app_private.pem"));
         let pem = fs::read_to_string(path).expect("a private key");

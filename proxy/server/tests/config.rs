@@ -137,8 +137,11 @@ fn the_annotated_example_may_run_and_its_plugins_agree() {
         "CHECKOUT_EU_HOOK",
         "CHECKOUT_US_KEY",
         "CHECKOUT_US_HOOK",
+        "ADYEN_EU_KEY",
+        "ADYEN_EU_HMAC",
     ] {
-        std::fs::write(dir.path().join("config").join(name), "a_long_enough_key").unwrap();
+        // One of them is written in hexadecimal.
+        std::fs::write(dir.path().join("config").join(name), "00112233445566778899").unwrap();
         text = text.replace(&format!("${{env:{name}}}"), &format!("${{file:{name}}}"));
     }
     std::fs::write(&config, text).unwrap();

@@ -151,6 +151,11 @@ fn wrong_shape(kind: SecretKind, secret: &Secret) -> Option<&'static str> {
             (!one_line).then_some("fit for a header: one line of visible ASCII characters")
         }
         SecretKind::Mac => None,
+        SecretKind::MacHex => {
+            let digits = secret.expose();
+            let whole = digits.len() % 2 == 0 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            (!whole).then_some("a key in hexadecimal")
+        }
         SecretKind::RsaPrivate => (!pem(["PRIVATE KEY", "RSA PRIVATE KEY"]))
             .then_some("a PEM private key: `-----BEGIN PRIVATE KEY-----`"),
         SecretKind::RsaPublic => (!pem(["PUBLIC KEY", "RSA PUBLIC KEY"]))

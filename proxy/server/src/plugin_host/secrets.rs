@@ -128,6 +128,10 @@ fn shape(kind: SecretKind, value: &SecretString) -> Result<Secret, &'static str>
         SecretKind::Header if text.trim() != text => Err("it begins or ends with a space"),
         SecretKind::Header => Ok(Secret::Header(value.clone())),
         SecretKind::Mac => Ok(Secret::Mac(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))),
+        SecretKind::MacHex => {
+            let bytes = hex::decode(text).map_err(|_| "it is not hexadecimal")?;
+            Ok(Secret::Mac(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+        }
         SecretKind::RsaPrivate => {
             keys::rsa_private(text).map(|pair| Secret::RsaPrivate(Box::new(pair)))
         }
@@ -159,6 +163,7 @@ mod tests {
             (SecretKind::Header, "hush\n", "a line end"),
             (SecretKind::Header, " hush", "a space"),
             (SecretKind::Mac, "", "empty"),
+            (SecretKind::MacHex, "hush", "not hexadecimal"),
             (SecretKind::RsaPrivate, "hush", "not PEM"),
             (SecretKind::RsaPrivate, "-----BEGIN PRIVATE KEY-----\nhush", "no matching end"),
             (

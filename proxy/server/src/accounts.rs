@@ -18,6 +18,7 @@ use interlock_plugin_api::{Currency, Manifest};
 use secrecy::SecretString;
 
 use crate::config::{self, Account, Config, LateSuccess, strengthened};
+use crate::native;
 use crate::plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
 use crate::upstream::Endpoint;
 
@@ -286,6 +287,7 @@ fn gates(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Result<G
     let settings = accounts.map(|(account, open)| {
         let mut methods: Vec<String> =
             open.manifest().methods.iter().map(|m| m.kind.clone()).collect();
+        methods.push(native::METHOD.to_owned());
         methods.sort();
         methods.dedup();
         let settings = GateSettings {

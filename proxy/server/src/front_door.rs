@@ -25,6 +25,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
 use pingora_limits::rate::Rate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -84,6 +87,19 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     async fn handle(&self, request: Request) -> Response;
 }
+
+/// Takes over requests whose body and answer are streamed; the door has judged their head.
+#[async_trait]
+pub trait Passage: Send + Sync + 'static {
+    /// Whether it takes a request for this path.
+    fn takes(&self, path: &str) -> bool;
+
+    /// Serves one request, from its head on.
+    async fn pass(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Passed;
+}
+
+/// The connection, when another request may follow on it.
+pub type Passed = Option<Stream>;
 
 /// What one door accepts.
 #[derive(Clone, Debug)]
@@ -151,6 +167,7 @@ pub struct FrontDoor {
 
 struct Inner {
     handler: Arc<dyn Handler>,
+    passage: Option<Arc<dyn Passage>>,
     limits: Limits,
     connections: Arc<Semaphore>,
     inflight: Arc<Semaphore>,
@@ -163,9 +180,19 @@ struct Inner {
 impl FrontDoor {
     /// A door that is not open yet: [`Door::bind`] gives it an address.
     pub fn new(handler: Arc<dyn Handler>, limits: Limits) -> FrontDoor {
+        FrontDoor::with_passage(handler, None, limits)
+    }
+
+    /// A door through which some requests pass as they are.
+    pub fn with_passage(
+        handler: Arc<dyn Handler>,
+        passage: Option<Arc<dyn Passage>>,
+        limits: Limits,
+    ) -> FrontDoor {
         FrontDoor {
             inner: Arc::new(Inner {
                 handler,
+                passage,
                 connections: Arc::new(Semaphore::new(limits.connections)),
                 inflight: Arc::new(Semaphore::new(limits.inflight)),
                 rate: Rate::new(Duration::from_secs(1)),

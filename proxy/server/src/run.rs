@@ -15,9 +15,10 @@ use crate::calls::Caller;
 use crate::config::{Config, LogFormat, Telemetry};
 use crate::driver::Driver;
 use crate::failpoint::{self, Side};
-use crate::front_door::{Door, FrontDoor, Limits, serve};
+use crate::front_door::{Door, FrontDoor, Limits, Passage, serve};
 use crate::merchant_api::MerchantApi;
 use crate::metrics::Metrics;
+use crate::native::{Native, Way};
 use crate::node::{NodeClock, Numbers};
 use crate::plugin_host::{Options as HostOptions, PluginHost};
 use crate::resolver;
@@ -67,19 +68,29 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     let high_water_ms = high_water(&*store).await?;
     let clock = Arc::new(NodeClock::new(high_water_ms));
     let metrics = Metrics::new().map_err(|e| StartError(e.to_string()))?;
+    let metrics = Arc::new(metrics);
+    let accounts = Arc::new(accounts);
     let upstream = Upstream::new(UpstreamOptions::default());
-    let caller = Caller::new(upstream, Arc::clone(&clock));
-    let driver =
-        Driver::new(store, Arc::new(accounts), clock, Arc::new(numbers), caller, Arc::new(metrics));
+    let caller = Caller::new(upstream.clone(), Arc::clone(&clock));
+    let merchants: Vec<_> = config.merchants.values().cloned().collect();
+    let native = Native::new(Way {
+        accounts: Arc::clone(&accounts),
+        merchants: merchants.clone(),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        upstream,
+        body_limit: limits(&config).body,
+    });
+    let driver = Driver::new(store, accounts, clock, Arc::new(numbers), caller, metrics);
     failpoint::pass("start.recovery", Side::Before);
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
     failpoint::pass("start.recovery", Side::After);
     tracing::info!(recovered, "open payments are recovered");
     let alert_after_ms = config.inquiry.alert_after_ms;
     tokio::spawn(resolver::run(Arc::clone(&driver), alert_after_ms));
-    let merchants = config.merchants.values().cloned().collect();
     let api = MerchantApi::new(Arc::clone(&driver), merchants);
-    let front = FrontDoor::new(Arc::new(api), limits(&config));
+    let passage: Arc<dyn Passage> = Arc::new(native);
+    let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));
     let admin = Admin::new(Arc::clone(&driver), host, front.clone());
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
     let bind = |address, front| {

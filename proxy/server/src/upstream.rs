@@ -255,6 +255,13 @@ impl Upstream {
         })
     }
 
+    /// Where an endpoint listens, for another way out than [`Upstream::send`]; none when its name
+    /// has no address.
+    pub async fn peers(&self, endpoint: &Endpoint) -> Option<Vec<HttpPeer>> {
+        let addresses = endpoint.addresses(&self.shared.names).await.ok()?;
+        Some(addresses.into_iter().map(|address| self.peer(endpoint, address)).collect())
+    }
+
     /// Connections that are open and carry nothing.
     pub fn idle(&self) -> usize {
         self.counts().idle

@@ -15,13 +15,14 @@ use pingora::ErrorType;
 use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::framing::{self, Body, Framing};
-use super::{FrontDoor, Problem, Request, Response};
+use super::{FrontDoor, Passage, Problem, Request, Response};
 use crate::failpoint::{Side, Told};
 
 /// Room for the next request's head while a connection is idle; most heads fit.
@@ -95,6 +96,10 @@ impl Visit<'_> {
         if !self.door.within_rate(self.peer) {
             return self.refuse(stream, Problem::too_many_requests().into()).await;
         }
+        let path = path_of(&early).unwrap_or_default();
+        if let Some(passage) = self.door.inner.passage.clone().filter(|p| p.takes(&path)) {
+            return self.pass(passage, stream, early, &path).await;
+        }
         let id = request_id();
         let mut session = HttpSession::new(stream);
         session.set_pipelining_enabled(true);
@@ -130,6 +135,29 @@ impl Visit<'_> {
         let reused = timeout(LINGER, session.reuse()).await;
         let (stream, past) = reused.ok()?.ok()??.into_parts();
         Some((stream, past.unwrap_or_default()))
+    }
+
+    /// Lets a request pass that is streamed. What was pipelined behind it is not served: its end is
+    /// for the passage to find, and the connection ends with it.
+    async fn pass(
+        &self,
+        passage: Arc<dyn Passage>,
+        stream: Stream,
+        early: BytesMut,
+        path: &str,
+    ) -> Option<(Stream, BytesMut)> {
+        let Ok(_permit) = self.door.inner.inflight.clone().try_acquire_owned() else {
+            let problem = Problem::overloaded();
+            self.door.refuse(stream, Refusal { problem, path: Some(path.to_owned()) }).await;
+            return None;
+        };
+        self.door.inner.requests.fetch_add(1, Relaxed);
+        let mut session = HttpSession::new(stream);
+        session.set_pipelined_prefix(early);
+        session.set_read_timeout(Some(self.door.inner.limits.read_timeout));
+        session.set_write_timeout(Some(self.door.inner.limits.write_timeout));
+        let stream = passage.pass(ServerSession::H1(session), &self.shutdown).await?;
+        Some((stream, BytesMut::new()))
     }
 
     /// Waits for the first bytes of a request; false when the connection is done with.

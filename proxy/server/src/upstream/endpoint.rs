@@ -113,11 +113,13 @@ impl Endpoint {
         })
     }
 
-    pub(super) fn authority(&self) -> &str {
+    /// As it stands in `Host`.
+    pub fn authority(&self) -> &str {
         &self.inner.authority
     }
 
-    pub(super) fn prefix(&self) -> &str {
+    /// The base path, before which every request's path is put; empty for the root.
+    pub fn prefix(&self) -> &str {
         &self.inner.prefix
     }
 

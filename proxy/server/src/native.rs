@@ -1,0 +1,413 @@
+//! The native pass-through: `/native/{account}/...` speaks the provider's own API, so that only the
+//! base URL changes in a merchant's SDK.
+//!
+//! Built on pingora's `ProxyHttp`: head, body and answer are streamed, the provider's signatures
+//! pass untouched. What the account shares with the unified API applies here too: its breaker, its
+//! limit, its requests in flight, its metrics. Another address or endpoint is tried only while
+//! connecting; once a byte may have left, a request that is not a plain read is never sent again,
+//! and the merchant is told that its outcome is unknown. Nothing is journalled: what was paid here
+//! is between the merchant and the provider.
+//!
+//! The merchant proves itself by `X-Interlock-Key`, because its SDK fills `Authorization` itself;
+//! the header never leaves this house. Bodies, queries and headers are not logged.
+
+mod refusal;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use interlock_circuit_breaker::Verdict;
+use interlock_engine::gates::{Group, Reservation};
+use interlock_engine::{Sent, Skip, classify};
+use interlock_plugin_api::Effect;
+use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+
+use crate::accounts::{Accounts, OpenAccount};
+use crate::config::Merchant;
+use crate::front_door::{Passage, Passed};
+use crate::metrics::Metrics;
+use crate::node::NodeClock;
+use crate::upstream::{Upstream, reason};
+
+use refusal::Refusal;
+
+/// Every path of the pass-through begins so.
+pub const PREFIX: &str = "/native/";
+/// The method under which its breakers and metrics stand.
+pub const METHOD: &str = "native";
+/// Proves who calls; it is removed before anything is forwarded.
+const KEY_HEADER: &str = "x-interlock-key";
+/// How many addresses are tried while connecting.
+const CONNECTS_MAX: usize = 4;
+/// Connections to providers that are kept open and idle.
+const POOL_SIZE: usize = 256;
+/// What a request is called that the plugin's manifest does not list.
+const UNLISTED: &str = "unlisted";
+
+/// The pass-through of all accounts.
+pub struct Native {
+    proxy: Arc<HttpProxy<Way>>,
+}
+
+/// What the pass-through works with.
+pub struct Way {
+    /// The accounts and their gates.
+    pub accounts: Arc<Accounts>,
+    /// Who may call.
+    pub merchants: Vec<Merchant>,
+    /// This process's clock.
+    pub clock: Arc<NodeClock>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Knows the addresses of providers.
+    pub upstream: Upstream,
+    /// The largest request body, bytes.
+    pub body_limit: usize,
+}
+
+/// One request on its way.
+#[derive(Default)]
+pub struct Visit {
+    target: Option<Target>,
+    reservation: Option<Reservation>,
+    began: Option<Instant>,
+    /// Addresses that are left to try while connecting.
+    peers: Vec<HttpPeer>,
+    tried: usize,
+    /// A connection stood, so bytes may have left.
+    connected: bool,
+    received: usize,
+    answered: Option<u16>,
+}
+
+struct Target {
+    account: Arc<OpenAccount>,
+    endpoint: String,
+    path_and_query: String,
+    purpose: String,
+    reads: bool,
+}
+
+impl Native {
+    /// Opens no socket.
+    pub fn new(way: Way) -> Self {
+        let conf = ServerConf {
+            max_retries: CONNECTS_MAX,
+            upstream_keepalive_pool_size: POOL_SIZE,
+            ..ServerConf::default()
+        };
+        Self { proxy: Arc::new(http_proxy(&Arc::new(conf), way)) }
+    }
+}
+
+#[async_trait]
+impl Passage for Native {
+    fn takes(&self, path: &str) -> bool {
+        path.starts_with(PREFIX)
+    }
+
+    async fn pass(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Passed {
+        let reused = self.proxy.process_new_http(session, shutdown).await;
+        reused.map(|stream| stream.consume().0)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Way {
+    type CTX = Visit;
+
+    fn new_ctx(&self) -> Visit {
+        Visit::default()
+    }
+
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {
+        // Nothing is compressed, decompressed or rewritten on the way.
+    }
+
+    async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> OrError<bool> {
+        visit.began = Some(Instant::now());
+        match self.admit(session.req_header(), visit) {
+            Ok(()) => Ok(false),
+            Err(refusal) => {
+                // What is left of the body is not read, so the connection ends with the answer.
+                session.set_keepalive(None);
+                refusal.write(session).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        visit: &mut Visit,
+    ) -> OrError<()> {
+        visit.received += body.as_ref().map_or(0, Bytes::len);
+        if visit.received > self.body_limit {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large"));
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, visit: &mut Visit) -> OrError<Box<HttpPeer>> {
+        let Some(target) = &visit.target else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        if visit.tried == 0 {
+            visit.peers = self.peers(target).await?;
+            visit.peers.reverse();
+        }
+        visit.tried += 1;
+        let peer = visit.peers.pop().ok_or_else(|| Error::new_up(ErrorType::ConnectError))?;
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        visit: &mut Visit,
+    ) -> OrError<()> {
+        let Some(target) = &visit.target else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        let Some(endpoint) = target.account.endpoints.get(&target.endpoint) else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        request.remove_header(KEY_HEADER);
+        request.insert_header("Host", endpoint.authority())?;
+        let uri = format!("{}{}", endpoint.prefix(), target.path_and_query);
+        request.set_raw_path(uri.as_bytes())
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        #[cfg(unix)] _: std::os::unix::io::RawFd,
+        _: Option<&pingora::protocols::Digest>,
+        visit: &mut Visit,
+    ) -> OrError<()> {
+        visit.connected = true;
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        visit: &mut Visit,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // No byte of the request has left, so another address may have it.
+        error.set_retry(!visit.peers.is_empty());
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        visit: &mut Visit,
+        reused: bool,
+    ) -> Box<Error> {
+        // A plain read may be repeated when a pooled connection died under it; nothing else is.
+        let plain = session.req_header().method == http::Method::GET;
+        let reads = visit.target.as_ref().is_some_and(|target| target.reads);
+        if plain && reads && !session.as_ref().retry_buffer_truncated() {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        answer: &mut pingora::http::ResponseHeader,
+        visit: &mut Visit,
+    ) -> OrError<()> {
+        visit.answered = Some(answer.status.as_u16());
+        Ok(())
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        visit: &mut Visit,
+    ) -> FailToProxy {
+        let refusal = Refusal::of(error, visit.connected);
+        let code = refusal.status;
+        if session.response_written().is_none() {
+            session.set_keepalive(None);
+            let _ = refusal.write(session).await;
+        }
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, _: &mut Session, error: Option<&Error>, visit: &mut Visit) {
+        let Some(target) = visit.target.take() else { return };
+        let elapsed = visit.began.map_or(Duration::ZERO, |began| began.elapsed());
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let account = target.account.name.as_str();
+        let now = self.clock.now();
+        let verdict = match (visit.answered, error) {
+            (Some(status), None) => self.heard(account, status),
+            // The merchant left or sent too much: nothing is said about the provider.
+            (_, Some(error)) if *error.esource() != pingora::ErrorSource::Upstream => {
+                Verdict::Ignored
+            }
+            (_, _) => {
+                let sent = if visit.connected { Sent::Maybe } else { Sent::No };
+                self.metrics.lost(account, reason_of(error, visit.connected));
+                classify::lost(sent, false)
+            }
+        };
+        self.metrics.exchanged(account, &format!("native_{}", target.purpose), elapsed_ms);
+        if let Some(reservation) = visit.reservation.take() {
+            reservation.settle(now, verdict, elapsed_ms);
+        }
+    }
+
+    fn request_summary(&self, session: &Session, visit: &Visit) -> String {
+        // Never the query: some providers put credentials there.
+        let account = visit.target.as_ref().map_or("?", |t| t.account.name.as_str());
+        format!("native {} {account}", session.req_header().method)
+    }
+}
+
+type OrError<T> = pingora::Result<T>;
+
+impl Way {
+    /// Who calls, whom it wants to reach, and a place there.
+    fn admit(&self, head: &RequestHeader, visit: &mut Visit) -> Result<(), Refusal> {
+        let merchant = self.authenticate(head)?;
+        let now = self.clock.now();
+        self.accounts.gates.admit_merchant(&merchant.name, now).map_err(|wait_ms| {
+            self.metrics.limited("merchant", &merchant.name);
+            Refusal::rate_limited(wait_ms)
+        })?;
+        let told = head.headers.get("content-length").and_then(|v| v.to_str().ok()?.parse().ok());
+        if told.is_some_and(|bytes: usize| bytes > self.body_limit) {
+            return Err(Refusal::too_large());
+        }
+        let target = self.target(head)?;
+        let group = if target.reads { Group::Inquiries } else { Group::Payments };
+        let account = target.account.name.clone();
+        let reserved = self.accounts.gates.reserve(&account, METHOD, group, now);
+        let reservation = reserved.map_err(|skip| self.skipped(&account, skip))?;
+        (visit.target, visit.reservation) = (Some(target), Some(reservation));
+        Ok(())
+    }
+
+    fn skipped(&self, account: &str, skip: Skip) -> Refusal {
+        self.metrics.skipped(account, skip.as_str());
+        Refusal::no_place(account, skip)
+    }
+
+    fn authenticate(&self, head: &RequestHeader) -> Result<&Merchant, Refusal> {
+        let key = head.headers.get(KEY_HEADER).ok_or_else(Refusal::unauthorized)?;
+        // Every key is compared, so that the time tells nothing about their order.
+        let mut found = None;
+        for merchant in &self.merchants {
+            if merchant.api_key.matches(key.as_bytes()) {
+                found = Some(merchant);
+            }
+        }
+        found.ok_or_else(Refusal::unauthorized)
+    }
+
+    /// `/native/ACCOUNT/rest`, or `/native/ACCOUNT@ENDPOINT/rest` where a plugin has several.
+    fn target(&self, head: &RequestHeader) -> Result<Target, Refusal> {
+        let path_and_query = std::str::from_utf8(head.raw_path()).unwrap_or_default();
+        let rest = path_and_query.strip_prefix(PREFIX).unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (named, path_and_query) = rest.split_at(end);
+        let (name, endpoint) = match named.split_once('@') {
+            Some((name, endpoint)) => (name, Some(endpoint)),
+            None => (named, None),
+        };
+        let account = self.accounts.get(name).ok_or_else(|| Refusal::unknown_account(name))?;
+        let endpoint = match endpoint {
+            Some(endpoint) => account.endpoints.get_key_value(endpoint),
+            None => account.endpoints.first_key_value(),
+        };
+        let endpoint = endpoint.ok_or_else(|| Refusal::unknown_account(named))?.0.clone();
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, query),
+            None => (path_and_query, ""),
+        };
+        let pairs: Vec<(String, String)> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let method = head.method.as_str();
+        let rule = account.manifest().contract.rule(method, path, &pairs);
+        let purpose = rule.map_or(UNLISTED, |rule| rule.purpose.as_str()).to_owned();
+        let reads = rule.is_some_and(|rule| rule.effect == Effect::Read);
+        let path_and_query = path_and_query.to_owned();
+        Ok(Target { account: Arc::clone(account), endpoint, path_and_query, purpose, reads })
+    }
+
+    /// Where to connect to, in order: every address of the endpoint.
+    async fn peers(&self, target: &Target) -> OrError<Vec<HttpPeer>> {
+        let endpoint = target.account.endpoints.get(&target.endpoint);
+        let Some(endpoint) = endpoint else { return Err(Error::new(ErrorType::InternalError)) };
+        let mut peers = self.upstream.peers(endpoint).await.ok_or_else(|| {
+            Error::explain(ErrorType::ConnectNoRoute, "the provider's name has no address")
+                .into_up()
+        })?;
+        peers.truncate(CONNECTS_MAX);
+        let timeout = target.account.timeout;
+        for peer in &mut peers {
+            peer.options.total_connection_timeout = Some(target.account.connect_timeout);
+            peer.options.connection_timeout = Some(target.account.connect_timeout);
+            peer.options.read_timeout = Some(timeout);
+            peer.options.write_timeout = Some(timeout);
+        }
+        Ok(peers)
+    }
+
+    fn heard(&self, account: &str, status: u16) -> Verdict {
+        let now = self.clock.now();
+        if status == 429 {
+            let (verdict, pause) = classify::answered(status, &[]);
+            if let Some(ms) = pause {
+                self.accounts.gates.pause(account, ms, now);
+            }
+            return verdict;
+        }
+        // A refusal of what a merchant sent says nothing about the provider's health.
+        if status >= 500 { Verdict::RemoteFailure } else { Verdict::Success }
+    }
+}
+
+/// The named reason of a loss, as the unified API's exchanges have it.
+fn reason_of(error: Option<&Error>, connected: bool) -> &'static str {
+    let Some(error) = error else { return reason::UNREADABLE };
+    match error.etype() {
+        ErrorType::ConnectRefused => reason::CONNECT_REFUSED,
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => reason::CONNECT_TIMEOUT,
+        ErrorType::ConnectNoRoute => reason::DNS,
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => reason::TLS,
+        ErrorType::ReadTimedout => reason::TIMEOUT,
+        ErrorType::WriteError | ErrorType::WriteTimedout => reason::WRITE_FAILED,
+        ErrorType::ConnectionClosed => reason::CLOSED_WITHOUT_ANSWER,
+        ErrorType::ReadError => reason::RESET,
+        _ if connected => reason::UNREADABLE,
+        _ => reason::CONNECT_FAILED,
+    }
+}

@@ -743,6 +743,7 @@ fn account(manifest: &interlock_plugin_api::Manifest) -> (serde_json::Value, Sec
         SecretKind::RsaPrivate => KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string(),
         SecretKind::RsaPublic => KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap(),
         SecretKind::Header | SecretKind::Mac => "plain".to_owned(),
+        SecretKind::MacHex => "00112233445566778899".to_owned(),
     };
     let pairs = manifest.secrets.iter().map(|(n, k)| (n.clone(), SecretString::from(pem(*k))));
     let secrets = Secrets::from_pairs(&manifest.secrets, pairs.collect()).unwrap();

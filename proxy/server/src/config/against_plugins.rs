@@ -153,7 +153,8 @@ fn wrong_shape(kind: SecretKind, secret: &Secret) -> Option<&'static str> {
         SecretKind::Mac => None,
         SecretKind::MacHex => {
             let digits = secret.expose();
-            let whole = digits.len() % 2 == 0 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let whole =
+                digits.len().is_multiple_of(2) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             (!whole).then_some("a key in hexadecimal")
         }
         SecretKind::RsaPrivate => (!pem(["PRIVATE KEY", "RSA PRIVATE KEY"]))

@@ -2,11 +2,11 @@
 //
 // It proves that the fake speaks the protocol as Adyen's customers read it: the SDK writes our
 // requests from its models, reads the answers into its models, and verifies what the fake
-// notifies. It never meets the proxy. The SDK itself speaks TLS alone, so its own seam for another
-// HTTP client carries the same bytes to this machine.
+// notifies. With `key` it goes through the proxy's native pass-through instead. The SDK itself
+// speaks TLS alone, so its own seam for another HTTP client carries the same bytes to this machine.
 //
 //   node adyen.mjs '{"api":URL,"control":URL,"account":NAME,"merchant_account":CODE,
-//                    "api_key":TEXT,"hmac_key":HEX,"hook":PORT}'
+//                    "api_key":TEXT,"hmac_key":HEX,"hook":PORT,"key":TEXT}'
 //
 // ADYEN_SDK is the folder of the package `@adyen/api-library`. The last line is one JSON object.
 
@@ -205,6 +205,7 @@ async function told(reference, event) {
 async function carry(endpoint, json, config, isApiRequired, options = {}) {
   const url = given.api + new URL(endpoint).pathname;
   const headers = { 'content-type': 'application/json', 'x-api-key': config.apiKey };
+  if (given.key) headers['x-interlock-key'] = given.key;
   if (options.idempotencyKey) headers['idempotency-key'] = options.idempotencyKey;
   const answer = await fetch(url, { method: options.method ?? 'POST', headers, body: json });
   const text = await answer.text();

@@ -1,12 +1,13 @@
 // Alipay's own SDK for Node against one account of the sandbox.
 //
 // It proves that the fake speaks the protocol as Alipay's customers read it: the SDK signs our
-// requests, verifies the answers over their raw text, and verifies what the fake notifies. It
-// never meets the proxy. The SDK writes `timestamp` in the zone of the process, so TZ must be
-// Asia/Shanghai.
+// requests, verifies the answers over their raw text, and verifies what the fake notifies. With
+// `key` it goes through the proxy's native pass-through instead, and only its address differs; the
+// process adds the merchant's key to what it sends. The SDK writes `timestamp` in the zone of the
+// process, so TZ must be Asia/Shanghai.
 //
 //   TZ=Asia/Shanghai node alipay.mjs '{"gateway":URL,"control":URL,"account":NAME,"app_id":ID,
-//                                      "app_private_key":PEM,"alipay_public_key":PEM}'
+//                                      "app_private_key":PEM,"alipay_public_key":PEM,"key":TEXT}'
 //
 // ALIPAY_SDK is the folder of the package `alipay-sdk`. The last line is one JSON object.
 
@@ -20,6 +21,15 @@ const entry = path.join(process.env.ALIPAY_SDK, 'dist', 'esm', 'index.js');
 const { AlipaySdk } = await import(pathToFileURL(entry).href);
 
 assert.equal(process.env.TZ, 'Asia/Shanghai', 'TZ must be Asia/Shanghai');
+if (given.key) {
+  const urllib = path.join(process.env.ALIPAY_SDK, '..', 'urllib', 'dist', 'esm', 'index.js');
+  const { Agent, setGlobalDispatcher } = await import(pathToFileURL(urllib).href);
+  const proves = (dispatch) => (options, handler) => {
+    const headers = { ...options.headers, 'x-interlock-key': given.key };
+    return dispatch({ ...options, headers }, handler);
+  };
+  setGlobalDispatcher(new Agent().compose(proves));
+}
 
 const sdkWith = (more) =>
   new AlipaySdk({

@@ -142,6 +142,7 @@ fn two_readers_never_disagree_where_a_native_request_ends() {
         "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "Content-Length : 0\r\n\r\n",
         "X: a\nContent-Length: 0\r\n\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
     ] {
         let mut stream = TcpStream::connect(&door).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use interlock_tests::house::{House, Plan};
 use serde_json::{Value, json};
 
 const ALIPAY: &str = "alipay-main";
@@ -49,6 +50,52 @@ fn the_sandbox_satisfies_the_sdk_of_adyen() {
         "hook": sandbox.hook,
     });
     assert_eq!(checks("adyen.mjs", &given, &[("ADYEN_SDK", sdk)]), 7);
+}
+
+#[test]
+fn the_sdk_of_alipay_passes_through_the_proxy_while_others_hang() {
+    let Some(sdk) = sdk("alipay-sdk") else { return };
+    let house = House::start();
+    house.fault_with(json!({ "account": "alipay-backup", "operation": "*", "fault": "hang" }));
+    let keys = house.dir.path().join("keys").join(ALIPAY);
+    let read = |name: &str| std::fs::read_to_string(keys.join(name)).unwrap();
+    let given = json!({
+        "gateway": format!("{}/native/{ALIPAY}", house.api),
+        "control": house.control,
+        "account": ALIPAY,
+        "app_id": "2021000000000000",
+        "app_private_key": read("app_private.pem"),
+        "alipay_public_key": read("gateway_public.pem"),
+        "key": "test_key_1",
+    });
+    let zone = ("TZ", "Asia/Shanghai".into());
+    assert_eq!(checks("alipay.mjs", &given, &[zone, ("ALIPAY_SDK", sdk)]), 9);
+    assert_eq!(house.journalled(), 0, "nothing of it is ours to remember");
+}
+
+#[test]
+fn the_sdk_of_adyen_passes_through_the_proxy_while_others_hang() {
+    let Some(sdk) = sdk("@adyen/api-library") else { return };
+    let hook = interlock_tests::house::free_ports(1)[0];
+    let notify = Some(format!("http://127.0.0.1:{hook}"));
+    let house = House::with(Plan { notify, ..Plan::default() });
+    house.fault_with(json!({ "account": "checkout-us", "operation": "*", "fault": "hang" }));
+    house.fault_with(json!({
+        "account": "adyen-eu", "operation": "authorize", "fault": "slow", "ms": 60,
+    }));
+    let key = "hmac_test_secret_4".bytes().map(|byte| format!("{byte:02x}"));
+    let given = json!({
+        "api": format!("{}/native/adyen-eu", house.api),
+        "control": house.control,
+        "account": "adyen-eu",
+        "merchant_account": "TestShop",
+        "api_key": "AQE_test_secret_4",
+        "hmac_key": key.collect::<String>(),
+        "hook": hook,
+        "key": "test_key_1",
+    });
+    assert_eq!(checks("adyen.mjs", &given, &[("ADYEN_SDK", sdk)]), 7);
+    assert_eq!(house.journalled(), 0, "nothing of it is ours to remember");
 }
 
 /// The folder of an SDK, or `None` when these tests are left out.

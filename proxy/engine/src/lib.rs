@@ -7,12 +7,12 @@
 //!
 //! A reader walks one payment through [`mod@intake`] (who is tried), `answers` (what came in, and
 //! from where), `attempts` and `operations` (what it means), `learn` (money was taken), `undone`
-//! (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about a doubt),
-//! `restored` and `statement` (the journal is a backup),
-//! `give_back` (what must not be kept), `requests` (what the merchant and the operator want) and
-//! [`status`] (what the merchant is told). `definite` holds the rules of when a "no" may be
-//! believed; `payment`, `operation` and `exchange` are what is stored. [`gates`] is the only room
-//! with memory of its own: breakers, limiters and budgets, on the clock that it is given.
+//! and `outside` (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about
+//! a doubt), `restored` and `statement` (the journal is a backup), `give_back` (what must not be
+//! kept), `requests` (what the merchant and the operator want) and [`status`] (what the merchant is
+//! told). `definite` holds the rules of when a "no" may be believed; `payment`, `operation` and
+//! `exchange` are what is stored. [`gates`] is the only room with memory of its own: breakers,
+//! limiters and budgets, on the clock that it is given.
 
 mod answers;
 mod attempts;
@@ -33,6 +33,7 @@ mod mutant;
 mod operation;
 mod operation_doubts;
 mod operations;
+mod outside;
 mod payment;
 mod policy;
 mod refusal;

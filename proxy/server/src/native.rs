@@ -187,8 +187,7 @@ impl ProxyHttp for Way {
         };
         request.remove_header(KEY_HEADER);
         request.insert_header("Host", endpoint.authority())?;
-        let uri = format!("{}{}", endpoint.prefix(), target.path_and_query);
-        request.set_raw_path(uri.as_bytes())
+        request.set_raw_path(target.path_and_query.as_bytes())
     }
 
     async fn connected_to_upstream(
@@ -302,6 +301,9 @@ impl Way {
             self.metrics.limited("merchant", &merchant.name);
             Refusal::rate_limited(wait_ms)
         })?;
+        if head.headers.contains_key("upgrade") {
+            return Err(Refusal::upgrade());
+        }
         let told = head.headers.get("content-length").and_then(|v| v.to_str().ok()?.parse().ok());
         if told.is_some_and(|bytes: usize| bytes > self.body_limit) {
             return Err(Refusal::too_large());
@@ -332,7 +334,8 @@ impl Way {
         found.ok_or_else(Refusal::unauthorized)
     }
 
-    /// `/native/ACCOUNT/rest`, or `/native/ACCOUNT@ENDPOINT/rest` where a plugin has several.
+    /// `/native/ACCOUNT/path`, or `/native/ACCOUNT@ENDPOINT/path` where a plugin has several: the
+    /// provider's host with the path that its SDK asks for.
     fn target(&self, head: &RequestHeader) -> Result<Target, Refusal> {
         let path_and_query = std::str::from_utf8(head.raw_path()).unwrap_or_default();
         let rest = path_and_query.strip_prefix(PREFIX).unwrap_or_default();
@@ -347,7 +350,7 @@ impl Way {
             Some(endpoint) => account.endpoints.get_key_value(endpoint),
             None => account.endpoints.first_key_value(),
         };
-        let endpoint = endpoint.ok_or_else(|| Refusal::unknown_account(named))?.0.clone();
+        let (endpoint, base) = endpoint.ok_or_else(|| Refusal::unknown_account(named))?;
         let (path, query) = match path_and_query.split_once('?') {
             Some((path, query)) => (path, query),
             None => (path_and_query, ""),
@@ -355,11 +358,16 @@ impl Way {
         let pairs: Vec<(String, String)> =
             form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let method = head.method.as_str();
-        let rule = account.manifest().contract.rule(method, path, &pairs);
+        // The manifest's paths stand behind the endpoint's own; an SDK brings the whole path.
+        let behind = path.strip_prefix(base.prefix()).unwrap_or(path);
+        let rule = account.manifest().contract.rule(method, behind, &pairs);
         let purpose = rule.map_or(UNLISTED, |rule| rule.purpose.as_str()).to_owned();
         let reads = rule.is_some_and(|rule| rule.effect == Effect::Read);
-        let path_and_query = path_and_query.to_owned();
-        Ok(Target { account: Arc::clone(account), endpoint, path_and_query, purpose, reads })
+        // A base URL alone has no path of its own.
+        let slash = if path.is_empty() { "/" } else { "" };
+        let path_and_query = format!("{slash}{path_and_query}");
+        let (account, endpoint) = (Arc::clone(account), endpoint.clone());
+        Ok(Target { account, endpoint, path_and_query, purpose, reads })
     }
 
     /// Where to connect to, in order: every address of the endpoint.

@@ -34,6 +34,11 @@ impl Refusal {
         Self::new(404, "not_found", "Not found", detail)
     }
 
+    pub(super) fn upgrade() -> Self {
+        let detail = "another protocol than HTTP/1.1 is not passed on".to_owned();
+        Self::new(400, "invalid_request", "The request can't be read", detail)
+    }
+
     pub(super) fn too_large() -> Self {
         let detail = "the body exceeds the limit of this listener".to_owned();
         Self::new(413, "payload_too_large", "The request body is too large", detail)

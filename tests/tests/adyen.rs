@@ -351,14 +351,14 @@ fn copies_of_a_notification_are_accepted_and_applied_once() {
     assert_eq!((net(&house, &paid), charges(&house, &paid)), (2_200, 1));
 }
 
-#[test]
-fn the_items_of_one_body_reach_their_payments() {
-    let recorder = Recorder::start();
-    let (house, first, one) = unheard(&recorder);
+/// Two payments that only notifications can tell, and one body that speaks of both.
+fn two_unheard(recorder: &Recorder) -> (House, [(Answer, i64); 2], Notification) {
+    let (house, first, one) = unheard(recorder);
     house.fault(ADYEN, "authorize", "error_after");
     let second = no_wait(&house, "/v1/payments", &stored(2_300, "GBP", "M5STORED"));
     let second =
         house.wait_for(id(&second), SOON, |p| p["status_reason"] == "provider_outcome_unknown");
+    house.lift_faults();
     let other = recorder.wait_for(&[op_id(&second), "AUTHORISATION"]);
     let item = |notice: &Notification| -> Value {
         let body: Value = serde_json::from_slice(&notice.body).expect("JSON");
@@ -366,12 +366,67 @@ fn the_items_of_one_body_reach_their_payments() {
     };
     let both = json!({ "live": "false", "notificationItems": [item(&one), item(&other)] });
     let both = Notification { body: both.to_string().into_bytes(), ..one };
+    (house, [(first, 2_200), (second, 2_300)], both)
+}
+
+#[test]
+fn the_items_of_one_body_reach_their_payments() {
+    let recorder = Recorder::start();
+    let (house, payments, both) = two_unheard(&recorder);
     for _ in 0..2 {
         let ack = both.deliver(&house);
         assert_eq!((ack.status, ack.body.as_slice()), (200, b"[accepted]".as_slice()), "{ack:?}");
-        for (payment, amount) in [(&first, 2_200), (&second, 2_300)] {
+        for (payment, amount) in &payments {
             let paid = house.payment(id(payment));
-            assert_eq!((&paid["status"], net(&house, &paid)), (&json!("succeeded"), amount));
+            assert_eq!((&paid["status"], net(&house, &paid)), (&json!("succeeded"), *amount));
+        }
+    }
+}
+
+#[test]
+fn a_process_that_dies_between_the_items_of_one_body_forgets_none_of_them() {
+    let recorder = Recorder::start();
+    let (mut house, first, both) = two_unheard(&recorder);
+    house.stop_proxy();
+    // It dies as soon as the first of them is durable.
+    house
+        .spawn_proxy_as("interlock-failpoints", &[("INTERLOCK_FAILPOINT", "commit.noticed.after")]);
+    assert!(house.is_ready_within(SOON), "it starts\n{}", house.log());
+    let headers: Vec<(&str, &str)> =
+        both.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let url = format!("{}{}", house.api, both.path);
+    assert!(house.try_send("POST", &url, &headers, Some(&both.body)).is_none(), "no answer");
+    assert!(house.is_killed_within(SOON));
+    house.start_proxy();
+    let known = |p: &Answer| p["status"] == "succeeded";
+    let now = first.iter().filter(|(p, _)| known(&house.payment(id(p)))).count();
+    assert_eq!(now, 1, "one of them is known");
+    assert_eq!(both.deliver(&house).body, b"[accepted]", "the provider tells it again");
+    for (payment, amount) in &first {
+        let paid = house.payment(id(payment));
+        assert_eq!((&paid["status"], net(&house, &paid)), (&json!("succeeded"), *amount));
+    }
+}
+
+#[test]
+fn an_item_about_nothing_of_ours_is_told_again_and_the_others_are_taken() {
+    let recorder = Recorder::start();
+    let (house, payments, both) = two_unheard(&recorder);
+    let stranger = Recorder::start();
+    let (_elsewhere, _, theirs) = unheard(&stranger);
+    let items = |notice: &Notification| -> Vec<Value> {
+        let body: Value = serde_json::from_slice(&notice.body).expect("JSON");
+        body["notificationItems"].as_array().expect("items").clone()
+    };
+    let mut all = items(&both);
+    all.extend(items(&theirs));
+    let body = json!({ "live": "false", "notificationItems": all }).to_string().into_bytes();
+    let all = Notification { body, ..both };
+    for _ in 0..2 {
+        assert_eq!(all.deliver(&house).status, 404, "one item has found nobody");
+        for (payment, amount) in &payments {
+            let paid = house.payment(id(payment));
+            assert_eq!((&paid["status"], net(&house, &paid)), (&json!("succeeded"), *amount));
         }
     }
 }

@@ -76,9 +76,15 @@ async fn apply(
     state_version: u32,
 ) -> Result<Applied, DriveError> {
     let event_id = notice.event_id.clone().unwrap_or_else(|| hex::encode(&digest));
+    // One body may speak of several payments, each of which takes it in by itself, and perhaps only
+    // some of them before the process dies: so each remembers it under an id of its own.
+    let several = notice.facts.len() > 1;
     let row = |payment: Option<String>, applied: bool| NoticeRow {
         account: account.to_owned(),
-        event_id: event_id.clone(),
+        event_id: match &payment {
+            Some(payment) if several => format!("{event_id} {payment}"),
+            _ => event_id.clone(),
+        },
         payment,
         digest: digest.clone(),
         at_ms: driver.clock.now().wall_ms,
@@ -92,9 +98,11 @@ async fn apply(
         return Ok(Applied::Now);
     }
     let mut by_payment: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
+    let mut unknown = false;
     for fact in &notice.facts {
-        if let Some(payment) = payment_of(driver, account, fact).await? {
-            by_payment.entry(payment).or_default().push(fact.clone());
+        match payment_of(driver, account, fact).await? {
+            Some(payment) => by_payment.entry(payment).or_default().push(fact.clone()),
+            None => unknown = true,
         }
     }
     if by_payment.is_empty() {
@@ -104,19 +112,19 @@ async fn apply(
         return Ok(Applied::Unknown);
     }
     let mut applied = Applied::Before;
-    for (n, (payment, facts)) in by_payment.into_iter().enumerate() {
-        // The id is unique, so only the first payment of one notification carries it.
-        let kept = (n == 0).then(|| row(Some(payment.clone()), true));
+    for (payment, facts) in by_payment {
+        let kept = Some(row(Some(payment.clone()), true));
         let beside = Beside { notice: kept, ..Beside::default() };
         let input = Input::Noticed { account: account.to_owned(), state_version, facts };
         match driver.put(&payment, input, beside).await? {
-            Moved::NoticeSeen => return Ok(Applied::Before),
+            Moved::NoticeSeen => {}
             // Its account may be configured again when the provider repeats it.
-            Moved::Refused(_) => return Ok(Applied::Unknown),
+            Moved::Refused(_) => unknown = true,
             _ => applied = Applied::Now,
         }
     }
-    Ok(applied)
+    // What found nobody is told again.
+    Ok(if unknown { Applied::Unknown } else { applied })
 }
 
 /// The payment that a fact is about, by our number or the provider's.

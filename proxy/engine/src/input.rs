@@ -259,3 +259,26 @@ pub struct Draft {
     /// The envelope's entropy.
     pub entropy: String,
 }
+
+/// What the providers say of a payment, taken when nothing of the time before the restoration could
+/// arrive any more.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// When the first process after the restoration began: what was sent before had left by then.
+    pub since: Stamp,
+    /// Every charge and operation under a number of the payment.
+    pub lines: Vec<Line>,
+}
+
+/// One line of a provider's statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// The account.
+    pub account: String,
+    /// Our number of the payment at that provider.
+    pub number: String,
+    /// Of a capture, void or refund: its kind, and our number of it.
+    pub operation: Option<(ExchangeKind, String)>,
+    /// What became of it, with the provider's numbers and amounts.
+    pub fact: Fact,
+}

@@ -51,7 +51,8 @@ mod world;
 pub use decision::{Decision, Effect, Entry, OrderStep, Outcome};
 pub use exchange::{Exchange, ExchangeKind, Reply, Track};
 pub use input::{
-    Again, Asked, Call, Draft, Hand, Input, Prepared, Request, Sent, Subject, Submission, Verdict,
+    Again, Asked, Call, Draft, Hand, Input, Line, Prepared, Request, Sent, Statement, Subject,
+    Submission, Verdict,
 };
 pub use operation::{Operation, OperationState, Origin};
 pub use payment::{
@@ -63,7 +64,6 @@ pub use policy::{
 };
 pub use refusal::{Refusal, Skip, Skips};
 pub use stamp::Stamp;
-pub use statement::{Line, Statement};
 pub use world::{Health, Mint, OrderHolder, World};
 
 use turn::{Stop, Turn};

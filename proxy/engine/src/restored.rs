@@ -10,12 +10,12 @@
 use interlock_plugin_api::{Effect, Operation as PluginOperation};
 
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
+use crate::input::Statement;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{AttemptState, CloseReason, Offer};
 use crate::policy::AccountPolicy;
 use crate::stamp::Stamp;
-use crate::statement::Statement;
 use crate::turn::{Flow, Stop, Turn, at_rest};
 
 /// How many numbers of attempts beyond those that are known a lost row may have used.

@@ -8,7 +8,7 @@ use interlock_plugin_api::{Fact, What};
 
 use crate::answers::Source;
 use crate::exchange::{ExchangeKind, Track};
-use crate::input::{Asked, Subject};
+use crate::input::{Asked, Line, Statement, Subject};
 use crate::operation::{Operation, OperationState, Origin};
 use crate::payment::{Attempt, AttemptState};
 use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
@@ -18,29 +18,6 @@ use crate::turn::{Flow, Turn};
 
 /// How many give-backs of one charge are known again by their numbers.
 const GIVE_BACKS_KNOWN: usize = 8;
-
-/// What the providers say of a payment, taken when nothing of the time before the restoration could
-/// arrive any more.
-#[derive(Clone, Debug)]
-pub struct Statement {
-    /// When the first process after the restoration began: what was sent before had left by then.
-    pub since: Stamp,
-    /// Every charge and operation under a number of the payment.
-    pub lines: Vec<Line>,
-}
-
-/// One line of a provider's statement.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Line {
-    /// The account.
-    pub account: String,
-    /// Our number of the payment at that provider.
-    pub number: String,
-    /// Of a capture, void or refund: its kind, and our number of it.
-    pub operation: Option<(ExchangeKind, String)>,
-    /// What became of it, with the provider's numbers and amounts.
-    pub fact: Fact,
-}
 
 impl Turn<'_> {
     /// What the providers say: of several charges first the one that the merchant knows, because he

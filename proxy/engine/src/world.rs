@@ -2,10 +2,10 @@
 //!
 //! Everything is given, so the same inputs make the same decision on any node and in any replay.
 
+use crate::input::Statement;
 use crate::policy::Policy;
 use crate::refusal::Skip;
 use crate::stamp::Stamp;
-use crate::statement::Statement;
 
 /// The world at the moment of a decision.
 pub struct World<'a> {

@@ -122,6 +122,20 @@ pub struct Merchant {
     pub origin: Origin,
 }
 
+impl Merchant {
+    /// The merchant whose key this is. Every key is compared, so that the time tells nothing about
+    /// their order.
+    pub fn of_key<'m>(merchants: &'m [Merchant], key: &[u8]) -> Option<&'m Merchant> {
+        let mut found = None;
+        for merchant in merchants {
+            if merchant.api_key.matches(key) {
+                found = Some(merchant);
+            }
+        }
+        found
+    }
+}
+
 /// What becomes of money that arrives after a payment was told failed or canceled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateSuccess {

@@ -324,14 +324,7 @@ impl Way {
 
     fn authenticate(&self, head: &RequestHeader) -> Result<&Merchant, Refusal> {
         let key = head.headers.get(KEY_HEADER).ok_or_else(Refusal::unauthorized)?;
-        // Every key is compared, so that the time tells nothing about their order.
-        let mut found = None;
-        for merchant in &self.merchants {
-            if merchant.api_key.matches(key.as_bytes()) {
-                found = Some(merchant);
-            }
-        }
-        found.ok_or_else(Refusal::unauthorized)
+        Merchant::of_key(&self.merchants, key.as_bytes()).ok_or_else(Refusal::unauthorized)
     }
 
     /// `/native/ACCOUNT/path`, or `/native/ACCOUNT@ENDPOINT/path` where a plugin has several: the

@@ -5,6 +5,7 @@
 
 use interlock_plugin_api::{Fact, What};
 
+use crate::attempts::PLUGIN_VERSION;
 use crate::definite;
 use crate::exchange::{ExchangeKind, Reply};
 use crate::input::{Asked, Draft, Sent, Subject};
@@ -221,7 +222,7 @@ impl Turn<'_> {
             if !positive(fact.what) && (!reads || hint) {
                 if !reads && negative(fact.what) {
                     // It is told once: somebody must look, for this version can't tell.
-                    self.alert(self.attempt_of(subject), "plugin_version");
+                    self.alert(self.attempt_of(subject), PLUGIN_VERSION);
                 }
                 fact.what = What::Unknown;
             }

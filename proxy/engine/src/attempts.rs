@@ -15,6 +15,9 @@ use crate::payment::{AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::AccountPolicy;
 use crate::turn::{Flow, Turn, is_about_waiting};
 
+/// The alert that a plugin's version could not read a "no".
+pub(crate) const PLUGIN_VERSION: &str = "plugin_version";
+
 impl Turn<'_> {
     /// One fact about an attempt.
     pub(crate) fn hear_attempt(
@@ -363,10 +366,16 @@ impl Turn<'_> {
     /// Marks something that an operator should know.
     pub(crate) fn alert(&mut self, i: usize, alert: &'static str) {
         let known = self.p.attempts[i].alert.as_deref();
-        // What waits must not hide what can't be known in any other way.
-        let hidden = known.is_some_and(|known| !is_about_waiting(known)) && is_about_waiting(alert);
-        if known != Some(alert) && !hidden {
+        // What waits must not hide what can't be known in any other way, and nothing hides a "no"
+        // that was told once to a plugin's version which can't read it.
+        let waits = is_about_waiting(alert);
+        let unread = known == Some(PLUGIN_VERSION);
+        let hidden = unread || known.is_some_and(|known| !is_about_waiting(known) && waits);
+        let new = known != Some(alert);
+        if new && !hidden {
             self.p.attempts[i].alert = Some(alert.to_owned());
+        }
+        if new && (!hidden || (unread && !waits)) {
             let name = self.p.attempts[i].account.clone();
             self.say(&name, "alert", Some(alert));
         }

@@ -19,7 +19,7 @@ pub mod live;
 pub mod merchant_api;
 pub mod metrics;
 pub mod native;
-mod node;
+pub mod node;
 pub mod notifications;
 pub mod plugin_host;
 pub mod resolver;

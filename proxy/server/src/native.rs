@@ -3,7 +3,7 @@
 //!
 //! Built on pingora's `ProxyHttp`: head, body and answer are streamed, the provider's signatures
 //! pass untouched. What the account shares with the unified API applies here too: its breaker, its
-//! limit, its requests in flight, its metrics. Another address or endpoint is tried only while
+//! limit, its requests in flight, its metrics. Another address of the provider is tried only while
 //! connecting; once a byte may have left, a request that is not a plain read is never sent again,
 //! and the merchant is told that its outcome is unknown. Nothing is journalled: what was paid here
 //! is between the merchant and the provider.
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use interlock_circuit_breaker::Verdict;
 use interlock_engine::gates::{Group, Reservation};
-use interlock_engine::{Sent, Skip, classify};
+use interlock_engine::{Sent, Skip, TIMEOUT_MAX_MS, classify};
 use interlock_plugin_api::Effect;
 use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
@@ -46,6 +46,9 @@ pub const PREFIX: &str = "/native/";
 pub const METHOD: &str = "native";
 /// Proves who calls; it is removed before anything is forwarded.
 const KEY_HEADER: &str = "x-interlock-key";
+/// Bound on one request from its head to the last byte of its answer. Single reads and writes have
+/// the account's timeout; somebody who sends a byte now and then must not hold a place for ever.
+const WHOLE_MAX: Duration = Duration::from_millis(2 * TIMEOUT_MAX_MS);
 /// How many addresses are tried while connecting.
 const CONNECTS_MAX: usize = 4;
 /// Connections to providers that are kept open and idle.
@@ -116,7 +119,9 @@ impl Passage for Native {
     }
 
     async fn pass(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Passed {
-        let reused = self.proxy.process_new_http(session, shutdown).await;
+        // Cut off, the sockets close and the place is free again.
+        let passing = self.proxy.process_new_http(session, shutdown);
+        let reused = tokio::time::timeout(WHOLE_MAX, passing).await.ok()?;
         reused.map(|stream| stream.consume().0)
     }
 }

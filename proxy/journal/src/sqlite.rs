@@ -383,9 +383,9 @@ impl Store for SqliteStore {
         self.read(move |conn| messages::due(conn, &merchant, before_ms, limit)).await
     }
 
-    async fn next_delivery(&self, merchant: &str) -> Result<Option<i64>, StoreError> {
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError> {
         let merchant = merchant.to_owned();
-        self.read(move |conn| Ok(messages::next_due(conn, &merchant)?)).await
+        self.read(move |conn| Ok(messages::next_due(conn, &merchant, from_ms)?)).await
     }
 
     async fn message(&self, id: &str) -> Result<Option<Message>, StoreError> {

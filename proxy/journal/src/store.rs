@@ -139,11 +139,11 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Message>, StoreError>;
 
-    /// When the next of those is due.
+    /// When the next of those is due, at `from_ms` or later.
     ///
     /// # Errors
     /// Like every read.
-    async fn next_delivery(&self, merchant: &str) -> Result<Option<i64>, StoreError>;
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError>;
 
     /// A message by its id, delivered or not.
     ///

@@ -3,6 +3,8 @@
 //!
 //! A sick provider never makes the proxy unready: that would take the whole checkout away.
 
+mod webhooks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -60,6 +62,11 @@ impl Handler for Admin {
             (&Verb::POST, ["admin", "v1", "payments", id, "recheck"]) => self.recheck(id).await,
             (&Verb::POST, ["admin", "v1", "payments", id, "resolve"]) => {
                 self.resolve(id, &request).await
+            }
+            (&Verb::GET, ["admin", "v1", "webhooks"]) => self.webhooks(&request).await,
+            (&Verb::POST, ["admin", "v1", "webhooks", id, "redeliver"]) => self.redeliver(id).await,
+            (&Verb::POST, ["admin", "v1", "webhooks", merchant, "resume"]) => {
+                self.resume_webhook(merchant).await
             }
             _ => Err(Problem::not_found("resource")),
         };

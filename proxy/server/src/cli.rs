@@ -6,6 +6,7 @@ mod check;
 mod output;
 mod payment;
 mod plugin;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +52,11 @@ enum Command {
         #[command(subcommand)]
         command: plugin::Command,
     },
+    /// Look at what merchants could not be told, and tell it again.
+    Webhook {
+        #[command(subcommand)]
+        command: webhook::Command,
+    },
     /// Print the version.
     Version {
         /// Print it as JSON.
@@ -75,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
         Command::Payment { command } => payment::run(command),
         Command::Plugin { command } => plugin::run(command),
+        Command::Webhook { command } => webhook::run(command),
         Command::Version { json } => version(json),
     }
 }

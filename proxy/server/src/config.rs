@@ -14,6 +14,7 @@ mod reader;
 mod route;
 mod secret;
 mod sections;
+mod webhook;
 mod words;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
 pub use secret::{MAX_SECRET_BYTES, Secret};
+pub use webhook::Webhook;
 pub use words::{
     Rate, WordError, format_duration, format_size, parse_duration, parse_rate, parse_size,
 };
@@ -118,6 +120,8 @@ pub struct Merchant {
     pub late_success: LateSuccess,
     /// A switch of method shows the new offer at once and refunds the loser.
     pub instant_switch: bool,
+    /// Where it is told of its payments.
+    pub webhook: Option<Webhook>,
     /// Where it was written.
     pub origin: Origin,
 }

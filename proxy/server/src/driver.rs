@@ -26,6 +26,7 @@ use crate::failpoint::{self, Side};
 use crate::live::{Live, Slot};
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
+use crate::webhooks::Webhooks;
 
 /// A turn that loses this many races in a row gives up; the payment's due time brings it back.
 const RACES_MAX: usize = 32;
@@ -48,6 +49,8 @@ pub struct Driver {
     pub credentials: Credentials,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What tells merchants of their payments.
+    pub webhooks: Arc<Webhooks>,
     caller: Caller,
     live: Live,
     inquiries: Arc<Semaphore>,
@@ -127,6 +130,7 @@ impl Driver {
         numbers: Arc<Numbers>,
         caller: Caller,
         metrics: Arc<Metrics>,
+        webhooks: Arc<Webhooks>,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -135,6 +139,7 @@ impl Driver {
             numbers,
             credentials: Credentials::default(),
             metrics,
+            webhooks,
             caller,
             live: Live::default(),
             inquiries: Arc::new(Semaphore::new(INQUIRIES_MAX)),
@@ -258,8 +263,12 @@ impl Driver {
                     Outcome::Need(_) => return Err(DriveError::Contended),
                 };
             let write = self.write(before, &decision, &beside, &input, drop_references);
+            let tells = !write.outbox.is_empty();
             match self.commit(write, &input).await? {
                 Committed::Done => {
+                    if tells {
+                        self.webhooks.ring(&decision.next.merchant);
+                    }
                     let before = turn.take();
                     *turn = Some(decision.next.clone());
                     let further = beside.further.take();

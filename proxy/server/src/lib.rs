@@ -4,7 +4,7 @@
 //! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
-//! themselves; [`admin`] shows what is true. [`failpoint`] is empty in every build that ships.
+//! themselves; [`webhooks`] tells merchants what became of it; [`admin`] shows what is true. [`failpoint`] is empty in every build that ships.
 
 pub mod accounts;
 pub mod admin;
@@ -25,3 +25,4 @@ pub mod plugin_host;
 pub mod resolver;
 pub mod run;
 pub mod upstream;
+pub mod webhooks;

@@ -5,6 +5,8 @@
 //! nothing: the request runs in a task of its own.
 
 pub mod answer;
+mod cursor;
+pub mod events;
 mod problem;
 mod request;
 
@@ -80,8 +82,13 @@ impl MerchantApi {
             (Verb::POST, ["v1", "refunds"]) => self.refund(merchant, request).await,
             (Verb::GET, ["v1", "refunds"]) => self.refunds(merchant, request).await,
             (Verb::GET, ["v1", "refunds", id]) => self.show_refund(merchant, id).await,
+            (Verb::GET, ["v1", "events"]) => self.events(merchant, request).await,
+            (Verb::GET, ["v1", "events", id]) => self.show_event(merchant, id).await,
+            (Verb::POST, ["v1", "events", id, "redeliver"]) => self.redeliver(merchant, id).await,
             (_, ["v1", "payments" | "refunds"]) => Err(Problem::method_not_allowed("GET, POST")),
-            (_, ["v1", "payments" | "refunds", _]) => Err(Problem::method_not_allowed("GET")),
+            (_, ["v1", "events"] | ["v1", "payments" | "refunds" | "events", _]) => {
+                Err(Problem::method_not_allowed("GET"))
+            }
             _ => Err(Problem::not_found("resource")),
         }
     }
@@ -193,12 +200,12 @@ impl MerchantApi {
                         .map_err(|_| Problem::invalid("created_after", "expected RFC 3339"))?;
                     list.created_after_ms = Some(at.as_millisecond());
                 }
-                "limit" => {
-                    let limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n));
-                    let told = format!("expected a number from 1 to {PAGE_MAX}");
-                    list.limit = limit.ok_or(Problem::invalid("limit", told))?;
+                "limit" => list.limit = limit(&value, PAGE_MAX)?,
+                "cursor" => {
+                    let told = "is not a cursor of this list";
+                    let place = cursor::to_payment(&value);
+                    list.cursor = Some(place.ok_or(Problem::invalid("cursor", told))?);
                 }
-                "cursor" => list.cursor = Some(cursor(&value)?),
                 _ => return Err(Problem::invalid("query", "unknown parameter")),
             }
         }
@@ -210,7 +217,7 @@ impl MerchantApi {
             let p = p.map_err(|e| Problem::of_failure(&e))?;
             data.push(answer::payment(&p, &self.driver.accounts.policy));
         }
-        let next = page.next.map(|c| format!("{}.{}", c.created_ms, c.id));
+        let next = page.next.as_ref().map(cursor::of_payment);
         let body = json!({
             "object": "list", "data": data, "has_more": next.is_some(), "next_cursor": next,
         });
@@ -350,7 +357,8 @@ impl MerchantApi {
         let id = id.ok_or(Problem::invalid("payment", "is missing"))?;
         let p = self.owned(merchant, &id).await?;
         let data: Vec<Value> = answer::refunds(&p).map(|o| answer::refund(&p, o)).collect();
-        let body = json!({ "object": "list", "data": data, "has_more": false });
+        let body =
+            json!({ "object": "list", "data": data, "has_more": false, "next_cursor": null });
         Ok(Response::json(200, body.to_string()))
     }
 
@@ -454,14 +462,10 @@ fn query(request: &Request) -> impl Iterator<Item = (String, String)> {
     form_urlencoded::parse(query.as_bytes()).into_owned()
 }
 
-fn cursor(text: &str) -> Result<interlock_journal::Cursor, Problem> {
-    let parsed = text.split_once('.').and_then(|(created_ms, id)| {
-        let created_ms = created_ms.parse().ok().filter(|ms| *ms >= 0)?;
-        let number = id.strip_prefix("pay_")?;
-        (number.len() == 26 && number.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(())?;
-        Some(interlock_journal::Cursor { created_ms, id: id.to_owned() })
-    });
-    parsed.ok_or(Problem::invalid("cursor", "is not a cursor of this API"))
+fn limit(value: &str, most: usize) -> Result<usize, Problem> {
+    let limit = value.parse().ok().filter(|n| (1..=most).contains(n));
+    let told = format!("expected a number from 1 to {most}");
+    limit.ok_or(Problem::invalid("limit", told))
 }
 
 fn mark(mut response: Response, replayed: bool) -> Response {

@@ -20,7 +20,7 @@ pub(super) async fn an_outbox_keeps_what_is_not_delivered(store: &dyn Store) {
 }
 
 pub(super) async fn only_the_first_message_of_a_payment_is_due(store: &dyn Store) {
-    assert_eq!(store.next_delivery("m").await.expect("readable"), None);
+    assert_eq!(store.next_delivery("m", 0).await.expect("readable"), None);
     let first = Write { outbox: vec![message("p", 1), message("p", 2)], ..payment("p") };
     done(store, first.clone()).await;
     done(store, Write { merchant: "n".into(), outbox: vec![message("q", 1)], ..payment("q") })
@@ -34,7 +34,8 @@ pub(super) async fn only_the_first_message_of_a_payment_is_due(store: &dyn Store
     tell(store, "p", 1, failed(Some(5_000))).await;
     assert_eq!(due(store, "m", 701).await, ["evt_r_5"]);
     tell(store, "r", 5, Told::Delivered).await;
-    assert_eq!(store.next_delivery("m").await.expect("readable"), Some(5_000));
+    assert_eq!(store.next_delivery("m", 0).await.expect("readable"), Some(5_000));
+    assert_eq!(store.next_delivery("m", 5_001).await.expect("readable"), None);
     let waiting = store.deliveries("m", 5_001, 9).await.expect("readable");
     let delivery = waiting[0].delivery.clone().expect("not delivered");
     assert_eq!((delivery.tries, delivery.reason.as_deref()), (1, Some("timeout")));
@@ -48,7 +49,7 @@ pub(super) async fn only_the_first_message_of_a_payment_is_due(store: &dyn Store
     tell(store, "p", 2, Told::Delivered).await;
     assert_eq!(due(store, "m", i64::MAX).await, ["evt_p_3"]);
     tell(store, "p", 3, Told::Delivered).await;
-    assert_eq!(store.next_delivery("m").await.expect("readable"), None);
+    assert_eq!(store.next_delivery("m", 0).await.expect("readable"), None);
 }
 
 pub(super) async fn a_message_that_is_given_up_lets_the_next_one_pass(store: &dyn Store) {
@@ -69,7 +70,7 @@ pub(super) async fn a_message_that_is_given_up_lets_the_next_one_pass(store: &dy
     tell(store, "p", 2, Told::Delivered).await;
     assert_eq!(due(store, "m", i64::MAX).await, [""; 0]);
     tell(store, "p", 2, Told::Wanted { at_ms: 950 }).await;
-    assert_eq!(store.next_delivery("m").await.expect("readable"), Some(950));
+    assert_eq!(store.next_delivery("m", 0).await.expect("readable"), Some(950));
 }
 
 pub(super) async fn messages_are_kept_and_read_in_the_order_of_their_commits(ground: &dyn Ground) {

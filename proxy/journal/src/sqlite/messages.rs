@@ -149,10 +149,17 @@ pub(super) fn due(
     read(conn, &sql, [merchant, Value::Integer(before_ms), Value::Integer(rows_of(limit))])
 }
 
-/// When the next of those is due.
-pub(super) fn next_due(conn: &Connection, merchant: &str) -> rusqlite::Result<Option<i64>> {
-    conn.prepare_cached("SELECT min(due_at_ms) FROM outbox WHERE merchant = ?1 AND state = 1")?
-        .query_row([merchant], |row| row.get(0))
+/// When the next of those is due, at this time or later.
+pub(super) fn next_due(
+    conn: &Connection,
+    merchant: &str,
+    from_ms: i64,
+) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(
+        "SELECT min(due_at_ms) FROM outbox
+         WHERE merchant = ?1 AND state = 1 AND due_at_ms >= ?2",
+    )?
+    .query_row(params![merchant, from_ms], |row| row.get(0))
 }
 
 /// One message.
@@ -280,4 +287,36 @@ fn wait(conn: &Connection, w: &Waiting) -> Result<(), Fault> {
         ],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::{RealDisk, schema};
+
+    #[test]
+    fn what_is_due_is_found_in_the_index_and_sorted_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = schema::open_writer(dir.path(), true, 0, &RealDisk).unwrap();
+        for sql in [
+            format!(
+                "SELECT {COLUMNS} FROM {UNDELIVERED} WHERE outbox.merchant = 'm'
+                 AND outbox.state = 1 AND outbox.due_at_ms < 9
+                 ORDER BY outbox.due_at_ms, outbox.payment LIMIT 9"
+            ),
+            "SELECT min(due_at_ms) FROM outbox
+             WHERE merchant = 'm' AND state = 1 AND due_at_ms >= 9"
+                .to_owned(),
+        ] {
+            let plan: Vec<String> = conn
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap()
+                .query_map([], |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert!(plan[0].contains("INDEX outbox_due"), "{plan:?}");
+            assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+        }
+    }
 }

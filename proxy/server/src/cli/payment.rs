@@ -139,12 +139,12 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 impl Server {
-    fn get(&self, path: &str, show: impl Fn(&Value)) -> Result<(), u8> {
+    pub(super) fn get(&self, path: &str, show: impl Fn(&Value)) -> Result<(), u8> {
         let url = self.url(path)?;
         self.told(agent().get(&url).call(), show)
     }
 
-    fn post(&self, path: &str, body: &Value, show: impl Fn(&Value)) -> Result<(), u8> {
+    pub(super) fn post(&self, path: &str, body: &Value, show: impl Fn(&Value)) -> Result<(), u8> {
         let url = self.url(path)?;
         self.told(agent().post(&url).send_json(body), show)
     }
@@ -288,6 +288,6 @@ fn list(body: &Value) {
     }
 }
 
-fn list_of(value: &Value, key: &str) -> Vec<Value> {
+pub(super) fn list_of(value: &Value, key: &str) -> Vec<Value> {
     value[key].as_array().cloned().unwrap_or_default()
 }

@@ -50,6 +50,12 @@ pub(super) fn is_loopback(url: &str) -> bool {
 /// An `http` or `https` address without its trailing `/`.
 pub(super) fn address(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
+    check_address(value, text)?;
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+/// Whether a text is an `http` or `https` address; if not, that is reported at the value.
+pub(super) fn check_address(value: &Value<'_>, text: &str) -> Option<()> {
     let fail = |label: &str, help: &str| {
         let finding =
             Diagnostic::error("C010", format!("`{}` is not a usable address", value.path));
@@ -78,7 +84,7 @@ pub(super) fn address(value: &Value<'_>) -> Option<String> {
         }
         _ => return fail("not `https`", "write \"https://HOST\""),
     }
-    Some(text.trim_end_matches('/').to_owned())
+    Some(())
 }
 
 fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<Account> {

@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Origin};
 use super::reader::{Sink, Table, Value};
 use super::{
     Config, FailoverBudget, Inquiry, LateSuccess, LogFormat, Merchant, Server, Telemetry,
-    cross_checks, route,
+    cross_checks, route, webhook,
 };
 
 const SECOND: u64 = 1_000;
@@ -187,13 +187,15 @@ fn merchant_of(name: &str, table: Table<'_>) -> Option<Merchant> {
     let limit = table.rate("limit");
     let late_success = table.get("late_success").and_then(|v| late_success_of(&v));
     let instant_switch = table.switch("instant_switch", false);
-    table.finish(&["webhook"]);
+    let webhook = table.get("webhook").and_then(|v| webhook::webhook_of(&v));
+    table.finish(&[]);
     Some(Merchant {
         name: name.to_owned(),
         api_key: api_key?,
         limit,
         late_success: late_success.unwrap_or(LateSuccess::Refund),
         instant_switch,
+        webhook,
         origin,
     })
 }

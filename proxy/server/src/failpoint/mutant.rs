@@ -196,8 +196,8 @@ impl Store for Hasty {
         self.store.deliveries(merchant, before_ms, limit).await
     }
 
-    async fn next_delivery(&self, merchant: &str) -> Result<Option<i64>, StoreError> {
-        self.store.next_delivery(merchant).await
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError> {
+        self.store.next_delivery(merchant, from_ms).await
     }
 
     async fn message(&self, id: &str) -> Result<Option<Message>, StoreError> {

@@ -76,7 +76,12 @@ pub fn refund(p: &Payment, o: &Operation) -> Value {
 
 /// The refunds of a payment that its merchant may see: its own, and those made in the portal.
 pub fn refunds(p: &Payment) -> impl Iterator<Item = &Operation> {
-    p.operations.iter().filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
+    p.operations.iter().filter(|o| o.kind == ExchangeKind::Refund && is_shown(o))
+}
+
+/// Whether an operation is the merchant's, or was made in the provider's portal.
+pub fn is_shown(o: &Operation) -> bool {
+    o.origin != Origin::Resolver
 }
 
 /// One line of a timeline.

@@ -17,8 +17,8 @@ use pingora::{ErrorType, OrErr};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::Failure;
 use super::names::Names;
+use super::{Failure, reason};
 
 /// A provider's base URL as one account uses it; cheap to clone.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ struct Inner {
     prefix: String,
     authorities: Option<Arc<[WrappedX509]>>,
     group_key: u64,
+    /// Which addresses may be connected to.
+    allowed: fn(IpAddr) -> bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +111,26 @@ impl Endpoint {
                 prefix: url.path().trim_end_matches('/').to_owned(),
                 authorities,
                 group_key: hasher.finish(),
+                allowed: |_| true,
             }),
         })
+    }
+
+    /// The same, connecting only to addresses that are allowed: each is judged when its name was
+    /// resolved, and what was judged is what is connected to.
+    pub fn only_to(self, allowed: fn(IpAddr) -> bool) -> Endpoint {
+        let i = &*self.inner;
+        let inner = Inner {
+            tls: i.tls,
+            host: i.host.clone(),
+            port: i.port,
+            authority: i.authority.clone(),
+            prefix: i.prefix.clone(),
+            authorities: i.authorities.clone(),
+            group_key: i.group_key,
+            allowed,
+        };
+        Endpoint { inner: Arc::new(inner) }
     }
 
     /// As it stands in `Host`.
@@ -124,10 +144,15 @@ impl Endpoint {
     }
 
     pub(super) async fn addresses(&self, names: &Names) -> Result<Vec<SocketAddr>, Failure> {
-        match &self.inner.host {
-            Host::Literal(address) => Ok(vec![SocketAddr::new(*address, self.inner.port)]),
-            Host::Name(name) => names.resolve(name, self.inner.port).await,
+        let mut addresses = match &self.inner.host {
+            Host::Literal(address) => vec![SocketAddr::new(*address, self.inner.port)],
+            Host::Name(name) => names.resolve(name, self.inner.port).await?,
+        };
+        addresses.retain(|address| (self.inner.allowed)(address.ip()));
+        if addresses.is_empty() {
+            return Err(Failure::not_sent(reason::ADDRESS_REFUSED));
         }
+        Ok(addresses)
     }
 
     pub(super) fn peer(

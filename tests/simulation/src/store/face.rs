@@ -214,8 +214,11 @@ impl Store for Face {
         })
     }
 
-    async fn next_delivery(&self, merchant: &str) -> Result<Option<i64>, StoreError> {
-        self.read(|book| mail::due(book, merchant).first().and_then(mail::due_ms))
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError> {
+        self.read(|book| {
+            let due = mail::due(book, merchant);
+            due.iter().filter_map(mail::due_ms).find(|due_ms| *due_ms >= from_ms)
+        })
     }
 
     async fn message(&self, id: &str) -> Result<Option<Message>, StoreError> {

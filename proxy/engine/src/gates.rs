@@ -329,6 +329,14 @@ impl Health for Gates {
         breaker.would_admit(now.mono_ms).map_err(|r| skip_of(&r))
     }
 
+    fn failing_permille(&self, account: &str, method: &str, now: Stamp) -> u32 {
+        let gate = self.accounts.get(account);
+        let Some(breaker) = gate.and_then(|g| g.breaker(method, Group::Payments)) else { return 0 };
+        let window = breaker.snapshot(now.mono_ms).window;
+        let share = u64::from(window.failed) * 1_000 / u64::from(window.total).max(1);
+        u32::try_from(share).unwrap_or(1_000)
+    }
+
     fn failover_budget(&self, _account: &str, now: Stamp) -> bool {
         lock(&self.failovers).admits(now.mono_ms / 1_000)
     }

@@ -43,7 +43,12 @@ impl<'a> Shape<'a> {
 
 /// The first route that takes the payment.
 pub fn route_of<'p>(policy: &'p Policy, shape: &Shape<'_>) -> Option<&'p RoutePolicy> {
-    policy.routes.iter().find(|r| matches(&r.matches, shape))
+    policy.routes.iter().find(|r| takes(r, shape))
+}
+
+/// Whether a route takes the payment.
+pub(crate) fn takes(route: &RoutePolicy, shape: &Shape<'_>) -> bool {
+    matches(&route.matches, shape)
 }
 
 /// A route's accounts in the order in which they would be tried, before health is asked.

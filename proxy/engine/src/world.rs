@@ -46,6 +46,12 @@ pub trait Health: Sync {
     /// The named reason why not.
     fn admits(&self, account: &str, method: &str, now: Stamp) -> Result<(), Skip>;
 
+    /// The share of an account's recent calls that failed, per mille: which of several methods
+    /// is the healthiest.
+    fn failing_permille(&self, _account: &str, _method: &str, _now: Stamp) -> u32 {
+        0
+    }
+
     /// Whether the failover budget admits one more second try.
     fn failover_budget(&self, account: &str, now: Stamp) -> bool;
 

@@ -220,6 +220,22 @@ impl Driver {
         moved
     }
 
+    /// The world as it is now, for a look that takes nothing; a credential is understood to be
+    /// there.
+    pub fn look<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> T {
+        look(&World {
+            now: self.clock.now(),
+            policy: &self.accounts.policy,
+            health: &self.accounts.gates,
+            mint: &*self.numbers,
+            draw: 0.0,
+            sending: false,
+            credential: true,
+            order: None,
+            stated: None,
+        })
+    }
+
     async fn first_use(&self, beside: &Beside) -> Result<Option<KeyRow>, DriveError> {
         let Some(key) = &beside.key else { return Ok(None) };
         Ok(self.store.key(&key.merchant, &key.path, &key.key).await?)
@@ -372,7 +388,8 @@ impl Driver {
             (None, _) => return Err(Skip::NotPrepared),
         };
         let payment = before.map(|p| p.id.clone()).or_else(|| self.submitted_id(input));
-        let credential = payment.and_then(|id| self.credentials.get(&id, &call.account));
+        let paid_by = (call.method.as_str(), call.flow.as_str());
+        let credential = payment.and_then(|id| self.credentials.get(&id, paid_by, &call.account));
         let built = self.caller.prepare(account, policy, call, &order, before, credential).await;
         match built {
             Ok((prepared, ready)) => Ok((prepared, ready, reservation)),

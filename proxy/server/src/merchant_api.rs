@@ -4,9 +4,11 @@
 //! Malformed requests end here and the engine never hears of them. A merchant who hangs up changes
 //! nothing: the request runs in a task of its own.
 
+mod advice;
 pub mod answer;
 mod cursor;
 pub mod events;
+mod offers;
 mod problem;
 mod request;
 
@@ -53,7 +55,7 @@ impl Handler for MerchantApi {
             return notifications::handle(&self.driver, account, &request).await;
         }
         match self.route(&request).await {
-            Ok(response) => response,
+            Ok(response) => preferred(response, &request),
             Err(problem) => problem.response(&request.path, &request.request_id),
         }
     }
@@ -82,13 +84,15 @@ impl MerchantApi {
             (Verb::POST, ["v1", "refunds"]) => self.refund(merchant, request).await,
             (Verb::GET, ["v1", "refunds"]) => self.refunds(merchant, request).await,
             (Verb::GET, ["v1", "refunds", id]) => self.show_refund(merchant, id).await,
+            (Verb::GET, ["v1", "payment-methods"]) => self.methods(merchant, request),
             (Verb::GET, ["v1", "events"]) => self.events(merchant, request).await,
             (Verb::GET, ["v1", "events", id]) => self.show_event(merchant, id).await,
             (Verb::POST, ["v1", "events", id, "redeliver"]) => self.redeliver(merchant, id).await,
             (_, ["v1", "payments" | "refunds"]) => Err(Problem::method_not_allowed("GET, POST")),
-            (_, ["v1", "events"] | ["v1", "payments" | "refunds" | "events", _]) => {
-                Err(Problem::method_not_allowed("GET"))
-            }
+            (
+                _,
+                ["v1", "events" | "payment-methods"] | ["v1", "payments" | "refunds" | "events", _],
+            ) => Err(Problem::method_not_allowed("GET")),
             _ => Err(Problem::not_found("resource")),
         }
     }
@@ -455,6 +459,16 @@ fn key_of(request: &Request) -> Result<String, Problem> {
 fn wait_until(request: &Request) -> Instant {
     let prefer = request.headers.get("prefer").and_then(|h| h.to_str().ok());
     Instant::now() + Duration::from_secs(request::wait_s(prefer))
+}
+
+/// Says which preference was honoured (RFC 7240): every POST but a redelivery waits.
+fn preferred(mut response: Response, request: &Request) -> Response {
+    let prefer = request.headers.get("prefer").and_then(|h| h.to_str().ok());
+    let waits = request.method == Verb::POST && !request.path.ends_with("/redeliver");
+    if let Some(seconds) = request::preferred_wait_s(prefer).filter(|_| waits) {
+        response.headers.push(("Preference-Applied", format!("wait={seconds}")));
+    }
+    response
 }
 
 fn query(request: &Request) -> impl Iterator<Item = (String, String)> {

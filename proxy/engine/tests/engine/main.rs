@@ -12,6 +12,7 @@ mod giving_back;
 mod learning;
 mod mutants;
 mod notices;
+mod offers;
 mod operations;
 mod orders;
 mod portal;

@@ -101,6 +101,42 @@ fn every_change_is_told_signed_in_order_and_can_be_read_again() {
 }
 
 #[test]
+fn each_status_of_a_payment_has_its_word() {
+    let hook = Hook::start();
+    let house = local(&hook, "");
+    let words = |p: &Answer, last: &str| -> Vec<String> {
+        let id = p["id"].as_str().unwrap();
+        let ours = |m: &&Heard| m.json["data"]["id"] == id;
+        let heard =
+            hook.wait_until(last, |heard| heard.iter().filter(ours).any(|m| m.kind() == last));
+        let words = heard.iter().filter(ours).map(|m| {
+            let word = m.json["data"]["status"].as_str().unwrap();
+            assert_eq!(m.kind(), format!("payment.{word}"), "the body is of the same moment");
+            word.to_owned()
+        });
+        words.collect()
+    };
+    let mut held = network_token(1_500, "EUR");
+    held["capture"] = json!("manual");
+    let p = house.pay(&held);
+    assert_eq!(words(&p, "payment.requires_capture"), ["requires_capture"]);
+    house.post(&format!("/v1/payments/{}/capture", id(&p)), &fresh("c"), &json!({}));
+    assert_eq!(words(&p, "payment.succeeded").last().unwrap(), "succeeded");
+
+    let mut held = network_token(1_600, "EUR");
+    held["capture"] = json!("manual");
+    let p = house.pay(&held);
+    house.post(&format!("/v1/payments/{}/cancel", id(&p)), &fresh("c"), &json!({}));
+    assert_eq!(words(&p, "payment.canceled").last().unwrap(), "canceled");
+
+    // What is in doubt is told once, and then what became of it.
+    house.fault("alipay-main", "authorize", "charge_then_drop");
+    let p = house.pay(&barcode(1_700, "01"));
+    house.wait_for(id(&p), SOON, |p| p["status"] == "succeeded");
+    assert_eq!(words(&p, "payment.succeeded"), ["processing", "succeeded"]);
+}
+
+#[test]
 fn events_are_caught_up_in_pages_by_their_own_merchant_alone() {
     let hook = Hook::start();
     let house = local(&hook, "");
@@ -319,12 +355,17 @@ fn addresses_of_our_own_network_are_never_told() {
     assert!(hook.heard().is_empty());
 
     // What can be seen in the configuration already does not start.
-    let house = House::prepared(plan(&format!("http://127.0.0.1:{port}/"), ""));
-    let (done, out) = house.cli(&["check", "--config", "interlock.toml"]);
-    assert!(!done && out.contains("C066"), "{out}");
-    let house = House::prepared(plan("http://shop.example/", "allow_loopback = true"));
-    let (done, out) = house.cli(&["check", "--config", "interlock.toml"]);
-    assert!(!done && out.contains("C010"), "no plain HTTP out of this machine: {out}");
+    let house = House::prepared(plan("https://shop.example/", ""));
+    let file = house.dir.path().join("interlock.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for (url, code) in [
+        (format!("https://127.0.0.1:{port}/"), "C066"),
+        ("http://shop.example/".to_owned(), "C010"),
+    ] {
+        std::fs::write(&file, text.replace("https://shop.example/", &url)).unwrap();
+        let (done, out) = house.cli(&["check", "--config", "interlock.toml"]);
+        assert!(!done && out.contains(code), "{out}");
+    }
 }
 
 #[test]

@@ -30,7 +30,8 @@ impl MerchantApi {
         let has_more = found.len() > limit;
         found.truncate(limit);
         let data: Vec<Value> = found.iter().map(shown).collect();
-        let last = found.last().map(|m| super::cursor::of_position(m.position));
+        let last = found.last().filter(|_| has_more);
+        let last = last.map(|m| super::cursor::of_position(m.position));
         let body = json!({
             "object": "list", "data": data, "has_more": has_more, "next_cursor": last,
         });

@@ -22,6 +22,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use interlock_circuit_breaker::{Settings, SettingsError, Snapshot, State, Transition};
 
+use serde::{Deserialize, Serialize};
+
 use crate::refusal::Skip;
 use crate::stamp::Stamp;
 use crate::world::Health;
@@ -29,7 +31,7 @@ use account::{Gate, skip_of};
 use budget::Budget;
 use pace::{EngineClock, Limiter, limiter};
 
-pub use account::Reservation;
+pub use account::{Probe, Reservation};
 pub use budget::FailoverBudget;
 pub use conversion::{Conversion, ConversionSettings};
 pub use hold::Hold;
@@ -63,12 +65,13 @@ pub struct GateSettings {
     pub slow_start_ms: u64,
     /// How it is judged whether shoppers can pay; `None` does not judge.
     pub conversion: Option<ConversionSettings>,
-    /// Its plugin can ask whether the provider is well, so no shopper has to find out.
+    /// Its plugin can ask whether the provider is well: while it is not, no shopper tries it out.
     pub probes: bool,
 }
 
 /// Operations that fail together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Group {
     /// Authorize and continue.
     Payments,
@@ -266,16 +269,15 @@ impl Gates {
         Ok(Some(Reservation::new(permit, None, Some(place))))
     }
 
-    /// Takes a place for a probe where the breaker of payments wants to be tried out.
-    pub fn probe(&self, account: &str, method: &str, now: Stamp) -> Option<Reservation> {
-        let gate = self.accounts.get(account)?;
-        let (_, lane) = gate.lane(method)?;
-        let breaker = lane.breaker(Group::Payments);
-        if breaker.state(now.mono_ms) != State::HalfOpen {
-            return None;
-        }
-        let permit = breaker.try_acquire(now.mono_ms).ok()?;
-        Some(Reservation::new(permit, None, None))
+    /// How many requests of a group may be in flight at an account.
+    pub fn places(&self, account: &str, group: Group) -> u32 {
+        self.accounts.get(account).map_or(1, |gate| gate.flights.max(group))
+    }
+
+    /// What one probe is to speak for: each breaker of payments that wants to be tried out.
+    pub fn probes(&self, account: &str, now: Stamp) -> Vec<Probe> {
+        let lanes = self.accounts.get(account).into_iter().flat_map(|gate| &gate.lanes);
+        lanes.filter_map(|lane| Probe::of(lane, now)).collect()
     }
 
     /// A try of an account; `left` is the account that was tried before it.

@@ -22,6 +22,8 @@ const FIRST_SHARE: f64 = 0.1;
 /// So many payments still go first to an account that converts badly: without them nobody would
 /// notice that it is well again.
 const EXPLORED: f64 = 0.05;
+/// A probe that found the provider well speaks for so long, ms.
+const PROBE_HOLDS_MS: u64 = 5_000;
 const NEVER: u64 = u64::MAX;
 
 /// Everything that one account's requests pass.
@@ -49,6 +51,8 @@ pub(super) struct Lane {
     breakers: [Arc<Breaker>; 3],
     /// When a payment was last answered, monotonic ms.
     last_answer_ms: AtomicU64,
+    /// When a probe last found the provider well, monotonic ms.
+    probed_ms: AtomicU64,
     /// When the breaker of payments last closed after an outage, monotonic ms.
     closed_ms: AtomicU64,
     pub(super) conversion: Mutex<Memory>,
@@ -92,6 +96,35 @@ impl Reservation {
     }
 }
 
+/// One probe's word for one breaker of payments.
+///
+/// A provider that answers a probe may still fail payments, so a good word only lets the first few
+/// payments try; a bad one is a failed try, and no shopper paid for it.
+pub struct Probe {
+    lane: Arc<Lane>,
+    permit: Permit,
+}
+
+impl Probe {
+    pub(super) fn of(lane: &Arc<Lane>, now: Stamp) -> Option<Self> {
+        if !lane.wants_probe(now) {
+            return None;
+        }
+        let permit = lane.breaker(Group::Payments).try_acquire(now.mono_ms).ok()?;
+        Some(Self { lane: Arc::clone(lane), permit })
+    }
+
+    /// What the probe found.
+    pub fn settle(self, now: Stamp, verdict: Verdict, elapsed_ms: u64) {
+        if matches!(verdict, Verdict::LocalFailure | Verdict::RemoteFailure) {
+            self.permit.record(now.mono_ms, verdict, elapsed_ms);
+        } else {
+            self.permit.cancel(now.mono_ms);
+            self.lane.probed_ms.store(now.mono_ms, Ordering::Release);
+        }
+    }
+}
+
 impl Lane {
     fn new(account: &str, method: &str, s: &GateSettings) -> Result<Self, SettingsError> {
         let breaker = |group: Group| {
@@ -103,6 +136,7 @@ impl Lane {
             method: method.to_owned(),
             breakers: [breaker(payments)?, breaker(operations)?, breaker(inquiries)?],
             last_answer_ms: AtomicU64::new(0),
+            probed_ms: AtomicU64::new(NEVER),
             closed_ms: AtomicU64::new(NEVER),
             conversion: Mutex::new(Memory::new(s.conversion.unwrap_or_default())),
         })
@@ -110,6 +144,13 @@ impl Lane {
 
     pub(super) fn breaker(&self, group: Group) -> &Arc<Breaker> {
         &self.breakers[group as usize]
+    }
+
+    /// Whether it is half-open, and nothing says yet that the provider answers at all.
+    fn wants_probe(&self, now: Stamp) -> bool {
+        let probed_ms = self.probed_ms.load(Ordering::Acquire);
+        let fresh = probed_ms != NEVER && now.mono_ms < probed_ms.saturating_add(PROBE_HOLDS_MS);
+        !fresh && self.breaker(Group::Payments).state(now.mono_ms) == State::HalfOpen
     }
 
     /// Its breaker closed after an outage: traffic comes back by and by.
@@ -169,9 +210,7 @@ impl Gate {
         if self.hangs(number, lane, now) {
             return Err(Skip::Hanging);
         }
-        // Probes are cheaper than shoppers: where there are any, they are who tries it out.
-        let tried_out = || lane.breaker(Group::Payments).state(now.mono_ms) == State::HalfOpen;
-        if self.settings.probes && tried_out() {
+        if self.settings.probes && lane.wants_probe(now) {
             return Err(Skip::BreakerHalfOpen);
         }
         Ok(lane)

@@ -228,19 +228,26 @@ fn an_outage_of_one_is_a_doubt_about_its_siblings() {
 }
 
 #[test]
-fn where_probes_exist_no_shopper_is_one() {
+fn no_shopper_tries_a_provider_that_does_not_answer_a_probe() {
     let gates = gates(GateSettings { probes: true, ..settings() });
     for _ in 0..5 {
         let sent = gates.reserve("a", "card", Group::Payments, at(0)).expect("a place");
         sent.settle(at(0), Verdict::RemoteFailure, 10);
     }
-    assert!(gates.probe("a", "card", at(1)).is_none(), "still open");
+    assert!(gates.probes("a", at(1)).is_empty(), "still open");
     assert_eq!(gates.admits("a", "card", at(6_000)), Err(Skip::BreakerHalfOpen));
-    for _ in 0..2 {
-        let probe = gates.probe("a", "card", at(6_000)).expect("half open");
-        probe.settle(at(6_000), Verdict::Success, 5);
-    }
-    assert_eq!(gates.admits("a", "card", at(6_000)), Ok(()));
+    let probe = |now, verdict| {
+        let mut probes = gates.probes("a", at(now));
+        assert_eq!(probes.len(), 1, "one lane is half open");
+        probes.remove(0).settle(at(now), verdict, 5);
+    };
+    probe(6_000, Verdict::RemoteFailure);
+    probe(6_001, Verdict::RemoteFailure);
+    assert_eq!(gates.admits("a", "card", at(6_100)), Err(Skip::BreakerOpen), "and nobody paid");
+    probe(20_000, Verdict::Success);
+    assert!(gates.probes("a", at(20_001)).is_empty(), "one good word is enough");
+    assert_eq!(gates.admits("a", "card", at(20_001)), Ok(()), "now a few payments try");
+    assert_eq!(gates.admits("a", "card", at(25_000)), Err(Skip::BreakerHalfOpen), "not for ever");
 }
 
 fn hold(until_ms: Option<i64>) -> Hold {

@@ -37,6 +37,8 @@ pub struct Offered {
 /// How well a method stands: less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
+    /// The account that would be tried is a last resort: it warms up, or converts badly.
+    doubtful: bool,
     /// Failing calls of the account that would be tried, in steps.
     failing: u32,
     /// Accounts before it that are not well.
@@ -194,7 +196,8 @@ fn look_of(
         Some(account) => {
             let permille = world.health.failing_permille(&account, &method.kind, world.now);
             let skipped = skips.iter().filter(|(_, skip)| !is_lasting(*skip)).count();
-            Ok(Standing { failing: permille / ALIKE_PERMILLE, skipped, route: at })
+            let doubtful = route::demotes(&account, &shape, world).is_some();
+            Ok(Standing { doubtful, failing: permille / ALIKE_PERMILLE, skipped, route: at })
         }
         None => Err(why(&skips)),
     };

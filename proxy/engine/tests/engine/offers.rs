@@ -81,6 +81,12 @@ fn a_method_without_a_healthy_account_gives_way() {
     desk.put(Input::Submitted(any(vec![qr_method(), token()]))).unwrap();
     assert_eq!(paid_by(&desk), ("card", "token", "c"));
 
+    // So does one whose only account is in doubt.
+    let mut desk = Desk::new(shop());
+    desk.health.doubts.insert("c".into(), Skip::LowConversion);
+    desk.put(Input::Submitted(any(vec![token(), qr_method()]))).unwrap();
+    assert_eq!(paid_by(&desk), ("wallet", "qr", "a"));
+
     // Where many calls fail, the breaker need not be open.
     let mut desk = Desk::new(shop());
     desk.health.failing.insert("a".into(), 350);

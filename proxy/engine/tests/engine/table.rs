@@ -130,7 +130,6 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         contract,
         timeout_ms: TIMEOUT,
         failure_domain: None,
-        maintenance: Vec::new(),
     }
 }
 
@@ -230,6 +229,7 @@ pub struct Board {
     pub skips: BTreeMap<String, Skip>,
     /// Per mille of an account's calls that fail.
     pub failing: BTreeMap<String, u32>,
+    pub doubts: BTreeMap<String, Skip>,
     pub no_budget: bool,
     pub no_refunds: bool,
 }
@@ -241,6 +241,10 @@ impl Health for Board {
 
     fn failing_permille(&self, account: &str, _: &str, _: Stamp) -> u32 {
         self.failing.get(account).copied().unwrap_or(0)
+    }
+
+    fn demotes(&self, account: &str, _: &str, _: f64, _: Stamp) -> Option<Skip> {
+        self.doubts.get(account).copied()
     }
 
     fn failover_budget(&self, _: &str, _: Stamp) -> bool {

@@ -25,7 +25,8 @@ fn methods(house: &House, query: &str) -> Vec<Value> {
 
 fn drain(house: &House, account: &str, verb: &str) {
     let path = format!("/admin/v1/accounts/{account}/{verb}");
-    assert_eq!(house.operate("POST", &path, None).status, 200);
+    let why = json!({ "reason": "a test", "operator": "jo" });
+    assert_eq!(house.operate("POST", &path, Some(&why)).status, 200);
 }
 
 /// A payment by whichever of these is the healthiest.

@@ -519,7 +519,7 @@ impl Health for Gates {
         let lane = self.accounts.get(account).and_then(|gate| gate.lane(method));
         let Some((_, lane)) = lane else { return 0 };
         let window = lane.breaker(Group::Payments).snapshot(now.mono_ms).window;
-        let share = u64::from(window.failed) * 1_000 / u64::from(window.total).max(1);
+        let share = window.failed.saturating_mul(1_000) / window.total.max(1);
         u32::try_from(share).unwrap_or(1_000)
     }
 

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod native;
 pub mod node;
 pub mod notifications;
+pub mod overload;
 pub mod plugin_host;
 pub mod resolver;
 pub mod run;

@@ -10,9 +10,9 @@
 //! and `outside` (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about
 //! a doubt), `restored` and `statement` (the journal is a backup), `give_back` (what must not be
 //! kept), `requests` (what the merchant and the operator want) and [`status`] (what the merchant is
-//! told). [`offers`] says what can be paid with now. `definite` holds the rules of when a "no" may be believed; `payment`, `operation` and
-//! `exchange` are what is stored. [`gates`] is the only room with memory of its own: breakers,
-//! limiters and budgets, on the clock that it is given.
+//! told). [`offers`] says what can be paid with now. `definite` holds the rules of when a "no" may
+//! be believed; `payment`, `operation` and `exchange` are what is stored. [`gates`] is the only
+//! room with memory of its own: breakers, limiters and budgets, on the clock that it is given.
 
 mod answers;
 mod attempts;

@@ -13,8 +13,8 @@ use crate::world::World;
 /// Shares of failing calls that differ by less than this are alike, per mille.
 const ALIKE_PERMILLE: u32 = 100;
 
-/// What a checkout page asks about.
-pub struct Checkout<'a> {
+/// What a shopper is about to pay.
+pub struct Basket<'a> {
     /// Who asks.
     pub merchant: &'a str,
     /// How much is to be paid.
@@ -23,7 +23,7 @@ pub struct Checkout<'a> {
     pub customer: &'a Customer,
 }
 
-/// One method type, as a checkout page may show it.
+/// One method type, as a payment page may show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
     /// The type.
@@ -49,10 +49,10 @@ struct Standing {
 
 /// Every method that a route of this merchant takes, best first. The world's credential is
 /// understood to be there.
-pub fn methods(checkout: &Checkout<'_>, world: &World<'_>) -> Vec<Offered> {
+pub fn methods(basket: &Basket<'_>, world: &World<'_>) -> Vec<Offered> {
     let mut found: Vec<(String, Found)> = Vec::new();
     for (method, capture) in known(world) {
-        let looked = look_of(checkout, &method, capture, NO_NOTES, &[], world);
+        let looked = look_of(basket, &method, capture, NO_NOTES, &[], world);
         let Some(looked) = looked else { continue };
         let at = found.iter().position(|(kind, _)| *kind == method.kind).unwrap_or_else(|| {
             found.push((method.kind.clone(), Found::default()));
@@ -60,7 +60,7 @@ pub fn methods(checkout: &Checkout<'_>, world: &World<'_>) -> Vec<Offered> {
         });
         found[at].1.add(&method.flow, looked);
     }
-    for kind in unloaded(checkout, world) {
+    for kind in unloaded(basket, world) {
         if !found.iter().any(|(known, _)| *known == kind) {
             found.push((kind, Found { reason: Some(Skip::NotLoaded), ..Found::default() }));
         }
@@ -79,9 +79,9 @@ pub(crate) fn chosen<'s>(s: &'s Submission, world: &World<'_>, hand: &Hand) -> &
             return method;
         }
     }
-    let checkout = Checkout { merchant: &s.merchant, money: s.money, customer: &s.customer };
+    let basket = Basket { merchant: &s.merchant, money: s.money, customer: &s.customer };
     let stands = |m: &Method| {
-        look_of(&checkout, m, s.capture, &s.metadata, &hand.refused, world)?
+        look_of(&basket, m, s.capture, &s.metadata, &hand.refused, world)?
             .ok()
             .map(|standing| Standing { route: 0, ..standing })
     };
@@ -153,7 +153,7 @@ fn known(world: &World<'_>) -> Vec<(Method, CaptureMode)> {
 }
 
 /// Types that a route names and that no loaded account has.
-fn unloaded(checkout: &Checkout<'_>, world: &World<'_>) -> Vec<String> {
+fn unloaded(basket: &Basket<'_>, world: &World<'_>) -> Vec<String> {
     let named = world.policy.routes.iter().flat_map(|r| {
         let flow = r.matches.flow.first().cloned().unwrap_or_default();
         r.matches.method.iter().map(move |kind| (kind.clone(), flow.clone()))
@@ -161,34 +161,34 @@ fn unloaded(checkout: &Checkout<'_>, world: &World<'_>) -> Vec<String> {
     let is_routed = |(kind, flow): &(String, String)| {
         let (kind, flow) = (kind.clone(), flow.clone());
         let method = Method { kind, flow, form: CredentialForm::None, token_accounts: Vec::new() };
-        route::route_of(world.policy, &shape(checkout, &method, CaptureMode::Automatic)).is_some()
+        route::route_of(world.policy, &shape(basket, &method, CaptureMode::Automatic)).is_some()
     };
     named.filter(is_routed).map(|(kind, _)| kind).collect()
 }
 
 const NO_NOTES: &BTreeMap<String, String> = &BTreeMap::new();
 
-fn shape<'a>(checkout: &Checkout<'a>, method: &'a Method, capture: CaptureMode) -> Shape<'a> {
+fn shape<'a>(basket: &Basket<'a>, method: &'a Method, capture: CaptureMode) -> Shape<'a> {
     Shape {
-        merchant: checkout.merchant,
-        money: checkout.money,
+        merchant: basket.merchant,
+        money: basket.money,
         capture,
         method,
-        customer: checkout.customer,
+        customer: basket.customer,
         metadata: NO_NOTES,
     }
 }
 
 /// How a method stands at its route, or why no account would take it; none without a route.
 fn look_of(
-    checkout: &Checkout<'_>,
+    basket: &Basket<'_>,
     method: &Method,
     capture: CaptureMode,
     metadata: &BTreeMap<String, String>,
     refused: &[(String, Skip)],
     world: &World<'_>,
 ) -> Option<Result<Standing, Skip>> {
-    let shape = Shape { metadata, ..shape(checkout, method, capture) };
+    let shape = Shape { metadata, ..shape(basket, method, capture) };
     let at = world.policy.routes.iter().position(|r| route::takes(r, &shape))?;
     let route = &world.policy.routes[at];
     let (account, skips) = route::choose(route, &shape, &[], refused, world);

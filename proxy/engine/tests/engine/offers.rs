@@ -1,6 +1,6 @@
 //! What can be paid with, and which of several accepted methods is chosen.
 
-use interlock_engine::offers::{Checkout, Offered, methods};
+use interlock_engine::offers::{Basket, Offered, methods};
 use interlock_engine::{Input, Policy, Refusal, Skip, Submission, World};
 use interlock_plugin_api::{CredentialForm, Currency, Customer, Money};
 
@@ -50,7 +50,7 @@ fn look(desk: &Desk, money: Money) -> Vec<Offered> {
         order: None,
         stated: None,
     };
-    methods(&Checkout { merchant: "shop", money, customer: &Customer::default() }, &world)
+    methods(&Basket { merchant: "shop", money, customer: &Customer::default() }, &world)
 }
 
 fn paid_by(desk: &Desk) -> (&str, &str, &str) {

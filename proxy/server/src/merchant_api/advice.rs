@@ -24,8 +24,8 @@ pub fn text(advice: Advice) -> Value {
             "支付未完成，请更换其他支付方式。",
         ),
         Advice::CheckBalance => (
-            "The payment was not completed. Please check your balance or limit, or pay another way.",
-            "支付未完成，请检查余额或限额，或更换支付方式。",
+            "The payment was not completed. Please check your balance or limit.",
+            "支付未完成，请检查余额或限额。",
         ),
         Advice::ContactBank => (
             "The payment was not completed. Please contact your bank, or pay another way.",

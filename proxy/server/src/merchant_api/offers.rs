@@ -1,6 +1,6 @@
-//! What a checkout page shows: the methods that can be paid with now, best first.
+//! What a payment page shows: the methods that can be paid with now, best first.
 
-use interlock_engine::offers::{self, Checkout, Offered};
+use interlock_engine::offers::{self, Basket, Offered};
 use interlock_plugin_api::Customer;
 use serde_json::{Value, json};
 
@@ -27,8 +27,8 @@ impl MerchantApi {
         let currency = currency.ok_or(Problem::invalid("currency", "is missing"))?;
         let money = request::money(amount, &currency)?;
         let customer = Customer { id: None, country: request::country("country", country)? };
-        let checkout = Checkout { merchant, money, customer: &customer };
-        let found = self.driver.look(|world| offers::methods(&checkout, world));
+        let basket = Basket { merchant, money, customer: &customer };
+        let found = self.driver.look(|world| offers::methods(&basket, world));
         let data: Vec<Value> = found.iter().map(shown).collect();
         let body = json!({ "object": "list", "data": data, "has_more": false });
         Ok(Response::json(200, body.to_string()))

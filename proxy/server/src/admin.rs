@@ -3,6 +3,9 @@
 //!
 //! A sick provider never makes the proxy unready: that would take the whole checkout away.
 
+mod explain;
+mod overview;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -51,6 +54,7 @@ impl Handler for Admin {
             (&Verb::GET, ["metrics"]) => self.metrics().await,
             (&Verb::GET, ["admin", "v1", "status"]) => self.status().await,
             (&Verb::GET, ["admin", "v1", "accounts"]) => Ok(self.accounts()),
+            (&Verb::POST, ["admin", "v1", "explain"]) => self.explain(&request),
             (&Verb::GET, ["admin", "v1", "plugins"]) => Ok(self.plugins()),
             (&Verb::POST, ["admin", "v1", "accounts", name, "drain"]) => self.drain(name, true),
             (&Verb::POST, ["admin", "v1", "accounts", name, "resume"]) => self.drain(name, false),
@@ -144,38 +148,6 @@ impl Admin {
         Ok(counts)
     }
 
-    async fn status(&self) -> Answered {
-        let stats = self.driver.store.stats().await;
-        let stats = stats.map_err(|e| Problem::of_failure(&e.into()))?;
-        let now = self.driver.clock.now();
-        let oldest_ms = stats.oldest_in_doubt_ms.map(|at| now.wall_ms.saturating_sub(at));
-        let door = self.merchants_door.counts();
-        let body = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "up_ms": now.mono_ms,
-            "ready": self.readiness().status == 200,
-            "journal": {
-                "health": match self.driver.store.health() {
-                    Health::Writable => "writable",
-                    Health::LowDisk => "low_disk",
-                    Health::Failed(_) => "failed",
-                },
-                "payments": stats.payments, "open": stats.open, "bytes": stats.bytes,
-                "sync_p50_us": stats.sync_p50_us, "sync_p99_us": stats.sync_p99_us,
-            },
-            "in_doubt": {
-                "payments": stats.in_doubt, "amounts": stats.in_doubt_amounts,
-                "oldest_ms": oldest_ms,
-            },
-            "door": {
-                "connections": door.connections, "in_flight": door.inflight,
-                "requests": door.requests, "refused": door.refused,
-            },
-            "accounts": self.account_list(),
-        });
-        Ok(Response::json(200, body.to_string()))
-    }
-
     fn accounts(&self) -> Response {
         Response::json(200, json!({ "accounts": self.account_list() }).to_string())
     }
@@ -207,6 +179,7 @@ impl Admin {
                 "plugin_file": generation.file(),
                 "in_flight": state.in_flight, "in_flight_max": state.in_flight_max,
                 "breakers": breakers,
+                "now": overview::now_of(&self.driver, name, None),
             }))
         });
         let disabled = self.driver.accounts.disabled.iter().map(|(name, reason)| {

@@ -1,8 +1,12 @@
 //! The command line: one definition for help, commands and exit codes.
 //!
-//! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached.
+//! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached ·
+//! 4 the server does not let this caller do it.
 
 mod check;
+mod client;
+mod explain;
+mod offline;
 mod output;
 mod payment;
 mod plugin;
@@ -41,6 +45,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Who would be tried for a payment, in which order, and why others not. Sends nothing.
+    Explain(Box<explain::Asked>),
     /// Look at payments, and settle the ones in doubt.
     Payment {
         #[command(subcommand)]
@@ -73,6 +79,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => start(&config),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
+        Command::Explain(asked) => explain::run(&asked),
         Command::Payment { command } => payment::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Version { json } => version(json),

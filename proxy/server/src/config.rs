@@ -333,13 +333,26 @@ pub enum LogFormat {
 /// # Errors
 /// Everything that was found, warnings included, when at least one finding is an error.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_with(path, false)
+}
+
+/// As [`load`], but what the file refers to outside itself is left unread: variables, secrets and
+/// certificates are only named. For questions that need no provider, on a machine without them.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_alone(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_with(path, true)
+}
+
+fn load_with(path: &Path, alone: bool) -> Result<Loaded, Vec<Diagnostic>> {
     let file = path.display().to_string();
     let text = read_file(path).map_err(|why| {
         let finding = Diagnostic::error("C001", format!("the configuration cannot be read: {why}"));
         vec![finding.in_file(file.clone())]
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let (config, findings) = parse(&text, file, base);
+    let (config, findings) = parse(&text, file, base, alone);
     match config {
         Some(config) if !findings.iter().any(Diagnostic::is_error) => {
             Ok(Loaded { config, warnings: findings, path: path.to_owned() })
@@ -360,10 +373,10 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
     Ok(text)
 }
 
-fn parse(text: &str, file: String, base: &Path) -> (Option<Config>, Vec<Diagnostic>) {
+fn parse(text: &str, file: String, base: &Path, alone: bool) -> (Option<Config>, Vec<Diagnostic>) {
     let (root, faults) = DeTable::parse_recoverable(text);
     if !faults.is_empty() {
-        let sink = reader::Sink::new(Source::new(file, mask::mask_unparsed(text)), base);
+        let sink = reader::Sink::new(Source::new(file, mask::mask_unparsed(text)), base, alone);
         for fault in faults.iter().take(10) {
             let finding = Diagnostic::error("C002", format!("not TOML: {}", fault.message()));
             sink.report(finding, fault.span().unwrap_or(0..0));
@@ -371,7 +384,7 @@ fn parse(text: &str, file: String, base: &Path) -> (Option<Config>, Vec<Diagnost
         return (None, sink.into_findings());
     }
     let source = Source::new(file, mask::mask(text, root.get_ref()));
-    let sink = reader::Sink::new(source, base);
+    let sink = reader::Sink::new(source, base, alone);
     let config = sections::read(&sink, root.get_ref());
     (config, sink.into_findings())
 }
@@ -412,7 +425,7 @@ recheck = ["1s", "1m30s"]
 "#;
 
     fn read(text: &str) -> (Option<Config>, Vec<Diagnostic>) {
-        parse(text, "a.toml".into(), Path::new(""))
+        parse(text, "a.toml".into(), Path::new(""), false)
     }
 
     #[test]

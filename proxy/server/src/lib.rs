@@ -4,7 +4,8 @@
 //! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
-//! themselves; [`admin`] shows what is true. [`failpoint`] is empty in every build that ships.
+//! themselves; [`admin`] shows what is true, with what [`recent`] remembers, and [`explain`] what
+//! routing would do. [`failpoint`] is empty in every build that ships.
 
 pub mod accounts;
 pub mod admin;
@@ -13,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod driver;
+pub mod explain;
 pub mod failpoint;
 pub mod front_door;
 pub mod live;
@@ -22,6 +24,7 @@ pub mod native;
 pub mod node;
 pub mod notifications;
 pub mod plugin_host;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod upstream;

@@ -23,6 +23,7 @@ use crate::driver::{Beside, Driver, Moved};
 use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
 pub use problem::Problem;
+pub(crate) use request::read as read_body;
 
 /// A page holds at most so many payments.
 const PAGE_MAX: usize = 100;

@@ -159,7 +159,9 @@ fn endpoints_of(table: &Table<'_>, origin: &mut Origin) -> BTreeMap<String, Stri
 
 fn readable_file(value: &Value<'_>) -> Option<std::path::PathBuf> {
     let path = value.file_path()?;
-    if let Err(why) = std::fs::File::open(&path) {
+    if let Err(why) = std::fs::File::open(&path)
+        && !value.sink.alone
+    {
         let text = format!("`{}` cannot be read: {}: {}", value.path, why.kind(), path.display());
         return value.refuse(Diagnostic::error("C013", text));
     }

@@ -22,12 +22,15 @@ pub(super) struct Sink {
     pub(super) source: Arc<Source>,
     /// The folder of the file, to which its paths are relative.
     pub(super) base: PathBuf,
+    /// Files and variables outside the configuration are left alone.
+    pub(super) alone: bool,
     found: RefCell<Vec<Diagnostic>>,
 }
 
 impl Sink {
-    pub(super) fn new(source: Source, base: &Path) -> Self {
-        Self { source: Arc::new(source), base: base.to_owned(), found: RefCell::default() }
+    pub(super) fn new(source: Source, base: &Path, alone: bool) -> Self {
+        let base = base.to_owned();
+        Self { source: Arc::new(source), base, alone, found: RefCell::default() }
     }
 
     /// Reports something at a place.
@@ -344,6 +347,9 @@ impl<'a> Value<'a> {
                     .note("whoever reads, copies or commits the file has the secret");
                 self.sink.report(finding, self.place.clone());
                 Some(Secret::new(text.to_owned()))
+            }
+            Reference::Env(_) | Reference::File(_) if self.sink.alone => {
+                Some(Secret::new(format!("unread:{}", self.path)))
             }
             Reference::Env(_) | Reference::File(_) => match reference.resolve(&self.sink.base) {
                 Ok(secret) => Some(secret),

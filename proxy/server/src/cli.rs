@@ -3,13 +3,16 @@
 //! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached ·
 //! 4 the server does not let this caller do it.
 
+mod cases;
 mod check;
 mod client;
 mod explain;
 mod offline;
 mod output;
+mod papers;
 mod payment;
 mod plugin;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +48,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run routing cases from files that end in .routes.toml, without a server.
+    Test(cases::Wanted),
+    /// One screen of truth: accounts, payments, doubts, the journal.
+    Status(status::Look),
     /// Who would be tried for a payment, in which order, and why others not. Sends nothing.
     Explain(Box<explain::Asked>),
     /// Look at payments, and settle the ones in doubt.
@@ -56,6 +63,17 @@ enum Command {
     Plugin {
         #[command(subcommand)]
         command: plugin::Command,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write a page for each command into this folder instead.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
     },
     /// Print the version.
     Version {
@@ -79,9 +97,13 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => start(&config),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
+        Command::Test(wanted) => cases::run(&wanted),
+        Command::Status(look) => status::run(&look),
         Command::Explain(asked) => explain::run(&asked),
         Command::Payment { command } => payment::run(command),
         Command::Plugin { command } => plugin::run(command),
+        Command::Completions { shell } => papers::completions(shell),
+        Command::Man { out } => papers::man(out.as_deref()),
         Command::Version { json } => version(json),
     }
 }

@@ -167,6 +167,9 @@ fn show(told: &Value, offline: bool) {
             stands(c, offline)
         ));
     }
+    if offline {
+        output::line(format_args!("offline    as if every account were well"));
+    }
     for r in list_of(told, "refused") {
         let of = |key: &str| r[key].as_str().unwrap_or("-").to_owned();
         let by: Vec<String> =
@@ -185,10 +188,10 @@ fn matched(by: &Value) -> String {
 }
 
 fn stands(c: &Value, offline: bool) -> String {
-    let health = if offline { "not asked: offline".to_owned() } else { health(&c["health"]) };
+    let health = if offline { String::new() } else { health(&c["health"]) };
     match (c["reason"].as_str(), c["rank"].as_u64()) {
-        (None, Some(1)) => format!("would be tried first  {health}"),
-        (None, _) => format!("next in turn          {health}"),
+        (None, Some(1)) => format!("would be tried first  {health}").trim_end().to_owned(),
+        (None, _) => format!("next in turn          {health}").trim_end().to_owned(),
         (Some(reason), _) => {
             let when = if c["after_failover"] == true { "not after those" } else { "skipped" };
             format!("{when}: {reason} · {}", c["words"].as_str().unwrap_or("-"))

@@ -6,6 +6,7 @@
 mod cases;
 mod check;
 mod client;
+mod config;
 mod explain;
 mod offline;
 mod output;
@@ -19,7 +20,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config;
 use crate::run;
 
 /// A payment routing proxy that never charges twice.
@@ -58,6 +58,11 @@ enum Command {
     Payment {
         #[command(subcommand)]
         command: payment::Command,
+    },
+    /// Show a configuration's values, or the schema of all configurations.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
     },
     /// Look at plugins, and pin the files that may run.
     Plugin {
@@ -101,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Status(look) => status::run(&look),
         Command::Explain(asked) => explain::run(&asked),
         Command::Payment { command } => payment::run(command),
+        Command::Config { command } => config::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Completions { shell } => papers::completions(shell),
         Command::Man { out } => papers::man(out.as_deref()),
@@ -109,7 +115,7 @@ pub fn main() -> ExitCode {
 }
 
 fn start(file: &ConfigFile) -> ExitCode {
-    let loaded = match config::load(&file.path) {
+    let loaded = match crate::config::load(&file.path) {
         Ok(loaded) => loaded,
         Err(findings) => {
             output::findings(&findings);

@@ -9,7 +9,11 @@ mod account;
 mod against_plugins;
 mod cross_checks;
 mod diagnostic;
+#[cfg(test)]
+mod drift;
+mod inventory;
 mod mask;
+mod origins;
 mod reader;
 mod route;
 mod secret;
@@ -27,6 +31,7 @@ use zeroize::Zeroizing;
 
 pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
+pub use origins::{Effective, Whence, effective, schema};
 pub use secret::{MAX_SECRET_BYTES, Secret};
 pub use words::{
     Rate, WordError, format_duration, format_size, parse_duration, parse_rate, parse_size,
@@ -346,11 +351,7 @@ pub fn load_alone(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
 }
 
 fn load_with(path: &Path, alone: bool) -> Result<Loaded, Vec<Diagnostic>> {
-    let file = path.display().to_string();
-    let text = read_file(path).map_err(|why| {
-        let finding = Diagnostic::error("C001", format!("the configuration cannot be read: {why}"));
-        vec![finding.in_file(file.clone())]
-    })?;
+    let (text, file) = read_text(path)?;
     let base = path.parent().unwrap_or(Path::new(""));
     let (config, findings) = parse(&text, file, base, alone);
     match config {
@@ -358,6 +359,18 @@ fn load_with(path: &Path, alone: bool) -> Result<Loaded, Vec<Diagnostic>> {
             Ok(Loaded { config, warnings: findings, path: path.to_owned() })
         }
         _ => Err(findings),
+    }
+}
+
+/// The text of a file, and the file as it was named.
+fn read_text(path: &Path) -> Result<(Zeroizing<String>, String), Vec<Diagnostic>> {
+    let file = path.display().to_string();
+    match read_file(path) {
+        Ok(text) => Ok((text, file)),
+        Err(why) => {
+            let text = format!("the configuration cannot be read: {why}");
+            Err(vec![Diagnostic::error("C001", text).in_file(file)])
+        }
     }
 }
 
@@ -381,12 +394,12 @@ fn parse(text: &str, file: String, base: &Path, alone: bool) -> (Option<Config>,
             let finding = Diagnostic::error("C002", format!("not TOML: {}", fault.message()));
             sink.report(finding, fault.span().unwrap_or(0..0));
         }
-        return (None, sink.into_findings());
+        return (None, sink.findings());
     }
     let source = Source::new(file, mask::mask(text, root.get_ref()));
     let sink = reader::Sink::new(source, base, alone);
     let config = sections::read(&sink, root.get_ref());
-    (config, sink.into_findings())
+    (config, sink.findings())
 }
 
 #[cfg(test)]

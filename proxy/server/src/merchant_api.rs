@@ -5,6 +5,7 @@
 //! nothing: the request runs in a task of its own.
 
 pub mod answer;
+pub mod openapi;
 mod problem;
 mod request;
 
@@ -50,6 +51,9 @@ impl Handler for MerchantApi {
     async fn handle(&self, request: Request) -> Response {
         if let Some(account) = request.path.strip_prefix("/v1/notifications/") {
             return notifications::handle(&self.driver, account, &request).await;
+        }
+        if request.method == Verb::GET && request.path == "/openapi.json" {
+            return Response::json(200, openapi::DOCUMENT.as_str());
         }
         match self.route(&request).await {
             Ok(response) => response,

@@ -96,7 +96,8 @@ fn what_is_explained_is_what_happens_and_asking_leaves_no_trace() {
     assert_eq!(told["candidates"][0]["health"]["breaker"]["state"], "open");
     let paid = house.pay(&network_token(4_900, "EUR"));
     assert_eq!(paid["account"], "checkout-us", "as it was said");
-    let answer = house.operate("POST", "/admin/v1/accounts/checkout-us/drain", None);
+    let deed = json!({ "reason": "incident 4411", "operator": "night shift" });
+    let answer = house.operate("POST", "/admin/v1/accounts/checkout-us/drain", Some(&deed));
     assert!(answer.status == 200, "{}", answer.json);
     let (code, out) = run(&house, &["explain", "--amount", "49.00EUR", "--method", "card"]);
     assert_eq!(code, 1, "nobody would be tried: {out}");
@@ -104,7 +105,7 @@ fn what_is_explained_is_what_happens_and_asking_leaves_no_trace() {
         "payment    49.00 EUR · card token (network_token)",
         "route      cards-eu  matched by method=card, currency=EUR  interlock.toml:",
         "skipped: breaker_open · its breaker is open",
-        "skipped: drained · an operator drained it",
+        "skipped: drained · it is drained",
         "not        alipay, because of method, currency",
     ] {
         assert!(out.contains(words), "`{words}` in:\n{out}");
@@ -124,8 +125,8 @@ fn explain_answers_without_a_server_and_needs_no_secret() {
     for words in ["alipay-main", "would be tried first", "alipay-backup", "as if every account"] {
         assert!(out.contains(words), "`{words}` in:\n{out}");
     }
-    let (code, out) = ask(&["--offline", "--json", "--flow", "app"]);
-    assert_eq!((code, json_of(&out)["method"]["flow"].clone()), (0, json!("app")), "{out}");
+    let (code, out) = ask(&["--offline", "--json", "--flow", "qr"]);
+    assert_eq!((code, json_of(&out)["method"]["flow"].clone()), (0, json!("qr")), "{out}");
     assert_eq!(ask(&[]).0, 3, "without --offline a server is asked");
     assert_eq!(ask(&["--offline", "--country", "Germany"]).0, 1);
     assert_eq!(ask(&["--offline", "--credential", "cash"]).0, 2);
@@ -154,7 +155,7 @@ fn status_is_one_screen_of_truth() {
     assert_eq!((&well["success"], &well["breaker"]["state"]), (&json!(1.0), &json!("closed")));
     assert!(well["calls"].as_u64() >= Some(5) && well["p95_ms"].as_u64() > Some(0), "{well}");
     let sick = &account("checkout-us")["now"];
-    assert!(sick["failed"].as_u64() >= Some(5) && sick["success"].as_f64() < Some(0.5), "{sick}");
+    assert!(sick["failed"].as_u64() >= Some(3) && sick["success"].as_f64() < Some(0.5), "{sick}");
     assert_eq!(sick["breaker"]["state"], "open", "{sick}");
     assert_eq!(account("alipay-backup")["now"]["success"], Value::Null, "nobody called it");
     assert_eq!(told["recent"]["payments"], house.journalled());

@@ -169,7 +169,8 @@ fn declines_never_open_a_breaker() {
 
 #[test]
 fn a_breaker_opens_on_faults_is_left_alone_and_probed_by_few() {
-    let house = House::with(Plan { breaker: BREAKER, ..Plan::default() });
+    let account_lines = "slow_start = \"0s\"";
+    let house = House::with(Plan { breaker: BREAKER, account_lines, ..Plan::default() });
     // Nothing of these reaches the provider, so each is paid at the other account at once.
     house.fault("checkout-eu", "*", "refuse");
     for _ in 0..5 {
@@ -212,6 +213,8 @@ fn a_breaker_opens_on_faults_is_left_alone_and_probed_by_few() {
         let state = breaker(h, "checkout-eu");
         state["state"] != "open" || state["retry_after_ms"].as_u64().unwrap_or(0) == 0
     });
+    // First a probe of its own must find it well.
+    std::thread::sleep(Duration::from_millis(800));
     let answers = at_once(40, |_| house.pay(&euros()));
     assert!(answers.iter().all(|a| a["status"] == "succeeded"), "{answers:?}");
     let probes = by_account(&answers, "checkout-eu");

@@ -40,6 +40,8 @@ pub struct Candidate<'p> {
     pub share: Option<f64>,
     /// What becomes of it.
     pub standing: Standing,
+    /// Why it is tried after those that are beyond doubt.
+    pub demoted: Option<Skip>,
 }
 
 /// What becomes of a candidate.
@@ -90,24 +92,43 @@ fn keys(route: &RoutePolicy, shape: &Shape<'_>, passes: bool) -> Vec<&'static st
     judged.iter().filter(|(_, told)| *told == Some(passes)).map(|(key, _)| *key).collect()
 }
 
+/// Those that are tried, in turn; then the others, in the route's order.
 fn candidates<'p>(
     route: &'p RoutePolicy,
     shape: &Shape<'_>,
     world: &World<'p>,
 ) -> Vec<Candidate<'p>> {
+    let order = route::order(route, world.draw);
     let mut tried: Vec<Attempt> = Vec::new();
-    let mut told = Vec::with_capacity(route.candidates.len());
-    for account in route::order(route, world.draw) {
-        let standing = standing(account, route, shape, &tried, world);
-        if let Standing::Rank(_) = standing {
-            tried.push(unsent(account, shape, world));
+    while tried.len() < route.attempts_max && (tried.is_empty() || fails_over(route)) {
+        match route::choose(route, shape, &tried, &[], world).0 {
+            Some(name) => tried.push(unsent(&name, shape, world)),
+            None => break,
         }
-        told.push(Candidate { account, share: share(route, account), standing });
     }
+    let rank = |name: &str| tried.iter().position(|a| a.account == name);
+    let mut told: Vec<Candidate<'p>> = order
+        .into_iter()
+        .map(|account| Candidate {
+            account,
+            share: share(route, account),
+            standing: match rank(account) {
+                Some(place) => Standing::Rank(place + 1),
+                None => untried(account, route, shape, &tried, world),
+            },
+            demoted: route::demotes(account, shape, world),
+        })
+        .collect();
+    told.sort_by_key(|c| rank(c.account).unwrap_or(usize::MAX));
     told
 }
 
-fn standing(
+fn fails_over(route: &RoutePolicy) -> bool {
+    route.failover != Failover::None
+}
+
+/// Why an account is not tried.
+fn untried(
     account: &str,
     route: &RoutePolicy,
     shape: &Shape<'_>,
@@ -117,18 +138,12 @@ fn standing(
     if let Err(skip) = route::admits(account, route, shape, &[], world) {
         return Standing::Skipped(skip);
     }
-    if tried.is_empty() {
-        return Standing::Rank(1);
-    }
-    if route.failover == Failover::None {
+    if !fails_over(route) {
         return Standing::Spare;
     }
-    if tried.len() >= route.attempts_max {
-        return Standing::Beyond;
-    }
     match route::admits(account, route, shape, tried, world) {
-        Ok(()) => Standing::Rank(tried.len() + 1),
         Err(skip) => Standing::SkippedAfter(skip),
+        Ok(()) => Standing::Beyond,
     }
 }
 

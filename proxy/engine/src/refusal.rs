@@ -30,8 +30,18 @@ pub enum Skip {
     BreakerOpen,
     /// Its breaker lets only a few probes through.
     BreakerHalfOpen,
-    /// An operator drained it.
+    /// An operator drained it, or its provider restricted it.
     Drained,
+    /// An operator opened its breaker.
+    Tripped,
+    /// Its payments are sent and not answered.
+    Hanging,
+    /// Its breaker has just closed: it is tried last for a share of the payments.
+    SlowStart,
+    /// An account that fails together with it is in an outage: it is tried last.
+    DomainDown,
+    /// Too few of its offers are paid: it is tried last.
+    LowConversion,
     /// Announced maintenance.
     Maintenance,
     /// Its rate limit is used up.
@@ -64,6 +74,11 @@ impl Skip {
             Self::BreakerOpen => "breaker_open",
             Self::BreakerHalfOpen => "breaker_half_open",
             Self::Drained => "drained",
+            Self::Tripped => "tripped",
+            Self::Hanging => "hanging",
+            Self::SlowStart => "slow_start",
+            Self::DomainDown => "domain_down",
+            Self::LowConversion => "low_conversion",
             Self::Maintenance => "maintenance",
             Self::RateLimited => "rate_limited",
             Self::InFlight => "in_flight",
@@ -89,7 +104,12 @@ impl Skip {
             Self::NoWayOut => "an unknown outcome there could never be settled",
             Self::BreakerOpen => "its breaker is open",
             Self::BreakerHalfOpen => "its breaker lets only probes through",
-            Self::Drained => "an operator drained it",
+            Self::Drained => "it is drained: by an operator, or because its provider restricted it",
+            Self::Tripped => "an operator opened its breaker",
+            Self::Hanging => "its payments are sent and not answered",
+            Self::SlowStart => "its breaker has just closed",
+            Self::DomainDown => "an account that fails together with it is in an outage",
+            Self::LowConversion => "too few of its offers are paid",
             Self::Maintenance => "announced maintenance",
             Self::RateLimited => "its rate limit is used up",
             Self::InFlight => "too many requests are under way there",

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached ·
 //! 4 the server does not let this caller do it.
 
+mod account;
 mod cases;
 mod check;
 mod client;
@@ -54,6 +55,11 @@ enum Command {
     Status(status::Look),
     /// Who would be tried for a payment, in which order, and why others not. Sends nothing.
     Explain(Box<explain::Asked>),
+    /// Look at accounts; drain, resume, trip or probe them.
+    Account {
+        #[command(subcommand)]
+        command: account::Command,
+    },
     /// Look at payments, and settle the ones in doubt.
     Payment {
         #[command(subcommand)]
@@ -105,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Test(wanted) => cases::run(&wanted),
         Command::Status(look) => status::run(&look),
         Command::Explain(asked) => explain::run(&asked),
+        Command::Account { command } => account::run(command),
         Command::Payment { command } => payment::run(command),
         Command::Config { command } => config::run(command),
         Command::Plugin { command } => plugin::run(command),

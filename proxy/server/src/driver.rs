@@ -8,8 +8,10 @@
 mod effects;
 mod written;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use interlock_engine::gates::{Gates, Group, Reservation};
 use interlock_engine::{
@@ -31,8 +33,8 @@ use crate::node::{NodeClock, Numbers};
 const RACES_MAX: usize = 32;
 /// A decision needs at most this many built requests: every account once, and what is closed.
 const NEEDS_MAX: usize = 32;
-/// Inquiries under way in this process: doubts never starve new payments.
-const INQUIRIES_MAX: usize = 256;
+/// A move whose account's share is used up waits so long for its turn.
+const SHARE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Puts inputs through the engine and carries out its decisions.
 pub struct Driver {
@@ -50,7 +52,8 @@ pub struct Driver {
     pub metrics: Arc<Metrics>,
     caller: Caller,
     live: Live,
-    inquiries: Arc<Semaphore>,
+    /// Who may ask an account, in the order of asking.
+    inquiries: BTreeMap<String, Semaphore>,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -128,6 +131,11 @@ impl Driver {
         caller: Caller,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let shares = accounts.open.keys().map(|name| {
+            let places = accounts.gates.places(name, Group::Inquiries);
+            (name.clone(), Semaphore::new(places as usize))
+        });
+        let inquiries = shares.collect();
         Arc::new(Self {
             store,
             accounts,
@@ -137,7 +145,7 @@ impl Driver {
             metrics,
             caller,
             live: Live::default(),
-            inquiries: Arc::new(Semaphore::new(INQUIRIES_MAX)),
+            inquiries,
             under_way: Arc::default(),
         })
     }
@@ -264,6 +272,7 @@ impl Driver {
                     *turn = Some(decision.next.clone());
                     let further = beside.further.take();
                     bench.ready.extend(further.map(|(call, ready)| (call, ready, None)));
+                    self.watch(before.as_ref(), &decision.next, &input, now);
                     self.durable(slot, before.as_ref(), &decision, bench, now);
                     return Ok(Moved::To(Box::new(decision.next)));
                 }
@@ -333,8 +342,12 @@ impl Driver {
                 bench.hand.prepared.push(prepared);
                 bench.ready.push((call, ready, reservation));
             }
-            Err(skip) if call.reserve => bench.hand.refused.push((call.account, skip)),
-            Err(_) => bench.hand.unbuildable.push(call.op_id),
+            Err(skip) => {
+                if !call.reserve {
+                    bench.hand.unbuildable.push(call.op_id);
+                }
+                bench.hand.refused.push((call.account, skip));
+            }
         }
     }
 
@@ -355,7 +368,7 @@ impl Driver {
             let group = group(call.kind);
             Some(self.gates().reserve(&call.account, &call.method, group, now)?)
         } else {
-            self.gates().resolver_place(&call.account, &call.method, group(call.kind), now)
+            self.way_out(call).await?
         };
         let order = match (before, input) {
             (Some(p), _) => Order::from(p),
@@ -375,6 +388,25 @@ impl Driver {
                 }
                 Err(Skip::NotPrepared)
             }
+        }
+    }
+
+    /// A place in the share of what must go out whatever the breaker says.
+    async fn way_out(&self, call: &Call) -> Result<Option<Reservation>, Skip> {
+        let patience = tokio::time::Instant::now() + SHARE_PATIENCE;
+        let group = group(call.kind);
+        loop {
+            let now = self.clock.now();
+            let wait_ms = match self.gates().way_out(&call.account, &call.method, group, now) {
+                Ok(place) => return Ok(place),
+                Err(wait_ms) => wait_ms,
+            };
+            let again = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
+            if again > patience {
+                self.metrics.limited("account", &call.account);
+                return Err(Skip::RateLimited);
+            }
+            tokio::time::sleep_until(again).await;
         }
     }
 

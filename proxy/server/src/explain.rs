@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::accounts::iso_exponent;
+use crate::config::Window;
 
 /// A payment, as far as routing looks at it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -224,6 +225,7 @@ fn candidate(c: &Candidate<'_>, beside: Value) -> Value {
     json!({
         "account": c.account, "rank": rank, "reason": c.standing.reason(), "words": words,
         "after_failover": after, "share": c.share, "health": beside,
+        "demoted": c.demoted.map(Skip::as_str), "demoted_words": c.demoted.map(Skip::in_words),
     })
 }
 
@@ -327,11 +329,24 @@ impl Mint for NoNumbers {
 pub struct Given {
     /// Accounts that are skipped, with the reason.
     pub skips: BTreeMap<String, Skip>,
+    /// Accounts that are tried after the others, with the reason.
+    pub doubts: BTreeMap<String, Skip>,
+    /// When accounts are not used.
+    pub maintenance: BTreeMap<String, Vec<Window>>,
 }
 
 impl Health for Given {
-    fn admits(&self, account: &str, _: &str, _: Stamp) -> Result<(), Skip> {
+    fn admits(&self, account: &str, _: &str, now: Stamp) -> Result<(), Skip> {
+        let (from, until) = (now.wall_ms, now.wall_ms.saturating_add(1));
+        let windows = self.maintenance.get(account);
+        if windows.into_iter().flatten().any(|w| !w.between(from, until).is_empty()) {
+            return Err(Skip::Maintenance);
+        }
         self.skips.get(account).map_or(Ok(()), |skip| Err(*skip))
+    }
+
+    fn demotes(&self, account: &str, _: &str, _: f64, _: Stamp) -> Option<Skip> {
+        self.doubts.get(account).copied()
     }
 
     fn failover_budget(&self, _: &str, _: Stamp) -> bool {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Admin, Answered};
 use crate::driver::Driver;
 use crate::front_door::Response;
-use crate::merchant_api::Problem;
+use crate::merchant_api::{Problem, answer};
 use crate::recent::{Lately, WINDOW_MS};
 
 impl Admin {
@@ -72,7 +72,8 @@ pub(super) fn now_of(driver: &Driver, account: &str, method: Option<&str>) -> Va
         "why": why(&state, method, &lately),
         "window_ms": WINDOW_MS, "calls": lately.calls, "failed": lately.failed,
         "success": lately.success(), "p50_ms": lately.p50_ms, "p95_ms": lately.p95_ms,
-        "in_flight": state.in_flight, "in_flight_max": state.in_flight_max,
+        "in_flight": state.in_flight.iter().map(|(_, now, _)| now).sum::<u32>(),
+        "in_flight_max": state.in_flight[0].2,
         "limit": limit,
     })
 }
@@ -108,11 +109,21 @@ fn why(state: &AccountState, method: Option<&str>, lately: &Lately) -> Option<St
     if state.quarantined {
         return Some("its plugin is quarantined".into());
     }
-    if state.drained {
-        return Some("an operator drained it: no new payments, and those in progress go on".into());
+    if let Some(hold) = &state.drained {
+        return Some(format!("drained by {}: {}", hold.by, hold.reason));
     }
-    let (method, group, b) = sickest(state, method)?;
-    let cause = in_words(b.cause.or(b.reason)?);
+    if let Some(until) = state.maintenance_until_ms {
+        return Some(format!("announced maintenance until {}", answer::time(until)));
+    }
+    let alarms: Vec<String> =
+        state.alarms.iter().map(|alarm| alarm.as_str().replace('_', " ")).collect();
+    let alarm = (!alarms.is_empty()).then(|| format!("alarm: {}", alarms.join(", ")));
+    let trips = state.trips.iter().filter(|(m, ..)| method.is_none_or(|method| method == m));
+    if let Some((_, _, hold)) = trips.into_iter().next() {
+        return Some(format!("breaker opened by {}: {}", hold.by, hold.reason));
+    }
+    let Some((method, group, b)) = sickest(state, method) else { return alarm };
+    let Some(cause) = b.cause.or(b.reason).map(in_words) else { return alarm };
     let whose = format!("{method} {}", group.as_str());
     let failed = match (lately.failed, lately.unreached) {
         (0, _) => String::new(),
@@ -121,7 +132,8 @@ fn why(state: &AccountState, method: Option<&str>, lately: &Lately) -> Option<St
             lately.calls
         ),
     };
-    Some(format!("{whose}: {cause}{failed}"))
+    let alarm = alarm.map(|alarm| format!("; {alarm}")).unwrap_or_default();
+    Some(format!("{whose}: {cause}{failed}{alarm}"))
 }
 
 fn in_words(reason: Reason) -> &'static str {

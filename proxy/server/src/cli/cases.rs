@@ -24,7 +24,16 @@ use crate::explain::{
 /// The ending of the files that hold cases.
 const ENDING: &str = ".routes.toml";
 /// What a case may say of an account besides its breaker.
-const STATES: [Skip; 4] = [Skip::Drained, Skip::RateLimited, Skip::InFlight, Skip::Quarantined];
+const STATES: [Skip; 6] = [
+    Skip::Drained,
+    Skip::Tripped,
+    Skip::Hanging,
+    Skip::RateLimited,
+    Skip::InFlight,
+    Skip::Quarantined,
+];
+/// What puts an account after the others.
+const DOUBTS: [Skip; 3] = [Skip::SlowStart, Skip::DomainDown, Skip::LowConversion];
 
 /// Which cases are run.
 #[derive(Args)]
@@ -77,7 +86,7 @@ struct World {
     /// By account: `open`, `half_open` or `closed`.
     #[serde(default)]
     breaker: BTreeMap<String, String>,
-    /// By account: `drained`, `rate_limited`, `in_flight` or `quarantined`.
+    /// By account: one of [`STATES`] or [`DOUBTS`].
     #[serde(default)]
     account: BTreeMap<String, String>,
 }
@@ -264,7 +273,7 @@ fn find(case: &Case, drawing: &Drawing) -> Result<Found, String> {
 }
 
 fn health(given: &World, drawing: &Drawing) -> Result<Given, String> {
-    let mut skips = BTreeMap::new();
+    let (mut skips, mut doubts) = (BTreeMap::new(), BTreeMap::new());
     let known = |account: &String| match drawing.policy.accounts.contains_key(account) {
         true => Ok(()),
         false => Err(format!("account `{account}` is not defined")),
@@ -280,12 +289,18 @@ fn health(given: &World, drawing: &Drawing) -> Result<Given, String> {
     }
     for (account, state) in &given.account {
         known(account)?;
-        let skip = STATES.into_iter().find(|skip| skip.as_str() == state);
-        let words = STATES.map(Skip::as_str).join(", ");
-        let skip = skip.ok_or_else(|| format!("an account can be {words}, not `{state}`"))?;
-        skips.insert(account.clone(), skip);
+        let named = |skip: &Skip| skip.as_str() == state;
+        match (STATES.into_iter().find(named), DOUBTS.into_iter().find(named)) {
+            (Some(skip), _) => drop(skips.insert(account.clone(), skip)),
+            (_, Some(doubt)) => drop(doubts.insert(account.clone(), doubt)),
+            _ => {
+                let words = STATES.iter().chain(&DOUBTS).map(|s| s.as_str()).collect::<Vec<_>>();
+                let words = words.join(", ");
+                return Err(format!("an account can be {words}, not `{state}`"));
+            }
+        }
     }
-    Ok(Given { skips })
+    Ok(Given { skips, doubts, maintenance: drawing.maintenance.clone() })
 }
 
 fn found(told: &Value) -> Found {

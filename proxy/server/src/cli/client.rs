@@ -37,13 +37,13 @@ pub const REFUSED: Code = 4;
 
 impl Server {
     /// Asks, and shows the answer.
-    pub fn get(&self, path: &str, show: impl Fn(&Value)) -> Result<(), Code> {
+    pub fn get(&self, path: &str, show: impl FnOnce(&Value)) -> Result<(), Code> {
         self.show(&self.ask(path)?, show);
         Ok(())
     }
 
     /// Asks for something to be done, and shows the answer.
-    pub fn post(&self, path: &str, body: &Value, show: impl Fn(&Value)) -> Result<(), Code> {
+    pub fn post(&self, path: &str, body: &Value, show: impl FnOnce(&Value)) -> Result<(), Code> {
         self.show(&self.tell(path, body)?, show);
         Ok(())
     }
@@ -60,7 +60,7 @@ impl Server {
         self.told(agent().post(&url).send_json(body))
     }
 
-    fn show(&self, body: &Value, show: impl Fn(&Value)) {
+    fn show(&self, body: &Value, show: impl FnOnce(&Value)) {
         if self.json { output::json(body) } else { show(body) }
     }
 

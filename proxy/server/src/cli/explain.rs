@@ -116,7 +116,7 @@ fn alone(asked: &Asked, question: &Question) -> Result<Value, Code> {
     let drawing = offline::drawing(config, asked.plugins.as_deref())?;
     let around = Surroundings {
         policy: &drawing.policy,
-        health: &Given::default(),
+        health: &Given { maintenance: drawing.maintenance.clone(), ..Given::default() },
         now: Stamp { wall_ms: jiff::Timestamp::now().as_millisecond(), boot: 0, mono_ms: 0 },
         places: &drawing.places,
         beside: &|_, _| Value::Null,
@@ -188,7 +188,10 @@ fn matched(by: &Value) -> String {
 }
 
 fn stands(c: &Value, offline: bool) -> String {
-    let health = if offline { String::new() } else { health(&c["health"]) };
+    let mut health = if offline { String::new() } else { health(&c["health"]) };
+    if let Some(words) = c["demoted_words"].as_str() {
+        health += &format!(" · after the others: {words}");
+    }
     match (c["reason"].as_str(), c["rank"].as_u64()) {
         (None, Some(1)) => format!("would be tried first  {health}").trim_end().to_owned(),
         (None, _) => format!("next in turn          {health}").trim_end().to_owned(),

@@ -9,7 +9,7 @@ use interlock_plugin_api::Manifest;
 use super::client::{Code, NO};
 use super::output;
 use crate::accounts;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Window};
 use crate::plugin_host::inspect;
 
 /// What routing needs to know.
@@ -18,6 +18,8 @@ pub struct Drawing {
     pub policy: Policy,
     /// Each route's line in the file.
     pub places: BTreeMap<String, String>,
+    /// When accounts are not used.
+    pub maintenance: BTreeMap<String, Vec<Window>>,
 }
 
 /// Reads a configuration and the manifests of its plugins, from `plugins` or its own folder.
@@ -33,7 +35,9 @@ pub fn drawing(file: &Path, plugins: Option<&Path>) -> Result<Drawing, Code> {
         NO
     })?;
     let policy = accounts::policy_of_manifests(&config, &manifests);
-    Ok(Drawing { policy, places: accounts::places(&config) })
+    let windows = config.accounts.values().map(|a| (a.name.clone(), a.maintenance.clone()));
+    let maintenance = windows.collect();
+    Ok(Drawing { policy, places: accounts::places(&config), maintenance })
 }
 
 fn manifests(config: &Config, folder: &Path) -> Result<BTreeMap<String, Manifest>, String> {

@@ -120,7 +120,7 @@ impl Shape {
 /// # Errors
 /// Keys of which nothing but the name is known: the file must write them.
 pub(super) fn schema(rows: &[Asked]) -> Result<Value, Vec<String>> {
-    let mut root = Node { shapes: vec![Shape::Table], ..Node::default() };
+    let mut root = Node { shapes: vec![Shape::Table], tables: 1, ..Node::default() };
     for row in rows {
         root.enter(&row.path, row);
     }
@@ -143,7 +143,9 @@ pub(super) fn schema(rows: &[Asked]) -> Result<Value, Vec<String>> {
 struct Node {
     shapes: Vec<Shape>,
     default: Option<String>,
-    needed: bool,
+    /// How many tables there are of it, and how many of those around it need it.
+    tables: usize,
+    needed: usize,
     keys: BTreeMap<String, Node>,
     /// What stands under a name.
     named: Option<Box<Node>>,
@@ -156,7 +158,8 @@ impl Node {
         if path.is_empty() {
             let new = row.shapes.iter().filter(|s| !self.shapes.contains(s)).cloned();
             self.shapes.extend(new.collect::<Vec<_>>());
-            self.needed |= row.needed;
+            self.tables += usize::from(row.shapes.contains(&Shape::Table));
+            self.needed += usize::from(row.needed);
             self.default = self.default.take().or_else(|| row.default.clone());
             return;
         }
@@ -250,8 +253,12 @@ impl Node {
             Shape::Table => {
                 let keys: Map<String, Value> =
                     self.keys.iter().map(|(key, node)| (key.clone(), node.schema())).collect();
-                let needed: Vec<&String> =
-                    self.keys.iter().filter(|(_, n)| n.needed).map(|(key, _)| key).collect();
+                let needed: Vec<&String> = self
+                    .keys
+                    .iter()
+                    .filter(|(_, n)| n.needed == self.tables)
+                    .map(|(k, _)| k)
+                    .collect();
                 let mut table = json!({ "type": "object", "properties": keys });
                 if !needed.is_empty() {
                     table["required"] = json!(needed);

@@ -261,7 +261,7 @@ fn completions_and_manual_pages_know_every_command() {
 fn a_fault_of_a_moment_leaves_the_five_minutes_and_not_the_doubt() {
     let house = House::start();
     house.fault("checkout-eu", "*", "hang");
-    let answer = house.pay(&network_token(4_900, "EUR"));
+    let answer = house.pay_within(&network_token(4_900, "EUR"), 1);
     let id = answer["id"].as_str().unwrap();
     let doubts =
         |h: &House| h.operate("GET", "/admin/v1/status", None)["in_doubt"]["payments"].clone();

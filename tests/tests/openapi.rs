@@ -13,9 +13,7 @@ use interlock_tests::house::{House, barcode, network_token, qr, tokens};
 use serde_json::{Value, json};
 
 /// Requests that schemathesis invents for each operation and phase.
-const EXAMPLES: &str = "10";
-/// It stops inventing after so many seconds.
-const SECONDS: &str = "90";
+const EXAMPLES: &str = "30";
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance,\
                       missing_required_header,ignored_auth";
@@ -81,7 +79,7 @@ fn schemathesis_finds_no_server_error_and_no_answer_beside_the_document() {
         .arg(root().join("tests/peers/schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", house.api)])
         .args(["--header", "Authorization: Bearer test_key_1"])
-        .args(["--checks", CHECKS, "--max-examples", EXAMPLES, "--max-time", SECONDS])
+        .args(["--checks", CHECKS, "--max-examples", EXAMPLES])
         .args(["--phases", "examples,coverage,fuzzing", "--seed", "7", "--no-shrink"])
         .args(["--request-timeout", "40", "--suppress-health-check", "all", "--warnings", "off"])
         .current_dir(house.dir.path())
@@ -90,9 +88,8 @@ fn schemathesis_finds_no_server_error_and_no_answer_beside_the_document() {
     let out = String::from_utf8_lossy(&ran.stdout);
     let error = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "schemathesis is not satisfied:\n{out}\n{error}");
-    let asked = house.metric("interlock_payments_total", &[]);
     assert!(out.contains("No issues found"), "{out}");
-    assert!(house.journalled() > 0 || asked > 0.0, "it made payments:\n{out}");
+    assert!(house.journalled() >= 2, "it made the payments of the examples:\n{out}");
 }
 
 /// The program that `cargo xtask test` installs; `None` leaves the test out, and says why.

@@ -62,11 +62,14 @@ fn paths() -> Value {
     let wish = |verb: &str, what: &str, body: Value| {
         post(verb, what, id(), body, &[(200, "Payment"), (202, "Payment")])
     };
+    let payment = body::<request::PaymentBody>();
+    let made = [(201, "Payment"), (202, "Payment")];
+    let mut create = post("create_payment", "Make a payment", Vec::new(), payment, &made);
+    create["requestBody"]["content"]["application/json"]["examples"] = examples();
     json!({
         "/v1/payments": {
             "get": get("list_payments", "List payments, newest first", list, "PaymentList"),
-            "post": post("create_payment", "Make a payment", Vec::new(),
-                body::<request::PaymentBody>(), &[(201, "Payment"), (202, "Payment")]),
+            "post": create,
         },
         "/v1/payments/{id}": {
             "get": get("show_payment", "Show a payment",
@@ -97,6 +100,24 @@ fn paths() -> Value {
             "get": get("show_refund", "Show a refund",
                 vec![in_path("id", "The refund's id")], "Refund"),
         },
+    })
+}
+
+/// Payments as merchants make them: by a QR code, and by a network token.
+fn examples() -> Value {
+    json!({
+        "qr": { "summary": "The shopper scans a QR code", "value": {
+            "amount": 4_900, "currency": "CNY", "method": { "type": "alipay", "flow": "qr" },
+            "merchant_ref": "ord-7781", "description": "Order 7781",
+        } },
+        "card": { "summary": "A network token", "value": {
+            "amount": 4_900, "currency": "EUR", "customer": { "id": "c_12", "country": "DE" },
+            "return_url": "https://shop.example/thanks", "metadata": { "cart": "88" },
+            "method": { "type": "card", "network_token": {
+                "number": "4111111111111111", "expiry_month": 12, "expiry_year": 2031,
+                "cryptogram": "AgAAAAAABk4DWZ4C28yUQAAAAAA=", "eci": "05",
+            } },
+        } },
     })
 }
 

@@ -176,7 +176,7 @@ fn a_restricted_account_is_drained_until_an_operator_says_so() {
     let after = after.replacen("secret_key = \"", "secret_key = \"revoked_", 1);
     fs::write(&file, format!("{before}{after}")).expect("written");
     house.start_proxy();
-    let first = house.pay(&euros());
+    let first = house.pay_within(&euros(), 1);
     house.wait_until("it is drained", SOON, |h| alarms(h, "checkout-eu") == ["account_restricted"]);
     let next = house.pay(&euros());
     assert_eq!(skipped(&house, &next, "checkout-eu").as_deref(), Some("drained"));

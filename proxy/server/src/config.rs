@@ -102,6 +102,9 @@ pub struct Server {
     pub request_timeout_ms: u64,
     /// How many requests are worked on at once; more are refused.
     pub in_flight: u32,
+    /// While the process wakes up later than this, it refuses lists and then payments, ms; `None`
+    /// refuses nothing.
+    pub shed_after_ms: Option<u64>,
     /// How often one client address may call before it has proved who it is.
     pub address_limit: Option<Rate>,
 }

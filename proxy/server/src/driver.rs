@@ -20,6 +20,7 @@ use interlock_engine::{
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::accounts::Accounts;
 use crate::calls::{Caller, Order, Ready};
@@ -119,6 +120,8 @@ impl From<StoreError> for DriveError {
 struct Bench {
     hand: Hand,
     ready: Vec<(Call, Ready, Option<Reservation>)>,
+    /// A share is used up: there will be a place after this, ms.
+    wait_ms: Option<u64>,
 }
 
 impl Driver {
@@ -237,7 +240,9 @@ impl Driver {
         turn: &mut Option<Payment>,
     ) -> Result<Moved, DriveError> {
         let mut drop_references = false;
-        for _ in 0..RACES_MAX {
+        let patience = Instant::now() + SHARE_PATIENCE;
+        let mut races = 0;
+        while races < RACES_MAX {
             if turn.is_none() {
                 *turn = self.payment(id).await?;
             }
@@ -246,25 +251,34 @@ impl Driver {
             let draw = fastrand::f64();
             let order = self.order_holder(&input).await?;
             let mut bench = Bench::default();
-            let decision =
-                match self.decide(before, &input, slot, (now, draw, order), &mut bench).await {
-                    Outcome::Commit(decision) => decision,
-                    Outcome::Nothing => {
-                        let Some(p) = before.cloned() else {
-                            return Ok(Moved::Refused(Refusal::NotFound));
-                        };
-                        return self.nothing_changed(p, &beside).await;
-                    }
-                    Outcome::Refuse(refusal) => {
-                        if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
-                            for (account, skip) in skips {
-                                self.metrics.skipped(account, skip.as_str());
-                            }
+            let outcome = self.decide(before, &input, slot, (now, draw, order), &mut bench).await;
+            if let Some(wait_ms) = bench.wait_ms.filter(|_| can_wait(&input)) {
+                let again = Instant::now() + Duration::from_millis(wait_ms);
+                if again <= patience {
+                    // What was decided counts its times from before the wait, so it is asked anew.
+                    drop(bench);
+                    tokio::time::sleep_until(again).await;
+                    continue;
+                }
+            }
+            let decision = match outcome {
+                Outcome::Commit(decision) => decision,
+                Outcome::Nothing => {
+                    let Some(p) = before.cloned() else {
+                        return Ok(Moved::Refused(Refusal::NotFound));
+                    };
+                    return self.nothing_changed(p, &beside).await;
+                }
+                Outcome::Refuse(refusal) => {
+                    if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
+                        for (account, skip) in skips {
+                            self.metrics.skipped(account, skip.as_str());
                         }
-                        return Ok(Moved::Refused(refusal));
                     }
-                    Outcome::Need(_) => return Err(DriveError::Contended),
-                };
+                    return Ok(Moved::Refused(refusal));
+                }
+                Outcome::Need(_) => return Err(DriveError::Contended),
+            };
             let write = self.write(before, &decision, &beside, &input, drop_references);
             match self.commit(write, &input).await? {
                 Committed::Done => {
@@ -276,7 +290,10 @@ impl Driver {
                     self.durable(slot, before.as_ref(), &decision, bench, now);
                     return Ok(Moved::To(Box::new(decision.next)));
                 }
-                Committed::Conflict { .. } => *turn = None,
+                Committed::Conflict { .. } => {
+                    races += 1;
+                    *turn = None;
+                }
                 Committed::KeyTaken(row) => return Ok(Moved::KeyTaken(row)),
                 Committed::NoticeSeen => return Ok(Moved::NoticeSeen),
                 Committed::OrderTaken(payment) => {
@@ -287,6 +304,7 @@ impl Driver {
                     // Two payments under one number of the provider: the row keeps the first,
                     // the payment is written without it.
                     tracing::error!(payment = id, other, "provider reference is taken");
+                    races += 1;
                     drop_references = true;
                 }
             }
@@ -337,7 +355,7 @@ impl Driver {
         call: Call,
         bench: &mut Bench,
     ) {
-        match self.try_provide(before, input, &call).await {
+        match self.try_provide(before, input, &call, bench).await {
             Ok((prepared, ready, reservation)) => {
                 bench.hand.prepared.push(prepared);
                 bench.ready.push((call, ready, reservation));
@@ -356,6 +374,7 @@ impl Driver {
         before: Option<&Payment>,
         input: &Input,
         call: &Call,
+        bench: &mut Bench,
     ) -> Result<(interlock_engine::Prepared, Ready, Option<Reservation>), Skip> {
         let account = self.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         let policy = self.accounts.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
@@ -368,7 +387,11 @@ impl Driver {
             let group = group(call.kind);
             Some(self.gates().reserve(&call.account, &call.method, group, now)?)
         } else {
-            self.way_out(call).await?
+            let place = self.gates().way_out(&call.account, &call.method, group(call.kind), now);
+            place.map_err(|wait_ms| {
+                bench.wait_ms = Some(wait_ms);
+                Skip::RateLimited
+            })?
         };
         let order = match (before, input) {
             (Some(p), _) => Order::from(p),
@@ -388,25 +411,6 @@ impl Driver {
                 }
                 Err(Skip::NotPrepared)
             }
-        }
-    }
-
-    /// A place in the share of what must go out whatever the breaker says.
-    async fn way_out(&self, call: &Call) -> Result<Option<Reservation>, Skip> {
-        let patience = tokio::time::Instant::now() + SHARE_PATIENCE;
-        let group = group(call.kind);
-        loop {
-            let now = self.clock.now();
-            let wait_ms = match self.gates().way_out(&call.account, &call.method, group, now) {
-                Ok(place) => return Ok(place),
-                Err(wait_ms) => wait_ms,
-            };
-            let again = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
-            if again > patience {
-                self.metrics.limited("account", &call.account);
-                return Err(Skip::RateLimited);
-            }
-            tokio::time::sleep_until(again).await;
         }
     }
 
@@ -444,7 +448,7 @@ impl Driver {
     }
 
     async fn commit(&self, write: Write, input: &Input) -> Result<Committed, DriveError> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         failpoint::commit(input, Side::Before);
         let committed = self.store.commit(write).await;
         if matches!(committed, Ok(Committed::Done)) {
@@ -461,6 +465,11 @@ impl Driver {
 /// The stored form of a payment, read back.
 pub fn decode(id: &str, body: &[u8]) -> Result<Payment, DriveError> {
     serde_json::from_slice(body).map_err(|_| DriveError::Unreadable(id.to_owned()))
+}
+
+/// Whether an input may wait for a place: what carries an outcome must become durable now.
+fn can_wait(input: &Input) -> bool {
+    matches!(input, Input::Merchant(_) | Input::Operator(_) | Input::Due | Input::Recovered)
 }
 
 fn group(kind: ExchangeKind) -> Group {

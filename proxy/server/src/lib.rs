@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod native;
 pub mod node;
 pub mod notifications;
+pub mod overload;
 pub mod plugin_host;
 pub mod recent;
 pub mod resolver;

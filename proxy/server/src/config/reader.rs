@@ -124,6 +124,11 @@ impl<'a> Table<'a> {
         self.sink.inventory.otherwise(&self.path_of(key), text);
     }
 
+    /// A form that a key may have besides the ones that it is read in.
+    pub(super) fn may_be(&self, key: &str, shape: Shape) {
+        self.sink.inventory.shape(&self.path_of(key), shape);
+    }
+
     fn takes(&self, key: &str, shape: Shape, default: impl Into<String>) {
         self.sink.inventory.shape(&self.path_of(key), shape);
         self.default(key, default);

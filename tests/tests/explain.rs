@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,7 +85,7 @@ fn what_is_explained_is_what_happens_and_asking_leaves_no_trace() {
     });
     assert_eq!(
         standings(&explained(&house, &question)),
-        ["checkout-eu: no_token", "checkout-us: 1"]
+        ["checkout-us: 1", "checkout-eu: no_token"]
     );
     for _ in 0..40 {
         house.pay(&network_token(4_900, "EUR"));
@@ -92,8 +94,8 @@ fn what_is_explained_is_what_happens_and_asking_leaves_no_trace() {
         }
     }
     let told = explained(&house, &card);
-    assert_eq!(standings(&told), ["checkout-eu: breaker_open", "checkout-us: 1"]);
-    assert_eq!(told["candidates"][0]["health"]["breaker"]["state"], "open");
+    assert_eq!(standings(&told), ["checkout-us: 1", "checkout-eu: breaker_open"]);
+    assert_eq!(told["candidates"][1]["health"]["breaker"]["state"], "open");
     let paid = house.pay(&network_token(4_900, "EUR"));
     assert_eq!(paid["account"], "checkout-us", "as it was said");
     let deed = json!({ "reason": "incident 4411", "operator": "night shift" });
@@ -237,6 +239,33 @@ fn the_shipped_routing_cases_pass_and_a_wrong_one_is_told_with_its_place() {
     }
     assert_eq!(test(&["nowhere.routes.toml"]).0, 2);
     assert_eq!(test(&["plugins"]).0, 2, "a folder without cases");
+}
+
+/// Exit codes 3 and 4, whoever answers at the admin address.
+#[test]
+fn being_refused_is_told_apart_from_not_being_reached() {
+    let house = House::prepared(Plan::default());
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}", door.local_addr().unwrap());
+    let answers = ["403 Forbidden", "401 Unauthorized", "409 Conflict"];
+    let guard = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut caller, _) = door.accept().unwrap();
+            let _ = caller.read(&mut [0; 4_096]).unwrap();
+            let body = r#"{"title":"No","detail":"not you"}"#;
+            let head = format!("HTTP/1.1 {answer}\r\nContent-Type: application/json\r\n");
+            let size = body.len();
+            let rest = format!("Content-Length: {size}\r\nConnection: close\r\n\r\n{body}");
+            caller.write_all((head + &rest).as_bytes()).unwrap();
+        }
+    });
+    for (answer, expected) in answers.into_iter().zip([4, 4, 1]) {
+        let (code, out) = house.cli_code(&["status", "--admin", &at]);
+        assert_eq!(code, Some(expected), "{answer}: {out}");
+        assert!(out.contains("error: No: not you"), "{out}");
+    }
+    guard.join().unwrap();
+    assert_eq!(house.cli_code(&["status", "--admin", &at]).0, Some(3), "nobody is there");
 }
 
 #[test]

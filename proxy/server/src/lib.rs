@@ -4,9 +4,9 @@
 //! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
-//! themselves; [`health`] watches over the accounts; [`admin`] shows what is true, with what
-//! [`recent`] remembers, and [`explain`] what routing would do. [`failpoint`] is empty in every
-//! build that ships.
+//! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
+//! [`admin`] shows what is true, with what [`recent`] remembers, and [`explain`] what routing would
+//! do. [`failpoint`] is empty in every build that ships.
 
 pub mod accounts;
 pub mod admin;

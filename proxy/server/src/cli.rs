@@ -122,7 +122,6 @@ pub fn main() -> ExitCode {
         Command::Config { command } => config::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Webhook { command } => webhook::run(command),
-    },
         Command::Completions { shell } => papers::completions(shell),
         Command::Man { out } => papers::man(out.as_deref()),
         Command::Version { json } => version(json),

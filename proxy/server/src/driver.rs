@@ -27,6 +27,7 @@ use crate::calls::{Caller, Order, Ready};
 use crate::credentials::{Credentials, Held};
 use crate::failpoint::{self, Side};
 use crate::live::{Live, Slot};
+use crate::merchant_api::answer;
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
 use crate::webhooks::Webhooks;
@@ -215,7 +216,10 @@ impl Driver {
         let input = failpoint::heard_of(input);
         let slot = self.live.slot(id);
         let mut turn = slot.turn.lock().await;
-        if let Some(row) = self.first_use(&beside).await? {
+        // Most payments are new: that their key is free is judged where it is taken, in the journal.
+        if !matches!(input, Input::Submitted(_))
+            && let Some(row) = self.first_use(&beside).await?
+        {
             return Ok(Moved::KeyTaken(row));
         }
         // Only the request that has the turn and an unused key may bring a credential: another
@@ -263,14 +267,17 @@ impl Driver {
         let mut drop_references = false;
         let patience = Instant::now() + SHARE_PATIENCE;
         let mut races = 0;
+        // Nothing is read for a payment that is new, as most are: the journal judges whether its
+        // key, its number and its order are free. Only if they are not is it decided again.
+        let mut new = turn.is_none() && matches!(input, Input::Submitted(_));
         while races < RACES_MAX {
-            if turn.is_none() {
+            if turn.is_none() && !new {
                 *turn = self.payment(id).await?;
             }
             let before = turn.as_ref();
             let now = self.clock.now();
             let draw = fastrand::f64();
-            let order = self.order_holder(&input).await?;
+            let order = if new { None } else { self.order_holder(&input).await? };
             let mut bench = Bench::default();
             let outcome = self.decide(before, &input, slot, (now, draw, order), &mut bench).await;
             if let Some(wait_ms) = bench.wait_ms.filter(|_| can_wait(&input)) {
@@ -281,6 +288,14 @@ impl Driver {
                     tokio::time::sleep_until(again).await;
                     continue;
                 }
+            }
+            if new && !matches!(outcome, Outcome::Commit(_)) {
+                // Before anything is refused: perhaps it was accepted long ago.
+                new = false;
+                if let Some(row) = self.first_use(&beside).await? {
+                    return Ok(Moved::KeyTaken(row));
+                }
+                continue;
             }
             let decision = match outcome {
                 Outcome::Commit(decision) => decision,
@@ -302,10 +317,14 @@ impl Driver {
             };
             let write = self.write(before, &decision, &beside, &input, drop_references);
             let tells = !write.outbox.is_empty();
+            let answer = answer::of_payment(&write.answers);
             match self.commit(write, &input).await? {
                 Committed::Done => {
                     if tells {
                         self.webhooks.ring(&decision.next.merchant);
+                    }
+                    if let Some(answer) = answer {
+                        slot.keep_answer(answer);
                     }
                     let before = turn.take();
                     *turn = Some(decision.next.clone());
@@ -317,10 +336,12 @@ impl Driver {
                 }
                 Committed::Conflict { .. } => {
                     races += 1;
+                    new = false;
                     *turn = None;
                 }
                 Committed::KeyTaken(row) => return Ok(Moved::KeyTaken(row)),
                 Committed::NoticeSeen => return Ok(Moved::NoticeSeen),
+                Committed::OrderTaken(_) if new => new = false,
                 Committed::OrderTaken(payment) => {
                     let refusal = Refusal::OrderHasLivePayment { payment };
                     return Ok(Moved::Refused(refusal));

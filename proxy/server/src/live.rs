@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use interlock_engine::{Payment, Subject};
 use tokio::sync::{Mutex as TurnMutex, watch};
@@ -31,6 +31,8 @@ pub struct Slot {
     /// The last version that this process knows to be durable; holding it is having the turn.
     pub turn: TurnMutex<Option<Payment>>,
     bell: watch::Sender<u64>,
+    /// The answer that is kept under the payment's key, once this process has made it durable.
+    answer: OnceLock<(u16, Vec<u8>)>,
     sending: AtomicUsize,
     asking: Mutex<HashMap<Subject, bool>>,
 }
@@ -49,6 +51,7 @@ impl Live {
         let slot = Arc::new(Slot {
             turn: TurnMutex::default(),
             bell: watch::channel(0).0,
+            answer: OnceLock::new(),
             sending: AtomicUsize::new(0),
             asking: Mutex::default(),
         });
@@ -66,6 +69,16 @@ impl Slot {
     /// Hears of every version from here on.
     pub fn listen(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()
+    }
+
+    /// The payment's first final answer is durable.
+    pub fn keep_answer(&self, answer: (u16, Vec<u8>)) {
+        let _ = self.answer.set(answer);
+    }
+
+    /// The payment's first final answer, if this process made it durable.
+    pub fn kept_answer(&self) -> Option<&(u16, Vec<u8>)> {
+        self.answer.get()
     }
 
     /// Whether this process has a send of the payment under way.

@@ -136,6 +136,12 @@ pub fn final_answers(before: Option<&Payment>, p: &Payment, policy: &Policy) -> 
     answers
 }
 
+/// The answer under a payment's own key, where a version gives it.
+pub fn of_payment(answers: &[Answer]) -> Option<(u16, Vec<u8>)> {
+    let answer = answers.iter().find(|a| a.path == PAYMENTS_PATH)?;
+    Some((answer.status, answer.body.clone()))
+}
+
 /// RFC 3339 in UTC, with milliseconds.
 pub fn time(unix_ms: i64) -> String {
     match Timestamp::from_millisecond(unix_ms) {

@@ -13,7 +13,7 @@ use interlock_tests::house::{House, barcode, network_token, qr, tokens};
 use serde_json::{Value, json};
 
 /// Requests that schemathesis invents for each operation and phase.
-const EXAMPLES: &str = "30";
+const EXAMPLES: &str = "10";
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance,\
                       missing_required_header,ignored_auth";

@@ -104,7 +104,7 @@ impl Skip {
             Self::NoWayOut => "an unknown outcome there could never be settled",
             Self::BreakerOpen => "its breaker is open",
             Self::BreakerHalfOpen => "its breaker lets only probes through",
-            Self::Drained => "it is drained: by an operator, or because its provider restricted it",
+            Self::Drained => "it is drained, by hand or by its provider",
             Self::Tripped => "an operator opened its breaker",
             Self::Hanging => "its payments are sent and not answered",
             Self::SlowStart => "its breaker has just closed",

@@ -295,7 +295,9 @@ fn schemas() -> Value {
             "type": "object",
             "required": ["type", "title", "status", "detail", "code", "retry", "request_id"],
             "properties": {
-                "type": text(), "title": text(), "status": { "type": "integer" },
+                "type": text(), "title": text(),
+                // The HTTP status; of `invalid_state`, the payment's.
+                "status": { "type": ["integer", "string"] },
                 "detail": text(), "instance": text(), "code": text(), "request_id": text(),
                 "retry": { "type": "string", "pattern": "^(never|same_key|after:[0-9]+)$" },
                 "param": text(), "payment": text(),

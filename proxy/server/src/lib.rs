@@ -5,8 +5,9 @@
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
 //! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
-//! [`webhooks`] tells merchants what became of it; [`admin`] shows what is true. [`failpoint`] is
-//! empty in every build that ships.
+//! [`webhooks`] tells merchants what became of it; [`admin`] shows what is true, with what
+//! [`recent`] remembers, and [`explain`] what routing would do. [`failpoint`] is empty in every
+//! build that ships.
 
 pub mod accounts;
 pub mod admin;
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod driver;
+pub mod explain;
 pub mod failpoint;
 pub mod front_door;
 pub mod health;
@@ -26,6 +28,7 @@ pub mod node;
 pub mod notifications;
 pub mod overload;
 pub mod plugin_host;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod upstream;

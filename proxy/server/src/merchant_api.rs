@@ -9,6 +9,7 @@ pub mod answer;
 mod cursor;
 pub mod events;
 mod offers;
+pub mod openapi;
 mod problem;
 mod request;
 
@@ -28,6 +29,7 @@ use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
 use crate::overload::{Overload, Work};
 pub use problem::Problem;
+pub(crate) use request::read as read_body;
 
 /// A page holds at most so many payments.
 const PAGE_MAX: usize = 100;
@@ -55,6 +57,9 @@ impl Handler for MerchantApi {
     async fn handle(&self, request: Request) -> Response {
         if let Some(account) = request.path.strip_prefix("/v1/notifications/") {
             return notifications::handle(&self.driver, account, &request).await;
+        }
+        if request.method == Verb::GET && request.path == "/openapi.json" {
+            return Response::json(200, openapi::DOCUMENT.as_str());
         }
         match self.route(&request).await {
             Ok(response) => preferred(response, &request),

@@ -7,6 +7,7 @@
 mod desk;
 mod table;
 
+mod explaining;
 mod failover;
 mod giving_back;
 mod learning;

@@ -1,31 +1,12 @@
 //! `interlock payment`: where a customer's money is, and what may safely be done about it.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::client::{Server, list_of};
 use super::output;
-use crate::config;
-
-/// The longest answer that is read from the server.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where the server is.
-#[derive(clap::Args)]
-pub struct Server {
-    /// The admin address of the running proxy.
-    #[arg(long, value_name = "URL", env = "INTERLOCK_ADMIN")]
-    admin: Option<String>,
-    /// The configuration file, for the admin address.
-    #[arg(long, value_name = "PATH", env = "INTERLOCK_CONFIG")]
-    config: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
 
 /// What can be done with payments.
 #[derive(Subcommand)]
@@ -138,75 +119,6 @@ pub fn run(command: Command) -> ExitCode {
     }
 }
 
-impl Server {
-    pub(super) fn get(&self, path: &str, show: impl FnOnce(&Value)) -> Result<(), u8> {
-        let url = self.url(path)?;
-        self.told(agent().get(&url).call(), show)
-    }
-
-    pub(super) fn post(
-        &self,
-        path: &str,
-        body: &Value,
-        show: impl FnOnce(&Value),
-    ) -> Result<(), u8> {
-        let url = self.url(path)?;
-        self.told(agent().post(&url).send_json(body), show)
-    }
-
-    fn told(
-        &self,
-        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        show: impl FnOnce(&Value),
-    ) -> Result<(), u8> {
-        let mut answer = answer.map_err(|e| {
-            output::error(&format!("the proxy can't be reached, is it running? {e}"));
-            3
-        })?;
-        let status = answer.status();
-        let body: Value = answer.body_mut().read_json().map_err(|e| {
-            output::error(&format!("the proxy's answer can't be read: {e}"));
-            3
-        })?;
-        if self.json {
-            output::json(&body);
-        } else if status.is_success() {
-            show(&body);
-        }
-        if status.is_success() {
-            return Ok(());
-        }
-        if !self.json {
-            let text = |key: &str| body[key].as_str().unwrap_or("-").to_owned();
-            output::error(&format!("{}: {}", text("title"), text("detail")));
-        }
-        Err(1)
-    }
-
-    fn url(&self, path: &str) -> Result<String, u8> {
-        let base = match (&self.admin, &self.config) {
-            (Some(admin), _) => admin.trim_end_matches('/').to_owned(),
-            (None, Some(file)) => {
-                let loaded = config::load(file).map_err(|found| {
-                    output::findings(&found);
-                    1
-                })?;
-                format!("http://{}", loaded.config.server.admin)
-            }
-            (None, None) => "http://127.0.0.1:9700".to_owned(),
-        };
-        Ok(format!("{base}/admin/v1/{path}"))
-    }
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into()
-}
-
 fn show(p: &Value) {
     let text = |key: &str| p[key].as_str().unwrap_or("-").to_owned();
     let number = |key: &str| p[key].as_i64().unwrap_or(0);
@@ -291,8 +203,4 @@ fn list(body: &Value) {
     } else if body["has_more"].as_bool() == Some(true) {
         output::line(format_args!("more: raise --limit or narrow the list"));
     }
-}
-
-pub(super) fn list_of(value: &Value, key: &str) -> Vec<Value> {
-    value[key].as_array().cloned().unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::output;
-use super::payment::{Server, list_of};
+use super::client::{Server, list_of};
 
 /// What can be done with webhooks.
 #[derive(Subcommand)]

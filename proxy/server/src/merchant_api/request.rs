@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use interlock_engine::{Method, Submission};
 use interlock_plugin_api::{CaptureMode, Credential, CredentialForm, Currency, Customer, Money};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -30,39 +31,59 @@ pub struct NewPayment {
     pub credential: Option<Held>,
 }
 
-#[derive(Deserialize)]
+/// `POST /v1/payments`.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PaymentBody {
+pub(super) struct PaymentBody {
+    /// ISO 4217 minor units.
+    #[schemars(range(min = 1))]
     amount: i64,
+    /// ISO 4217.
+    #[schemars(regex(pattern = "^[A-Za-z]{3}$"))]
     currency: String,
+    /// `automatic` or `manual`.
     #[serde(default)]
     capture: Option<String>,
+    #[schemars(schema_with = "super::openapi::method_schema")]
     method: Map<String, Value>,
+    /// The merchant's order: it has one live payment at a time.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
     merchant_ref: Option<String>,
+    /// One more payment for an order that was paid.
     #[serde(default)]
     another: bool,
+    /// For the shopper's statement.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 500))]
     description: Option<String>,
+    /// Where the shopper returns to.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
     return_url: Option<String>,
+    /// Who pays.
     #[serde(default)]
     customer: Option<CustomerBody>,
+    /// The merchant's own notes, at most 50.
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CustomerBody {
+    /// The merchant's name of the customer.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
     id: Option<String>,
+    /// ISO 3166-1, two letters.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z]{2}$"))]
     country: Option<String>,
 }
 
 /// `POST /v1/payments/{id}/capture`.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureBody {
     /// Minor units.
@@ -71,20 +92,21 @@ pub struct CaptureBody {
 }
 
 /// `POST /v1/payments/{id}/cancel`.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmptyBody {}
 
 /// `POST /v1/payments/{id}/switch`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchBody {
     /// As in a payment.
+    #[schemars(schema_with = "super::openapi::method_schema")]
     pub method: Map<String, Value>,
 }
 
 /// `POST /v1/refunds`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundBody {
     /// The payment's id.

@@ -116,6 +116,7 @@ fn submission() -> Submission {
             form: CredentialForm::AccountToken,
             token_accounts: ACCOUNTS.map(str::to_owned).into(),
         },
+        accept: Vec::new(),
         merchant_ref: Some("order-1".into()),
         another: false,
         description: None,

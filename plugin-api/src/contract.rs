@@ -33,6 +33,9 @@ pub struct Contract {
     /// When an offer that nobody paid ends at the provider by itself.
     #[serde(default)]
     pub offer_expiry: Option<OfferExpiry>,
+    /// The flows for which `offer_expiry` is declared; empty is all of them.
+    #[serde(default)]
+    pub offer_expiry_flows: Vec<String>,
     /// W: the longest life of a request on the wire, ms.
     #[serde(default = "late_window")]
     pub late_window_ms: u64,
@@ -56,6 +59,12 @@ impl Contract {
     /// How a payment of this flow can be closed, if it can.
     pub fn close_of(&self, flow: &str) -> Option<&Close> {
         self.close.get(flow).or_else(|| self.close.get("*"))
+    }
+
+    /// When an offer of this flow ends at the provider by itself, if it does.
+    pub fn expiry_of(&self, flow: &str) -> Option<OfferExpiry> {
+        let flows = &self.offer_expiry_flows;
+        self.offer_expiry.filter(|_| flows.is_empty() || flows.iter().any(|f| f == flow))
     }
 
     /// Whether this provider code proves that nothing moved.
@@ -104,6 +113,7 @@ impl Contract {
         }
         if let Some(s) = &by.offer_expiry {
             self.offer_expiry = Some(s.value);
+            self.offer_expiry_flows.clear();
         }
         if let Some(s) = &by.never_asynchronous {
             self.moves.values_mut().for_each(|rule| rule.never_asynchronous = s.value);
@@ -199,6 +209,9 @@ pub struct MoveRule {
     pub resend_after_ms: u64,
     /// A definite refusal is kept under the key, so another try needs a new number.
     pub refusal_kept: bool,
+    /// A definite refusal is the payment's end at the provider: whatever was shown to the shopper
+    /// for it can't be paid afterwards.
+    pub refusal_final: bool,
 }
 
 impl MoveRule {

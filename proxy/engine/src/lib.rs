@@ -18,6 +18,7 @@ mod answers;
 mod attempts;
 pub mod classify;
 mod closing;
+mod confirm;
 mod decision;
 mod definite;
 mod exchange;

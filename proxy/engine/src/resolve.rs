@@ -51,6 +51,11 @@ impl Turn<'_> {
             if self.p.attempts[i].state == AttemptState::Started {
                 self.orphaned(i)?;
             } else {
+                if self.p.attempts[i].state == AttemptState::Ambiguous
+                    && self.resend_of(i) == Resend::IfBrought
+                {
+                    self.miss_details(i);
+                }
                 self.p.attempts[i].track.next_ms = Some(now.wall_ms);
             }
         }
@@ -98,8 +103,10 @@ impl Turn<'_> {
             a.track.tries = 0;
         }
         a.track.since_ms.get_or_insert(now);
-        if self.resend_of(i) == Resend::Never {
-            self.fence(i);
+        match self.resend_of(i) {
+            Resend::Never => self.fence(i),
+            Resend::IfBrought => self.miss_details(i),
+            Resend::Now | Resend::After(_) => {}
         }
         self.ask_or_wait(i)
     }
@@ -181,7 +188,7 @@ impl Turn<'_> {
             }
             AttemptState::Ambiguous => match self.resend_of(i) {
                 Resend::Now => return self.resend(i),
-                Resend::After(_) => {}
+                Resend::After(_) | Resend::IfBrought => {}
                 Resend::Never => self.fence(i),
             },
             AttemptState::Closing { why }
@@ -239,7 +246,7 @@ impl Turn<'_> {
         }
     }
 
-    fn resend_of(&self, i: usize) -> Resend {
+    pub(crate) fn resend_of(&self, i: usize) -> Resend {
         let Some(account) = self.account(i) else { return Resend::Never };
         let a = &self.p.attempts[i];
         let Some(last) = a.track.takers().last() else { return Resend::Never };
@@ -249,6 +256,7 @@ impl Turn<'_> {
             now: self.world.now,
             form: self.p.method.form,
             credential: self.world.credential,
+            details: self.world.details,
             loser: a.loser || self.p.cancel_requested,
             accepted: a.order_seen,
         };
@@ -270,7 +278,7 @@ impl Turn<'_> {
     }
 
     /// T7: the same request, once more, under the same number.
-    fn resend(&mut self, i: usize) -> Flow {
+    pub(crate) fn resend(&mut self, i: usize) -> Flow {
         let Some(account) = self.account(i) else { return self.look_later(i) };
         let a = &self.p.attempts[i];
         let Some(x) = a.track.takers().last().cloned() else { return self.look_later(i) };
@@ -317,7 +325,7 @@ impl Turn<'_> {
         let contract = &account.contract;
         let a = &mut self.p.attempts[i];
         take_over(&mut a.track, now, account, self.world.sending);
-        if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.offer_expiry) {
+        if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.expiry_of(&a.flow)) {
             let wait = expiry.after_ms.saturating_add(expiry.margin_ms);
             if abandoned_wait(offer.made, now, wait) {
                 offer.made = now;
@@ -333,7 +341,7 @@ fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> 
     let fenced = a.track.fence.and(a.track.last_send_by()).and_then(|at| left(at, window));
     let closes = a.track.open_closes().filter_map(|x| left(x.last_send_by, window)).min();
     let closes = closes.filter(|_| a.unconfirmed.is_some());
-    let offer = a.offer.as_ref().zip(account.contract.offer_expiry).and_then(
+    let offer = a.offer.as_ref().zip(account.contract.expiry_of(&a.flow)).and_then(
         |(offer, OfferExpiry { after_ms, margin_ms })| {
             left(offer.made, after_ms.saturating_add(margin_ms))
         },

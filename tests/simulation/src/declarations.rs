@@ -38,6 +38,7 @@ pub fn nothing() -> Contract {
         operation_inquiry: Inquiry::default(),
         close: BTreeMap::new(),
         offer_expiry: None,
+        offer_expiry_flows: Vec::new(),
         late_window_ms: WINDOW,
         proof_codes: vec!["proof.*".into()],
     }

@@ -19,6 +19,8 @@ pub struct Desk {
     pub now: Stamp,
     pub health: Board,
     pub credential: bool,
+    /// What the shopper brought back is in memory.
+    pub details: bool,
     pub sending: bool,
     pub order: Option<OrderHolder>,
     /// What the providers say, in a journal that was restored.
@@ -42,6 +44,7 @@ impl Desk {
             now: Stamp { wall_ms: 1_800_000_000_000, boot: 1, mono_ms: 5_000 },
             health: Board::default(),
             credential: true,
+            details: false,
             sending: false,
             order: None,
             stated: None,
@@ -70,6 +73,7 @@ impl Desk {
             draw: 0.5,
             sending: self.sending,
             credential: self.credential,
+            details: self.details,
             order: self.order.clone(),
             stated: self.stated.as_ref(),
         };

@@ -47,6 +47,7 @@ pub fn bare() -> Contract {
         operation_inquiry: Inquiry::default(),
         close: BTreeMap::new(),
         offer_expiry: None,
+        offer_expiry_flows: Vec::new(),
         late_window_ms: W,
         proof_codes: vec!["proof.*".into()],
     }

@@ -36,6 +36,10 @@ pub struct Contract {
     /// The flows for which `offer_expiry` is declared; empty is all of them.
     #[serde(default)]
     pub offer_expiry_flows: Vec<String>,
+    /// Flows whose offers the plugin makes without a request: the shopper carries them to the
+    /// provider himself, whenever and as often as he likes.
+    #[serde(default)]
+    pub by_shopper: Vec<String>,
     /// W: the longest life of a request on the wire, ms.
     #[serde(default = "late_window")]
     pub late_window_ms: u64,
@@ -65,6 +69,19 @@ impl Contract {
     pub fn expiry_of(&self, flow: &str) -> Option<OfferExpiry> {
         let flows = &self.offer_expiry_flows;
         self.offer_expiry.filter(|_| flows.is_empty() || flows.iter().any(|f| f == flow))
+    }
+
+    /// Whether the shopper carries the offers of this flow to the provider himself.
+    pub fn is_by_shopper(&self, flow: &str) -> bool {
+        self.by_shopper.iter().any(|f| f == flow)
+    }
+
+    /// Whether what is shown in this flow has an end that can be confirmed, where `asks` says
+    /// whether anything about the provider's own end can be heard. A close of what the shopper can
+    /// carry there again is none, unless it leaves a tombstone.
+    pub fn ends(&self, flow: &str, asks: bool) -> bool {
+        let closes = |close: &Close| close.tombstone || !self.is_by_shopper(flow);
+        self.close_of(flow).is_some_and(closes) || (self.expiry_of(flow).is_some() && asks)
     }
 
     /// Whether this provider code proves that nothing moved.

@@ -200,11 +200,8 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
         IdempotencyClass::None => mutant::on(Mutant::ResendWithoutIdempotency),
     };
     let returns = x.kind == ExchangeKind::Continue;
-    let in_hand = if returns {
-        case.details
-    } else {
-        case.form == CredentialForm::None || case.credential
-    };
+    let in_hand =
+        if returns { case.details } else { case.form == CredentialForm::None || case.credential };
     let last_by = case
         .now
         .wall_ms

@@ -17,11 +17,12 @@ use interlock_engine::{
     Submission, World, decide, intake,
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
+use interlock_plugin_api::Details;
 use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
-use crate::calls::{Caller, Order, Ready};
-use crate::credentials::{Credentials, Held};
+use crate::calls::{Caller, InHand, Order, Ready};
+use crate::credentials::{Credentials, Held, Kept};
 use crate::failpoint::{self, Side};
 use crate::live::{Live, Slot};
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct Driver {
     pub numbers: Arc<Numbers>,
     /// Credentials in memory.
     pub credentials: Credentials,
+    /// What shoppers brought back, in memory.
+    pub details: Kept<Details>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     caller: Caller,
@@ -63,6 +66,8 @@ pub struct Beside {
     pub notice: Option<NoticeRow>,
     /// The shopper's credential that it brought; kept in memory if it is accepted.
     pub credential: Option<Held>,
+    /// What the shopper brought back; kept in memory if it is accepted.
+    pub details: Option<Details>,
     /// The further request that the plugin built, to be sent once its record is durable.
     pub further: Option<(Call, Ready)>,
 }
@@ -134,6 +139,7 @@ impl Driver {
             clock,
             numbers,
             credentials: Credentials::default(),
+            details: Kept::default(),
             metrics,
             caller,
             live: Live::default(),
@@ -202,15 +208,27 @@ impl Driver {
         if let Some(row) = self.first_use(&beside).await? {
             return Ok(Moved::KeyTaken(row));
         }
-        // Only the request that has the turn and an unused key may bring a credential: another
-        // content under the same key must not change what a payment in progress is paid with.
-        let Some(brought) = beside.credential.take() else {
-            return self.take_turn(id, input, beside, &slot, &mut turn).await;
-        };
-        let earlier = self.credentials.replace(id, Some(brought), self.clock.now());
+        // Only the request that has the turn and an unused key may bring a secret: another content
+        // under the same key must not change what a payment in progress is paid with.
+        let now = self.clock.now();
+        let credential = beside.credential.take();
+        let credential = credential.map(|new| self.credentials.replace(id, Some(new), now));
+        let details = beside.details.take().map(|new| self.details.replace(id, Some(new), now));
         let moved = self.take_turn(id, input, beside, &slot, &mut turn).await;
-        if !matches!(moved, Ok(Moved::To(_) | Moved::Unchanged(_))) {
-            self.credentials.replace(id, earlier, self.clock.now());
+        match &moved {
+            Ok(Moved::To(p) | Moved::Unchanged(p)) => {
+                if !intake::wants_details(p) {
+                    self.details.forget(id);
+                }
+            }
+            _ => {
+                if let Some(earlier) = credential {
+                    self.credentials.replace(id, earlier, now);
+                }
+                if let Some(earlier) = details {
+                    self.details.replace(id, earlier, now);
+                }
+            }
         }
         moved
     }
@@ -307,6 +325,7 @@ impl Driver {
             draw,
             sending: slot.is_sending(),
             credential,
+            details: before.is_some_and(|p| self.details.has(&p.id)),
             order,
             stated: None,
         };
@@ -331,7 +350,12 @@ impl Driver {
         match self.try_provide(before, input, &call).await {
             Ok((prepared, ready, reservation)) => {
                 bench.hand.prepared.push(prepared);
-                bench.ready.push((call, ready, reservation));
+                match (ready, reservation) {
+                    (Some(ready), reservation) => bench.ready.push((call, ready, reservation)),
+                    // Nothing is sent, so the place is free again.
+                    (None, Some(reservation)) => reservation.cancel(self.clock.now()),
+                    (None, None) => {}
+                }
             }
             Err(skip) if call.reserve => bench.hand.refused.push((call.account, skip)),
             Err(_) => bench.hand.unbuildable.push(call.op_id),
@@ -343,7 +367,7 @@ impl Driver {
         before: Option<&Payment>,
         input: &Input,
         call: &Call,
-    ) -> Result<(interlock_engine::Prepared, Ready, Option<Reservation>), Skip> {
+    ) -> Result<(interlock_engine::Prepared, Option<Ready>, Option<Reservation>), Skip> {
         let account = self.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         let policy = self.accounts.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         if account.instance.generation().quarantine().is_some() {
@@ -363,8 +387,11 @@ impl Driver {
             (None, _) => return Err(Skip::NotPrepared),
         };
         let payment = before.map(|p| p.id.clone()).or_else(|| self.submitted_id(input));
-        let credential = payment.and_then(|id| self.credentials.get(&id, &call.account));
-        let built = self.caller.prepare(account, policy, call, &order, before, credential).await;
+        let in_hand = payment.map_or_else(InHand::default, |id| InHand {
+            credential: self.credentials.get(&id, &call.account),
+            details: self.details.brought(&id).filter(|_| call.kind == ExchangeKind::Continue),
+        });
+        let built = self.caller.prepare(account, policy, call, &order, before, in_hand).await;
         match built {
             Ok((prepared, ready)) => Ok((prepared, ready, reservation)),
             Err(reason) => {

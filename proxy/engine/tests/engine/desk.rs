@@ -21,6 +21,10 @@ pub struct Desk {
     pub credential: bool,
     /// What the shopper brought back is in memory.
     pub details: bool,
+    /// And this is what it is.
+    pub brought: &'static str,
+    /// The plugin makes this offer without a request.
+    pub page: Option<Fact>,
     pub sending: bool,
     pub order: Option<OrderHolder>,
     /// What the providers say, in a journal that was restored.
@@ -45,6 +49,8 @@ impl Desk {
             health: Board::default(),
             credential: true,
             details: false,
+            brought: "",
+            page: None,
             sending: false,
             order: None,
             stated: None,
@@ -85,7 +91,11 @@ impl Desk {
                 }
                 Outcome::Need(call) if self.broken_plugin => hand.unbuildable.push(call.op_id),
                 Outcome::Need(call) => {
-                    let draft = draft(&call);
+                    let mut draft = draft(&call);
+                    if call.kind == ExchangeKind::Continue {
+                        draft.digest.push_str(self.brought);
+                    }
+                    draft.said = self.page.clone().filter(|_| call.kind == ExchangeKind::Authorize);
                     hand.prepared.push(Prepared { call: *call, draft });
                 }
                 outcome => return outcome,
@@ -161,7 +171,7 @@ impl Desk {
     /// Another process goes on with the payment and finds it open.
     pub fn restart(&mut self) -> Vec<Effect> {
         self.other_process();
-        self.credential = false;
+        (self.credential, self.details) = (false, false);
         self.put(Input::Recovered).unwrap()
     }
 
@@ -263,6 +273,18 @@ impl Desk {
 
     pub fn cancel(&mut self) -> Result<Vec<Effect>, Refusal> {
         self.put(Input::Merchant(Request::Cancel { key: "cancel".into() }))
+    }
+
+    /// The shopper came back with these details.
+    pub fn confirm(&mut self, key: &str, brought: &'static str) -> Result<Vec<Effect>, Refusal> {
+        let (before, had) = (self.brought, self.details);
+        (self.brought, self.details) = (brought, true);
+        let key = key.to_owned();
+        let done = self.put(Input::Merchant(Request::Confirm { key, details: true }));
+        if done.is_err() {
+            (self.brought, self.details) = (before, had);
+        }
+        done
     }
 
     pub fn capture(&mut self, key: &str, amount: Option<i64>) -> Result<Vec<Effect>, Refusal> {

@@ -36,6 +36,10 @@ pub struct Contract {
     /// The flows for which `offer_expiry` is declared; empty is all of them.
     #[serde(default)]
     pub offer_expiry_flows: Vec<String>,
+    /// Flows in which what was shown goes on only by our `continue`, when the shopper is back: he
+    /// can't pay it without us.
+    #[serde(default)]
+    pub returning: Vec<String>,
     /// Flows whose offers the plugin makes without a request: the shopper carries them to the
     /// provider himself, whenever and as often as he likes.
     #[serde(default)]
@@ -69,6 +73,11 @@ impl Contract {
     pub fn expiry_of(&self, flow: &str) -> Option<OfferExpiry> {
         let flows = &self.offer_expiry_flows;
         self.offer_expiry.filter(|_| flows.is_empty() || flows.iter().any(|f| f == flow))
+    }
+
+    /// Whether what is shown in this flow goes on only by our `continue`.
+    pub fn is_returning(&self, flow: &str) -> bool {
+        self.returning.iter().any(|f| f == flow)
     }
 
     /// Whether the shopper carries the offers of this flow to the provider himself.

@@ -727,9 +727,13 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
             plan.timeout, plan.late_window, plan.breaker, plan.account_lines
         );
         if *provider == "alipay" {
+            let pages = plan.offer_expiry.map(|(after, _)| {
+                format!(", pages = true, page_seconds = {}", whole_seconds(after))
+            });
+            let pages = pages.unwrap_or_default();
             text += &format!(
                 "endpoints = {{ gateway = \"http://{address}\" }}\n\
-                 config = {{ app_id = \"202100000000000{n}\" }}\n\
+                 config = {{ app_id = \"202100000000000{n}\"{pages} }}\n\
                  [accounts.{name}.secrets]\n\
                  app_private_key = \"${{file:keys/{name}/app_private.pem}}\"\n\
                  alipay_public_key = \"${{file:keys/{name}/gateway_public.pem}}\"\n"

@@ -23,7 +23,7 @@ impl Turn<'_> {
     pub(crate) fn confirm(&mut self, key: &str, details: bool) -> Flow {
         let continues = |(i, a): (usize, &Attempt)| {
             let account = self.account(i)?;
-            let goes_on = account.offers(PluginOperation::Continue) && !a.loser && !a.is_over();
+            let goes_on = waits_for_return(account, a) && !a.loser && !a.is_over();
             let open = a.state == AttemptState::Action || is_continued(a);
             (goes_on && open).then_some((i, account))
         };
@@ -44,6 +44,14 @@ impl Turn<'_> {
         let shut = a.track.fence.is_some() && !mutant::on(Mutant::ContinueBesideDoubt);
         if shut || a.track.was_closed() || self.p.cancel_requested {
             return refused("nothing more is sent for what was shown to the shopper");
+        }
+        // A late copy of what was sent before may still take the money by itself.
+        let copied = a.track.takers().any(|x| x.sends > 1);
+        let copies = copied && !definite::strong(&a.track, account);
+        if copies && !definite::window_over(&a.track, self.world.now, account) {
+            return refused(
+                "a copy of an earlier request may still be on its way; try again later",
+            );
         }
         if !details {
             return Err(no_details("is missing: the provider waits for what the shopper brought"));
@@ -168,6 +176,11 @@ impl Turn<'_> {
         let what = "what the shopper brought is lost; he may come back with it";
         self.say(&name, what, Some("details_gone"));
     }
+}
+
+/// Whether the provider goes on with an attempt only when it is told what the shopper brought.
+pub(crate) fn waits_for_return(account: &AccountPolicy, a: &Attempt) -> bool {
+    account.offers(PluginOperation::Continue) && account.contract.is_returning(&a.flow)
 }
 
 /// A return of the shopper is under way or in doubt.

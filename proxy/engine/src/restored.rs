@@ -9,6 +9,7 @@
 
 use interlock_plugin_api::{Effect, Operation as PluginOperation};
 
+use crate::confirm::waits_for_return;
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::Statement;
 use crate::mutant::{self, Mutant};
@@ -108,7 +109,7 @@ impl Turn<'_> {
             a.state = AttemptState::Closing { why: CloseReason::Doubt };
         }
         // A return of the shopper may have been told to the provider since.
-        if a.offer.is_none() || account.offers(PluginOperation::Continue) {
+        if a.offer.is_none() || waits_for_return(account, a) {
             a.track.fence.get_or_insert(ver);
         }
         if matches!(a.state, AttemptState::Started | AttemptState::Ambiguous) {

@@ -356,7 +356,9 @@ impl Caller {
             Ended::Effect(draft, ready) => Ok((draft, Some(*ready))),
             Ended::Done(mut done) if carried && done.facts.len() == 1 => {
                 let fact = done.facts.pop().filter(|f| f.what == What::Action);
-                let fact = fact.filter(|f| f.action.is_some()).ok_or("the plugin made no offer")?;
+                let mut fact =
+                    fact.filter(|f| f.action.is_some()).ok_or("the plugin made no offer")?;
+                place(&mut fact, account)?;
                 let draft = draft(&made, SHOWN.to_owned(), Effect::Offer, b"", b"")?;
                 Ok((Draft { said: Some(fact), ..draft }, None))
             }
@@ -462,6 +464,18 @@ impl Caller {
         failpoint::answer(Side::Before);
         Ok(answer)
     }
+}
+
+/// A plugin names an endpoint, never an address: `{endpoint:NAME}` at the beginning of a link that
+/// it made by itself is where the account's endpoint is.
+fn place(fact: &mut Fact, account: &OpenAccount) -> Result<(), String> {
+    let url = fact.action.as_mut().and_then(|action| action.payload.get_mut("url"));
+    let Some(url) = url else { return Ok(()) };
+    let text = url.as_str().and_then(|url| url.strip_prefix("{endpoint:")?.split_once('}'));
+    let (name, rest) = text.ok_or("a link of the plugin's own names no endpoint")?;
+    let at = account.addresses.get(name).ok_or("a link names an unknown endpoint")?;
+    *url = format!("{}{rest}", at.trim_end_matches('/')).into();
+    Ok(())
 }
 
 /// How a run of steps ended.

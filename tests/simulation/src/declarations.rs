@@ -39,6 +39,7 @@ pub fn nothing() -> Contract {
         close: BTreeMap::new(),
         offer_expiry: None,
         offer_expiry_flows: Vec::new(),
+        returning: vec![CHALLENGE.into()],
         by_shopper: Vec::new(),
         late_window_ms: WINDOW,
         proof_codes: vec!["proof.*".into()],

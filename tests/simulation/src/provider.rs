@@ -434,9 +434,12 @@ impl Provider {
         }
         if chance.happens(333) {
             order.pending -= 1;
-            if !order.challenged || ends {
+            if order.returns.is_empty() || ends {
                 order.refusal = Some(Class::DeclinedSoft);
-                (order.over, order.challenged) = (ends, false);
+                order.over = ends;
+            } else {
+                // The shopper may come back once more.
+                order.challenged = true;
             }
             return said(refusal(Class::DeclinedSoft).of_key().about(op_id));
         }

@@ -18,6 +18,7 @@ const CONTINUE: ExchangeKind = ExchangeKind::Continue;
 
 /// A challenge that was shown at `a`, with `b` next; both wait for the shopper's return.
 fn challenged(contract: Contract) -> Desk {
+    let contract = Contract { returning: vec!["token".into()], ..contract };
     let accounts = ["a", "b"].map(|name| {
         let mut account = account(name, contract.clone());
         account.operations.push(Operation::Continue);
@@ -287,4 +288,31 @@ fn an_operators_denial_is_known_in_rows_of_both_forms() {
     desk.notice("a", paid());
     assert!(desk.op(0).state.is_open(), "it was that one after all: {:?}", desk.op(0));
     assert!(!desk.op(0).was_denied());
+}
+
+#[test]
+fn nothing_is_told_while_a_copy_of_the_payment_may_be_on_its_way() {
+    let mut contract = talkative();
+    contract.inquiry = Inquiry::default();
+    contract.moves.values_mut().for_each(|rule| rule.never_asynchronous = true);
+    let contract = Contract { returning: vec!["token".into()], ..contract };
+    let mut one = account("a", contract);
+    one.operations.push(Operation::Continue);
+    let mut desk = Desk::with(policy(vec![one]), submission(token_method(&["a"])));
+    desk.time_out();
+    desk.come_due();
+    desk.hear(shown());
+    assert_eq!((desk.word(0), desk.attempt(0).sends()), ("action", 2));
+    conflicts(&mut desk, "c1", "ok");
+    desk.pass(W + MINUTE);
+    assert_eq!(sends(&desk.confirm("c1", "ok").unwrap()).len(), 1);
+}
+
+#[test]
+fn what_the_shopper_can_pay_by_himself_is_never_gone_on_with() {
+    let mut desk = crate::desk::on_the_screen();
+    let account = desk.policy.accounts.get_mut("a").unwrap();
+    account.operations.push(Operation::Continue);
+    let effects = desk.confirm("c1", "ok").unwrap();
+    assert!(sends(&effects).is_empty(), "the flow is not declared");
 }

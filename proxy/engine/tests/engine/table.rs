@@ -51,6 +51,7 @@ pub fn bare() -> Contract {
         close: BTreeMap::new(),
         offer_expiry: None,
         offer_expiry_flows: Vec::new(),
+        returning: Vec::new(),
         by_shopper: Vec::new(),
         late_window_ms: W,
         proof_codes: vec!["proof.*".into()],

@@ -84,6 +84,7 @@ impl Provider {
             (_, Became::Challenged) => answer(200, shown()),
             (4, _) => {
                 order.pending += 1;
+                order.challenged = false;
                 let fact = Fact::new(What::Pending).with_provider_ref(order.reference.clone());
                 Reaction { later: vec![Later::Decide(asked.order.to_owned())], ..answer(202, fact) }
             }

@@ -257,7 +257,9 @@ impl Turn<'_> {
             .filter(|n| on(self.p.operations[*n].attempt));
         let attempt = |r: &String| {
             self.p.attempts.iter().position(|a| {
-                a.account == account && (a.op_id == *r || a.provider_ref.as_ref() == Some(r))
+                let returned = || a.track.of(ExchangeKind::Continue).any(|x| x.op_id == *r);
+                a.account == account
+                    && (a.op_id == *r || a.provider_ref.as_ref() == Some(r) || returned())
             })
         };
         operation.map(Subject::Operation).or_else(|| {

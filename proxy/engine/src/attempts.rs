@@ -419,9 +419,6 @@ impl Turn<'_> {
         let (Some(offer), Some(expiry)) = (&a.offer, account.contract.expiry_of(&a.flow)) else {
             return false;
         };
-        // What says itself when it ends can't end sooner.
-        let said = offer.action.expires_ms.unwrap_or(i64::MIN);
-        asked.at.wall_ms >= said.saturating_add_unsigned(expiry.margin_ms)
-            && asked.at.saw_pass(offer.made, expiry.after_ms.saturating_add(expiry.margin_ms))
+        asked.at.saw_pass(offer.made, offer.life_ms(expiry))
     }
 }

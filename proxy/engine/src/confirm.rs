@@ -112,6 +112,7 @@ impl Turn<'_> {
             let number = self.p.attempts[i].track.exchanges.len();
             let x = self.new_exchange(account, ExchangeKind::Continue, op_id, number, draft);
             self.p.attempts[i].track.exchanges.push(x);
+            self.refer(&account.name, op_id);
         }
         let due = self.world.now.plus(account.timeout_ms + 1_000).wall_ms;
         let a = &mut self.p.attempts[i];

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use interlock_plugin_api::{
     Action, Advice, CaptureMode, Class, CredentialForm, Currency, Customer, Fact, Money,
+    OfferExpiry,
 };
 use serde::{Deserialize, Serialize};
 
@@ -280,6 +281,16 @@ pub struct Offer {
     pub made_ms: i64,
     /// When its own process saw it made: the provider's expiry is counted from here.
     pub made: Stamp,
+}
+
+impl Offer {
+    /// How long to wait before its end may be believed, ms: what says itself that it lives longer
+    /// than was declared does.
+    pub(crate) fn life_ms(&self, expiry: OfferExpiry) -> u64 {
+        let said = self.action.expires_ms.unwrap_or(i64::MIN).saturating_sub(self.made_ms);
+        let said = u64::try_from(said).unwrap_or(0);
+        expiry.after_ms.max(said).saturating_add(expiry.margin_ms)
+    }
 }
 
 /// A success that may have been given back by one of our closes.

@@ -3,7 +3,7 @@
 //! The ladder of one doubt: send the same request again if that is declared safe; otherwise fence,
 //! ask, close, wait for the late window, ask or close again; at last an operator.
 
-use interlock_plugin_api::{Concurrency, NotFound, OfferExpiry, Operation as PluginOperation};
+use interlock_plugin_api::{Concurrency, NotFound, Operation as PluginOperation};
 
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
 use crate::exchange::{Reply, Track};
@@ -326,8 +326,7 @@ impl Turn<'_> {
         let a = &mut self.p.attempts[i];
         take_over(&mut a.track, now, account, self.world.sending);
         if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.expiry_of(&a.flow)) {
-            let wait = expiry.after_ms.saturating_add(expiry.margin_ms);
-            if abandoned_wait(offer.made, now, wait) {
+            if abandoned_wait(offer.made, now, offer.life_ms(expiry)) {
                 offer.made = now;
             }
         }
@@ -341,11 +340,8 @@ fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> 
     let fenced = a.track.fence.and(a.track.last_send_by()).and_then(|at| left(at, window));
     let closes = a.track.open_closes().filter_map(|x| left(x.last_send_by, window)).min();
     let closes = closes.filter(|_| a.unconfirmed.is_some());
-    let offer = a.offer.as_ref().zip(account.contract.expiry_of(&a.flow)).and_then(
-        |(offer, OfferExpiry { after_ms, margin_ms })| {
-            left(offer.made, after_ms.saturating_add(margin_ms))
-        },
-    );
+    let offer = a.offer.as_ref().zip(account.contract.expiry_of(&a.flow));
+    let offer = offer.and_then(|(offer, expiry)| left(offer.made, offer.life_ms(expiry)));
     fenced.into_iter().chain(closes).chain(offer).min()
 }
 

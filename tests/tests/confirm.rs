@@ -143,7 +143,10 @@ fn what_is_missing_or_makes_no_sense_is_told_and_sends_nothing() {
     assert_eq!((told.status, &told["code"]), (400, &json!("invalid_request")), "{told:?}");
     let long = json!({ "details": { "redirectResult": "x".repeat(40_000) } });
     assert_eq!(confirm(&house, &shown, &fresh("back"), &long).status, 422);
-    assert_eq!((returns(&house), &house.payment(id(&shown))["status"]), (0, &json!("requires_action")));
+    assert_eq!(
+        (returns(&house), &house.payment(id(&shown))["status"]),
+        (0, &json!("requires_action"))
+    );
     let paid = confirm(&house, &shown, &fresh("back"), &details);
     assert_eq!((&paid["status"], money(&house, &paid)), (&json!("succeeded"), (1, 1_200)));
 }
@@ -207,10 +210,8 @@ fn a_return_that_was_lost_is_told_again_under_its_number_and_never_elsewhere() {
             let refused = confirm(&house, &shown, &fresh("other"), &other);
             assert_eq!((refused.status, &refused["code"]), (409, &json!("invalid_state")));
         }
-        if fault != "slow" {
-            house.lift_faults();
-            house.fault(ADYEN, "notify", "notify_lose");
-        }
+        house.lift_faults();
+        house.fault(ADYEN, "notify", "notify_lose");
         let paid = house.wait_for(id(&shown), SOON, |p| p["status"] == "succeeded");
         house.lift_faults();
         assert_eq!(attempts(&paid), [format!("{ADYEN} success -")], "{fault}");
@@ -279,8 +280,8 @@ fn a_notification_may_come_before_the_answer_and_before_the_shopper() {
         "account": ADYEN, "operation": "continue", "fault": "slow", "for_ms": 60_000, "ms": 1_200,
     }));
     no_wait(&house, &shown, &fresh("back"), &details);
-    let paid = house
-        .wait_for(id(&shown), Duration::from_millis(1_100), |p| p["status"] == "succeeded");
+    let paid =
+        house.wait_for(id(&shown), Duration::from_millis(1_100), |p| p["status"] == "succeeded");
     std::thread::sleep(Duration::from_millis(1_500));
     let after = house.payment(id(&paid));
     assert_eq!((&after["status"], money(&house, &after)), (&json!("succeeded"), (1, 1_800)));
@@ -292,7 +293,10 @@ fn an_abandoned_challenge_ends_when_the_provider_says_so() {
     let house = House::with(plan);
     let (left, _) = challenged(&house, 1_900, "abandon");
     let end = house.wait_for(id(&left), SOON, |p| p["status"] == "failed");
-    assert_eq!((attempts(&end), money(&house, &end)), (vec![format!("{ADYEN} failed declined")], (0, 0)));
+    assert_eq!(
+        (attempts(&end), money(&house, &end)),
+        (vec![format!("{ADYEN} failed declined")], (0, 0))
+    );
     let (dropped, details) = challenged(&house, 2_000, "pay");
     let path = format!("{}/v1/payments/{}/cancel", house.api, id(&dropped));
     let key = fresh("cancel");
@@ -304,6 +308,13 @@ fn an_abandoned_challenge_ends_when_the_provider_says_so() {
     let end = house.wait_for(id(&dropped), SOON, |p| p["status"] == "canceled");
     assert_eq!((returns(&house), money(&house, &end)), (told, (0, 0)), "{end:?}");
     assert!(house.requests(OTHER).is_empty());
+}
+
+/// A payment that nobody waits for.
+fn later(house: &House, body: &Value) -> Answer {
+    let (key, url) = (fresh("key"), format!("{}/v1/payments", house.api));
+    let headers = [("Idempotency-Key", key.as_str()), ("Prefer", "wait=0")];
+    house.send("POST", &url, &headers, Some(body.to_string().as_bytes()))
 }
 
 /// A house whose account declares no code as proof.
@@ -329,18 +340,21 @@ fn an_answer_that_permits_it_is_followed_by_the_same_request_and_never_by_anothe
         "account": ADYEN, "operation": "authorize", "fault": "slow", "for_ms": 60_000,
         "ms": 4_000,
     }));
-    let paid = house.pay(&stored(2_200, "GBP", "M5STORED"));
+    let begun = later(&house, &stored(2_200, "GBP", "M5STORED"));
+    let paid =
+        house.wait_for(id(&begun), SOON, |p| p["status_reason"] == "provider_outcome_unknown");
+    house.lift_faults();
+    house.fault(ADYEN, "notify", "notify_lose");
     let paid = house.wait_for(id(&paid), SOON, |p| p["status"] == "succeeded");
-    assert_eq!((attempts(&paid), money(&house, &paid)), (vec![format!("{ADYEN} success -")], (1, 2_200)));
+    assert_eq!(
+        (attempts(&paid), money(&house, &paid)),
+        (vec![format!("{ADYEN} success -")], (1, 2_200))
+    );
     assert!(sends(&paid) >= 3, "turned away and sent again: {}", sends(&paid));
     house.lift_faults();
     // Without its leave nothing follows, although nobody knows.
     house.fault(ADYEN, "authorize", "error_before");
-    let key = fresh("key");
-    let headers = [("Idempotency-Key", key.as_str()), ("Prefer", "wait=0")];
-    let body = stored(2_300, "GBP", "M5STORED").to_string();
-    let url = format!("{}/v1/payments", house.api);
-    let begun = house.send("POST", &url, &headers, Some(body.as_bytes()));
+    let begun = later(&house, &stored(2_300, "GBP", "M5STORED"));
     let fenced = house.wait_for(id(&begun), SOON, |p| p["attempts"][0]["state"] == "fenced");
     house.lift_faults();
     std::thread::sleep(Duration::from_secs(2));

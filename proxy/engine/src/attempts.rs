@@ -192,8 +192,13 @@ impl Turn<'_> {
         {
             return self.unclear(i, fact, source);
         }
+        let behind_fence = match source {
+            Source::Inquiry(asked) => definite::asked_behind_fence(&a.track, asked, account),
+            _ => false,
+        };
+        let definite = behind_fence || definite::declined(fact, &a.track, account);
         // Once an offer was shown the same code can be paid again after a decline.
-        let ends = definite::refusal_ends(&a.track, account);
+        let ends = definite && definite::refusal_ends(&a.track, account);
         if a.offer.is_some() && !ends && !mutant::on(Mutant::DeclineEndsOffer) {
             if matches!(source, Source::Inquiry(asked) if self.offer_over(i, account, asked)) {
                 return self.expired(i, account, source);
@@ -201,12 +206,7 @@ impl Turn<'_> {
             self.say(&name, "declined; the offer can still be paid", code);
             return self.refused_as_shown(i, account, fact, source);
         }
-        let behind_fence = match source {
-            Source::Inquiry(asked) => definite::asked_behind_fence(&a.track, asked, account),
-            _ => false,
-        };
-        if a.unconfirmed.is_none() && (behind_fence || definite::declined(fact, &a.track, account))
-        {
+        if a.unconfirmed.is_none() && definite {
             self.say(&name, "declined", code);
             self.p.attempts[i].state = AttemptState::Failed {
                 reason: FailReason::Declined,
@@ -419,6 +419,6 @@ impl Turn<'_> {
         let (Some(offer), Some(expiry)) = (&a.offer, account.contract.expiry_of(&a.flow)) else {
             return false;
         };
-        asked.at.saw_pass(offer.made, offer.life_ms(expiry))
+        asked.at.saw_pass(offer.made, a.offer_life_ms(expiry))
     }
 }

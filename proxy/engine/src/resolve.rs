@@ -11,7 +11,7 @@ use crate::input::{Call, Subject};
 use crate::intake::failed;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::payment::{Attempt, AttemptState, CloseReason, FailReason};
+use crate::payment::{Attempt, AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
 use crate::stamp::Stamp;
 use crate::turn::{Flow, Turn, at_rest};
@@ -150,7 +150,11 @@ impl Turn<'_> {
         let tries = a.track.tries;
         a.track.tries = tries.saturating_add(1);
         let since = *a.track.since_ms.get_or_insert(now.wall_ms);
-        let wait = if a.state == AttemptState::Action {
+        // What was shown is looked at seldom, until it is over and only has to be known.
+        let expiry = account.and_then(|account| account.contract.expiry_of(&a.flow));
+        let over = |o: &Offer| expiry.is_some_and(|e| now.saw_pass(o.made, a.offer_life_ms(e)));
+        let shown = a.state == AttemptState::Action && !a.offer.as_ref().is_some_and(over);
+        let wait = if shown {
             ladder.offer_wait_ms(tries)
         } else {
             ladder.wait_ms(tries, self.world.draw)
@@ -325,10 +329,11 @@ impl Turn<'_> {
         let contract = &account.contract;
         let a = &mut self.p.attempts[i];
         take_over(&mut a.track, now, account, self.world.sending);
-        if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.expiry_of(&a.flow)) {
-            if abandoned_wait(offer.made, now, offer.life_ms(expiry)) {
-                offer.made = now;
-            }
+        let life = contract.expiry_of(&a.flow).map(|expiry| a.offer_life_ms(expiry));
+        if let (Some(offer), Some(life_ms)) = (&mut a.offer, life)
+            && abandoned_wait(offer.made, now, life_ms)
+        {
+            offer.made = now;
         }
     }
 }
@@ -341,7 +346,7 @@ fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> 
     let closes = a.track.open_closes().filter_map(|x| left(x.last_send_by, window)).min();
     let closes = closes.filter(|_| a.unconfirmed.is_some());
     let offer = a.offer.as_ref().zip(account.contract.expiry_of(&a.flow));
-    let offer = offer.and_then(|(offer, expiry)| left(offer.made, offer.life_ms(expiry)));
+    let offer = offer.and_then(|(offer, expiry)| left(offer.made, a.offer_life_ms(expiry)));
     fenced.into_iter().chain(closes).chain(offer).min()
 }
 

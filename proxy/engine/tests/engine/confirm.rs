@@ -110,6 +110,15 @@ fn a_final_refusal_ends_it_and_another_lets_the_shopper_act_again() {
 }
 
 #[test]
+fn a_refusal_at_the_gate_ends_nothing() {
+    let mut desk = challenged(mute());
+    desk.confirm("c1", "ok").unwrap();
+    desk.hear_of(CONTINUE, refused(Class::RateLimited));
+    assert_eq!((desk.word(0), desk.p().attempts.len()), ("action", 1));
+    assert_eq!(sends(&desk.confirm("c2", "ok").unwrap()).len(), 1);
+}
+
+#[test]
 fn a_soft_refusal_after_the_challenge_may_go_on_to_another_account() {
     let mut desk = challenged(mute());
     desk.confirm("c1", "ok").unwrap();

@@ -291,7 +291,10 @@ impl Trades {
                     Status::Closed if trade.paid_ms.is_some() || self.rules.tombstone => {
                         return Err("ACQ.TRADE_HAS_CLOSE");
                     }
-                    Status::Closed => self.begin(order, false, now),
+                    Status::Closed => {
+                        let held = self.trades.get_mut(&number).expect("it was just found");
+                        (held.status, held.closed_ms, held.made_ms) = (Status::Wait, None, now);
+                    }
                 }
             }
         }

@@ -97,6 +97,9 @@ impl Turn<'_> {
         unsent: Option<&Exchange>,
     ) -> Flow {
         if self.unbuildable(op_id) {
+            if self.refused(&account.name).is_some() {
+                return refused("the account has no place for it now; try again later");
+            }
             return Err(no_details("can't be used by the provider's plugin"));
         }
         let draft = self.draft(self.returning(i, account, op_id, unsent))?;

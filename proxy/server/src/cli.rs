@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached.
 
+mod account;
 mod check;
 mod output;
 mod payment;
@@ -41,6 +42,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at accounts; drain, resume, trip or probe them.
+    Account {
+        #[command(subcommand)]
+        command: account::Command,
+    },
     /// Look at payments, and settle the ones in doubt.
     Payment {
         #[command(subcommand)]
@@ -73,6 +79,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => start(&config),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
+        Command::Account { command } => account::run(command),
         Command::Payment { command } => payment::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Version { json } => version(json),

@@ -16,10 +16,12 @@ use crate::config::{Config, LogFormat, Telemetry};
 use crate::driver::Driver;
 use crate::failpoint::{self, Side};
 use crate::front_door::{Door, FrontDoor, Limits, Passage, serve};
+use crate::health::Health;
 use crate::merchant_api::MerchantApi;
 use crate::metrics::Metrics;
 use crate::native::{Native, Way};
 use crate::node::{NodeClock, Numbers};
+use crate::overload::Overload;
 use crate::plugin_host::{Options as HostOptions, PluginHost};
 use crate::resolver;
 use crate::upstream::{Upstream, UpstreamOptions};
@@ -86,12 +88,16 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
     failpoint::pass("start.recovery", Side::After);
     tracing::info!(recovered, "open payments are recovered");
+    let health = Health::restore(&driver).await.map_err(|e| StartError(e.to_string()))?;
+    tokio::spawn(Arc::clone(&health).run());
+    let overload = Overload::new(config.server.shed_after_ms.map(Duration::from_millis));
+    tokio::spawn(Arc::clone(&overload).run());
     let alert_after_ms = config.inquiry.alert_after_ms;
     tokio::spawn(resolver::run(Arc::clone(&driver), alert_after_ms));
-    let api = MerchantApi::new(Arc::clone(&driver), merchants);
+    let api = MerchantApi::new(Arc::clone(&driver), merchants, Arc::clone(&overload));
     let passage: Arc<dyn Passage> = Arc::new(native);
     let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));
-    let admin = Admin::new(Arc::clone(&driver), host, front.clone());
+    let admin = Admin::new(Arc::clone(&driver), health, host, front.clone());
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
     let bind = |address, front| {
         Door::bind(address, front)

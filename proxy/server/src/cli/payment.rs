@@ -139,12 +139,17 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 impl Server {
-    fn get(&self, path: &str, show: impl Fn(&Value)) -> Result<(), u8> {
+    pub(super) fn get(&self, path: &str, show: impl FnOnce(&Value)) -> Result<(), u8> {
         let url = self.url(path)?;
         self.told(agent().get(&url).call(), show)
     }
 
-    fn post(&self, path: &str, body: &Value, show: impl Fn(&Value)) -> Result<(), u8> {
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        show: impl FnOnce(&Value),
+    ) -> Result<(), u8> {
         let url = self.url(path)?;
         self.told(agent().post(&url).send_json(body), show)
     }
@@ -152,7 +157,7 @@ impl Server {
     fn told(
         &self,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        show: impl Fn(&Value),
+        show: impl FnOnce(&Value),
     ) -> Result<(), u8> {
         let mut answer = answer.map_err(|e| {
             output::error(&format!("the proxy can't be reached, is it running? {e}"));
@@ -288,6 +293,6 @@ fn list(body: &Value) {
     }
 }
 
-fn list_of(value: &Value, key: &str) -> Vec<Value> {
+pub(super) fn list_of(value: &Value, key: &str) -> Vec<Value> {
     value[key].as_array().cloned().unwrap_or_default()
 }

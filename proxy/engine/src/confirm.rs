@@ -97,8 +97,10 @@ impl Turn<'_> {
         unsent: Option<&Exchange>,
     ) -> Flow {
         if self.unbuildable(op_id) {
-            if self.refused(&account.name).is_some() {
-                return refused("the account has no place for it now; try again later");
+            if let Some(skip) = self.refused(&account.name) {
+                let skips = vec![(account.name.clone(), skip)];
+                let route = Some(self.p.route.clone());
+                return Err(Stop::Refuse(Refusal::NoAccountAvailable { route, skips }));
             }
             return Err(no_details("can't be used by the provider's plugin"));
         }

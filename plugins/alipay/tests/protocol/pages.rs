@@ -98,7 +98,7 @@ fn what_alipay_could_not_take_is_refused_before_anything_is_shown() {
     let host = peer::host();
     let refused = |provider: &Alipay, request: Request| {
         let fault = Drive::new(provider, &host, Operation::Authorize, request).start();
-        assert_eq!(fault.unwrap_err().kind(), FaultKind::Input);
+        assert_eq!(fault.unwrap_err().kind, FaultKind::Input);
     };
     let manual = |flow| Request { capture: CaptureMode::Manual, ..payment(flow) };
     for flow in ["redirect", "wap", "app"] {

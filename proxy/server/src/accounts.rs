@@ -31,6 +31,8 @@ pub struct OpenAccount {
     pub instance: Arc<Instance>,
     /// Its provider's addresses, by the manifest's names.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// The same as they are written, for links that a shopper opens.
+    pub addresses: BTreeMap<String, String>,
     /// Bound on one whole exchange.
     pub timeout: Duration,
     /// Bound on name, connect and handshake.
@@ -167,11 +169,12 @@ fn open_account(
     let secrets = Secrets::from_pairs(&manifest.secrets, pairs).map_err(|e| e.to_string())?;
     let ca = account.ca.as_ref().map(fs::read).transpose();
     let ca = ca.map_err(|e| format!("ca can't be read, {}: {}", e.kind(), account.name))?;
-    let mut endpoints = BTreeMap::new();
+    let (mut endpoints, mut addresses) = (BTreeMap::new(), BTreeMap::new());
     for (name, default) in &manifest.hosts {
         let url = account.endpoints.get(name).unwrap_or(default);
         let endpoint = Endpoint::new(&account.name, url, ca.as_deref());
         endpoints.insert(name.clone(), endpoint.map_err(|e| e.to_string())?);
+        addresses.insert(name.clone(), url.clone());
     }
     let settings = serde_json::Value::Object(account.config.clone());
     let instance = generation
@@ -181,6 +184,7 @@ fn open_account(
         name: account.name.clone(),
         instance,
         endpoints,
+        addresses,
         timeout: Duration::from_millis(account.timeout_ms),
         connect_timeout: Duration::from_millis(account.connect_timeout_ms),
         notify_url: config.server.notify_url(&account.name),

@@ -7,5 +7,6 @@ mod answers;
 mod codes;
 mod doubts;
 mod notifications;
+mod pages;
 mod peer;
 mod requests;

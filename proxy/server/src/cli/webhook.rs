@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output;
 use super::client::{Server, list_of};
+use super::output;
 
 /// What can be done with webhooks.
 #[derive(Subcommand)]

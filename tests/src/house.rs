@@ -724,7 +724,8 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
     let mut text = format!(
         "[server]\nlisten = \"{api}\"\nadmin = \"{admin}\"\npublic_url = \"{public}\"\n\
          data_dir = \"{}\"\nplugins_dir = \"plugins\"\nplugins_lock = \"plugins.lock\"\n\
-         workers = 2\ndrain = \"20s\"\nshed_after = \"never\"\n{}\n\n[merchants.test]\napi_key = \"test_key_1\"\n{}\n\n\
+         workers = 2\ndrain = \"20s\"\nshed_after = \"never\"\n{}\n\n\
+         [merchants.test]\napi_key = \"test_key_1\"\n{}\n\n\
          [merchants.other]\napi_key = \"other_key_2\"\n",
         data_dir.display(),
         plan.server_lines,

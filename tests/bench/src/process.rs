@@ -1,33 +1,27 @@
 //! Processes as the kernel sees them: pinned to a core, their CPU time, their memory.
 
 use std::fs;
-use std::mem::{size_of, zeroed};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Where contenders run.
 pub const CONTENDER_CPU: usize = 0;
 /// Where the generator and the provider run.
 pub const LOAD_CPU: usize = 1;
 
-/// Pins this thread, and what it starts later, to one core.
+/// Pins this thread, and what it starts later, to one core, where there is one.
 pub fn pin_to(cpu: usize) {
-    // SAFETY: a zeroed `cpu_set_t` is a valid empty set, and the kernel only reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    let _ = sched_setaffinity(None, &set);
 }
 
 /// A thousand idle connections need a file each, at both ends.
 pub fn many_files() {
-    // SAFETY: both calls get a valid `rlimit` of this stack.
-    unsafe {
-        let mut limit: libc::rlimit = zeroed();
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// CPU time of a process with all its threads so far, ns.

@@ -54,6 +54,16 @@ fn paths() -> Value {
         in_query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 100 }), "Rows"),
         in_query("cursor", json!({ "type": "string" }), "`next_cursor` of the page before"),
     ];
+    let mut basket = vec![
+        in_query("amount", json!({ "type": "integer", "minimum": 1 }), "Minor units"),
+        in_query("currency", json!({ "type": "string" }), "ISO 4217"),
+    ];
+    basket.iter_mut().for_each(|parameter| parameter["required"] = true.into());
+    basket.push(in_query("country", json!({ "type": "string" }), "Of the shopper, two letters"));
+    let events = vec![
+        in_query("after", json!({ "type": "string" }), "`next_cursor`, or an event's id"),
+        in_query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 100 }), "Rows"),
+    ];
     let refresh = in_query("refresh", json!({ "type": "boolean" }), "Ask the provider first");
     let of_payment = json!({
         "name": "payment", "in": "query", "required": true, "description": "The payment's id",
@@ -89,12 +99,31 @@ fn paths() -> Value {
             "post": wish("switch_method", "Pay by another method", body::<request::SwitchBody>()),
         },
         "/v1/payments/{id}/confirm": {
-            "post": wish("confirm_payment", "The shopper came back", json!({ "type": "object" })),
+            "post": wish("confirm_payment", "The shopper came back", body::<request::ConfirmBody>()),
         },
         "/v1/refunds": {
             "get": get("list_refunds", "The refunds of a payment", vec![of_payment], "RefundList"),
             "post": post("create_refund", "Give money back", Vec::new(),
                 body::<request::RefundBody>(), &[(201, "Refund"), (202, "Refund")]),
+        },
+        "/v1/payment-methods": {
+            "get": get("list_methods", "What a shopper can pay with now, best first", basket,
+                "MethodList"),
+        },
+        "/v1/events": {
+            "get": get("list_events", "What the merchant was told, or should have been, oldest \
+                first", events, "EventList"),
+        },
+        "/v1/events/{id}": {
+            "get": get("show_event", "Show an event", vec![in_path("id", "The event's id")],
+                "Told"),
+        },
+        "/v1/events/{id}/redeliver": {
+            "post": {
+                "operationId": "redeliver_event", "summary": "Tell an event again",
+                "parameters": [in_path("id", "The event's id")],
+                "responses": responses(&[(202, "Told")], &[400, 401, 404, 422, 429, 503]),
+            },
         },
         "/v1/refunds/{id}": {
             "get": get("show_refund", "Show a refund",
@@ -241,8 +270,14 @@ fn schemas() -> Value {
         }
         object(members)
     };
+    let advice = || object(json!({ "en": text(), "zh": text() }));
     let failure = object(json!({
         "code": text(), "class": or_null(), "provider_code": or_null(), "advice": text(),
+        "advice_text": advice(),
+    }));
+    let told = object(json!({
+        "id": text(), "type": text(), "timestamp": time(), "data": { "type": "object" },
+        "delivery": object(json!({ "state": text() })),
     }));
     let next_action = json!({
         "type": ["object", "null"], "required": ["type", "expires"],
@@ -279,12 +314,22 @@ fn schemas() -> Value {
             "status": { "enum": ["processing", "succeeded", "failed", "reversed"] },
             "status_reason": or_null(), "amount": number(), "currency": text(),
             "reason": or_null(), "op_id": text(), "provider_ref": or_null(),
-            "failure": nullable(object(json!({ "code": text(), "provider_code": or_null() }))),
+            "failure": nullable(object(json!({
+                "code": text(), "provider_code": or_null(), "advice": text(),
+                "advice_text": advice(),
+            }))),
             "created": time(),
         })),
         "Event": object(json!({
             "seq": number(), "at": time(), "actor": text(), "what": text(), "reason": or_null(),
         })),
+        "Told": told,
+        "EventList": list("Told", json!({ "next_cursor": or_null() })),
+        "Offered": object(json!({
+            "type": text(), "flows": { "type": "array", "items": text() },
+            "healthy": { "type": "boolean" }, "reason": or_null(),
+        })),
+        "MethodList": list("Offered", json!({})),
         "PaymentList": list("Payment", json!({ "next_cursor": or_null() })),
         "RefundList": list("Refund", json!({})),
         "Timeline": object(json!({
@@ -364,8 +409,18 @@ fn methods() -> Value {
             "asset": { "type": "string" }, "wallet": { "type": "string" },
         },
     });
+    let any = json!({
+        "type": "object", "required": ["type", "accept"], "additionalProperties": false,
+        "description": "The healthiest of these; only for a new payment",
+        "properties": {
+            "type": { "const": "any" },
+            "accept": {
+                "type": "array", "minItems": 1, "maxItems": 16, "items": { "type": "object" },
+            },
+        },
+    });
     json!({ "anyOf": [
-        flows("alipay", &["qr", "redirect", "wap", "app"]), code("alipay"),
+        any, flows("alipay", &["qr", "redirect", "wap", "app"]), code("alipay"),
         flows("wechat_pay", &["qr", "app", "h5"]), code("wechat_pay"),
         strict(json!({
             "type": { "const": "wechat_pay" }, "flow": { "const": "jsapi" },

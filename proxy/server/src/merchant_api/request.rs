@@ -109,7 +109,7 @@ pub struct SwitchBody {
 }
 
 /// `POST /v1/payments/{id}/confirm`.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmBody {
     /// What the shopper's browser or app brought back, as the provider wants it.

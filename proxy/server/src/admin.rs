@@ -3,6 +3,8 @@
 //!
 //! A sick provider never makes the proxy unready: that would take the whole checkout away.
 
+pub mod guard;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,8 +1,10 @@
 //! The command line: one definition for help, commands and exit codes.
 //!
-//! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached.
+//! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached
+//! · 4 the server refused who asks.
 
 mod check;
+mod keys;
 mod output;
 mod payment;
 mod plugin;
@@ -51,6 +53,16 @@ enum Command {
         #[command(subcommand)]
         command: plugin::Command,
     },
+    /// Make keys for merchants and operators.
+    Merchant {
+        #[command(subcommand)]
+        command: keys::Merchant,
+    },
+    /// Look at certificates.
+    Tls {
+        #[command(subcommand)]
+        command: keys::Tls,
+    },
     /// Print the version.
     Version {
         /// Print it as JSON.
@@ -75,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
         Command::Payment { command } => payment::run(command),
         Command::Plugin { command } => plugin::run(command),
+        Command::Merchant { command } => keys::merchant(&command),
+        Command::Tls { command } => keys::tls(&command),
         Command::Version { json } => version(json),
     }
 }

@@ -4,11 +4,13 @@
 //! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
-//! themselves; [`admin`] shows what is true. [`failpoint`] is empty in every build that ships.
+//! themselves; [`admin`] shows what is true, and [`access`] says who may come in. [`failpoint`] is empty in every build that ships.
 
+pub mod access;
 pub mod accounts;
 pub mod admin;
 pub mod calls;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod credentials;

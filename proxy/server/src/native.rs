@@ -8,8 +8,8 @@
 //! and the merchant is told that its outcome is unknown. Nothing is journalled: what was paid here
 //! is between the merchant and the provider.
 //!
-//! The merchant proves itself by `X-Interlock-Key`, because its SDK fills `Authorization` itself;
-//! the header never leaves this house. Bodies, queries and headers are not logged.
+//! The merchant proves itself by `X-Interlock-Key`, because its SDK fills `Authorization` itself,
+//! or by a client certificate; the header never leaves this house. Bodies, queries and headers are not logged.
 
 mod refusal;
 
@@ -31,9 +31,10 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
+use crate::access::Scope;
 use crate::accounts::{Accounts, OpenAccount};
-use crate::config::Merchant;
-use crate::front_door::{Passage, Passed};
+use crate::config::{Caller, Merchant};
+use crate::front_door::{ClientKey, Passage, Passed};
 use crate::metrics::Metrics;
 use crate::node::NodeClock;
 use crate::upstream::{Upstream, reason};
@@ -140,7 +141,9 @@ impl ProxyHttp for Way {
 
     async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> OrError<bool> {
         visit.began = Some(Instant::now());
-        match self.admit(session.req_header(), visit) {
+        let tls = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
+        let client = tls.and_then(|tls| tls.extension.get::<ClientKey>().copied());
+        match self.admit(session.req_header(), client, visit) {
             Ok(()) => Ok(false),
             Err(refusal) => {
                 // What is left of the body is not read, so the connection ends with the answer.
@@ -299,13 +302,22 @@ type OrError<T> = pingora::Result<T>;
 
 impl Way {
     /// Who calls, whom it wants to reach, and a place there.
-    fn admit(&self, head: &RequestHeader, visit: &mut Visit) -> Result<(), Refusal> {
-        let merchant = self.authenticate(head)?;
+    fn admit(
+        &self,
+        head: &RequestHeader,
+        client: Option<ClientKey>,
+        visit: &mut Visit,
+    ) -> Result<(), Refusal> {
+        let caller = self.authenticate(head, client)?;
+        let merchant = caller.merchant;
         let now = self.clock.now();
         self.accounts.gates.admit_merchant(&merchant.name, now).map_err(|wait_ms| {
             self.metrics.limited("merchant", &merchant.name);
             Refusal::rate_limited(wait_ms)
         })?;
+        if !caller.credential.allows(Scope::Native) {
+            return Err(Refusal::out_of_scope(&caller.credential.name));
+        }
         if head.headers.contains_key("upgrade") {
             return Err(Refusal::upgrade());
         }
@@ -327,9 +339,14 @@ impl Way {
         Refusal::no_place(account, skip)
     }
 
-    fn authenticate(&self, head: &RequestHeader) -> Result<&Merchant, Refusal> {
-        let key = head.headers.get(KEY_HEADER).ok_or_else(Refusal::unauthorized)?;
-        Merchant::of_key(&self.merchants, key.as_bytes()).ok_or_else(Refusal::unauthorized)
+    /// By the key in its own header; where that is absent, by the client certificate.
+    fn authenticate(
+        &self,
+        head: &RequestHeader,
+        client: Option<ClientKey>,
+    ) -> Result<Caller<'_>, Refusal> {
+        let key = head.headers.get(KEY_HEADER).map(|value| value.as_bytes());
+        Merchant::of_caller(&self.merchants, key, client).ok_or_else(Refusal::unauthorized)
     }
 
     /// `/native/ACCOUNT/path`, or `/native/ACCOUNT@ENDPOINT/path` where a plugin has several: the

@@ -1,6 +1,6 @@
 //! `interlock payment`: where a customer's money is, and what may safely be done about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ pub struct Server {
     /// The configuration file, for the admin address.
     #[arg(long, value_name = "PATH", env = "INTERLOCK_CONFIG")]
     config: Option<PathBuf>,
+    /// Your token, where the admin door asks for one.
+    #[arg(long, value_name = "TOKEN", env = "INTERLOCK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Certificates to trust in the place of the system's, where the admin door speaks TLS.
+    #[arg(long, value_name = "PATH", env = "INTERLOCK_CA")]
+    ca: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -141,12 +147,34 @@ pub fn run(command: Command) -> ExitCode {
 impl Server {
     fn get(&self, path: &str, show: impl Fn(&Value)) -> Result<(), u8> {
         let url = self.url(path)?;
-        self.told(agent().get(&url).call(), show)
+        let request = self.agent()?.get(&url);
+        self.told(self.signed(request).call(), show)
     }
 
     fn post(&self, path: &str, body: &Value, show: impl Fn(&Value)) -> Result<(), u8> {
         let url = self.url(path)?;
-        self.told(agent().post(&url).send_json(body), show)
+        let request = self.agent()?.post(&url);
+        self.told(self.signed(request).send_json(body), show)
+    }
+
+    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn agent(&self) -> Result<ureq::Agent, u8> {
+        let roots = trusted(self.ca.as_deref()).map_err(|why| {
+            output::error(&why);
+            1
+        })?;
+        let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .tls_config(tls);
+        Ok(config.build().into())
     }
 
     fn told(
@@ -175,7 +203,7 @@ impl Server {
             let text = |key: &str| body[key].as_str().unwrap_or("-").to_owned();
             output::error(&format!("{}: {}", text("title"), text("detail")));
         }
-        Err(1)
+        Err(if matches!(status.as_u16(), 401 | 403) { 4 } else { 1 })
     }
 
     fn url(&self, path: &str) -> Result<String, u8> {
@@ -186,7 +214,8 @@ impl Server {
                     output::findings(&found);
                     1
                 })?;
-                format!("http://{}", loaded.config.server.admin)
+                let scheme = if loaded.config.admin.tls.is_some() { "https" } else { "http" };
+                format!("{scheme}://{}", loaded.config.server.admin)
             }
             (None, None) => "http://127.0.0.1:9700".to_owned(),
         };
@@ -194,12 +223,31 @@ impl Server {
     }
 }
 
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into()
+/// Whose certificates are believed: those of a file, or the system's.
+fn trusted(ca: Option<&Path>) -> Result<ureq::tls::RootCerts, String> {
+    use ureq::tls::{Certificate, PemItem, parse_pem};
+
+    // The cryptography of the server serves the command line, too.
+    pingora::tls::install_default_crypto_provider();
+    let certificates: Vec<Certificate<'static>> = match ca {
+        Some(path) => {
+            let told =
+                |why: String| format!("certificates can't be read, {why}: {}", path.display());
+            let pem = std::fs::read(path).map_err(|e| told(e.kind().to_string()))?;
+            let items: Result<Vec<_>, _> = parse_pem(&pem).collect();
+            let items = items.map_err(|e| told(e.to_string()))?;
+            let certificate = |item| match item {
+                PemItem::Certificate(certificate) => Some(certificate),
+                _ => None,
+            };
+            items.into_iter().filter_map(certificate).collect()
+        }
+        None => {
+            let system = pingora::tls::load_native_certs().unwrap_or_default();
+            system.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect()
+        }
+    };
+    Ok(ureq::tls::RootCerts::new_with_certs(&certificates))
 }
 
 fn show(p: &Value) {

@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::framing::{self, Body, Framing};
+use super::tls::{ClientKey, DoorTls};
 use super::{FrontDoor, Passage, Problem, Request, Response};
 use crate::failpoint::{Side, Told};
 
@@ -31,21 +32,37 @@ const HEAD_ROOM: usize = 2048;
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// A door as pingora's listener sees it: with the TLS that it speaks, if it does.
+pub(super) struct Doorway {
+    pub(super) front: FrontDoor,
+    pub(super) tls: Option<Arc<DoorTls>>,
+}
+
 #[async_trait]
-impl ServerApp for FrontDoor {
+impl ServerApp for Doorway {
     async fn process_new(
         self: &Arc<Self>,
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Ok(_seat) = self.inner.connections.clone().try_acquire_owned() else {
-            self.refuse(stream, Problem::overloaded().into()).await;
-            return None;
-        };
+        let door = &self.front;
         let peer =
             stream.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        let mut visit = Visit { door: self, peer, shutdown: shutdown.clone() };
-        let limits = &self.inner.limits;
+        let Some(_seat) = door.seat(peer) else {
+            // Before a handshake nothing can be said that the client would read.
+            match self.tls {
+                None => door.refuse(stream, Problem::overloaded().into()).await,
+                Some(_) => drop(door.inner.refused.fetch_add(1, Relaxed)),
+            }
+            return None;
+        };
+        let stream = match &self.tls {
+            Some(tls) => tls.accept(stream).await?,
+            None => stream,
+        };
+        let client = client_key(&stream);
+        let mut visit = Visit { door, peer, client, shutdown: shutdown.clone() };
+        let limits = &door.inner.limits;
         let mut next = Some((stream, BytesMut::new()));
         let mut patience = limits.read_timeout;
         while let Some((stream, early)) = next {
@@ -59,6 +76,7 @@ impl ServerApp for FrontDoor {
 struct Visit<'d> {
     door: &'d FrontDoor,
     peer: Option<SocketAddr>,
+    client: Option<ClientKey>,
     shutdown: ShutdownWatch,
 }
 
@@ -234,6 +252,7 @@ impl Visit<'_> {
             headers: head.headers.clone(),
             body,
             peer: self.peer,
+            client: self.client,
             request_id: id.to_owned(),
         })
     }
@@ -364,6 +383,11 @@ impl FrontDoor {
         };
         let _ = timeout(LINGER, told).await;
     }
+}
+
+/// The key that the client proved in the handshake.
+fn client_key(stream: &Stream) -> Option<ClientKey> {
+    stream.get_ssl_digest()?.extension.get::<ClientKey>().copied()
 }
 
 async fn drain_body(session: &mut HttpSession) {

@@ -7,6 +7,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 use serde_json::json;
 
+use crate::access::Scope;
+
 /// A refusal, or a loss.
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -24,8 +26,15 @@ impl Refusal {
     }
 
     pub(super) fn unauthorized() -> Self {
-        let detail = "send the merchant's API key in `X-Interlock-Key`".to_owned();
+        let detail = "send the merchant's API key in `X-Interlock-Key`, or show its client \
+                      certificate"
+            .to_owned();
         Self::new(401, "unauthorized", "The API key is missing or not known", detail)
+    }
+
+    pub(super) fn out_of_scope(key: &str) -> Self {
+        let detail = format!("the key `{key}` lacks the scope `{}`", Scope::Native.as_str());
+        Self::new(403, "forbidden", "This is not allowed", detail)
     }
 
     pub(super) fn unknown_account(name: &str) -> Self {

@@ -2,5 +2,7 @@
 
 pub mod house;
 pub mod ledger;
+pub mod pki;
+pub mod raw;
 pub mod recorder;
 pub mod report;

@@ -15,8 +15,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
-use crate::front_door::ClientKey;
-
 /// Every key that this program makes begins so, for those who search logs for leaked ones.
 const KEY_PREFIX: &str = "ilk_";
 /// How a hash is written.
@@ -32,6 +30,13 @@ impl Hash {
         let mut hash = Hash([0; 32]);
         hash.0.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
         hash
+    }
+
+    /// The hash of a certificate's public key (`SubjectPublicKeyInfo`); none when it is no X.509
+    /// certificate, DER.
+    pub fn of_certificate(der: &[u8]) -> Option<Hash> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
+        Some(Hash::of(parsed.tbs_certificate.subject_pki.raw))
     }
 
     /// Whether both are the same; takes as long for a near miss as for a far one.
@@ -65,12 +70,6 @@ impl fmt::Display for Hash {
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[hash]")
-    }
-}
-
-impl From<ClientKey> for Hash {
-    fn from(key: ClientKey) -> Hash {
-        Hash(key.0)
     }
 }
 

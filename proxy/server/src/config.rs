@@ -27,7 +27,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 use crate::access::{self, Credential, Hash, Operator, Proof};
-use crate::front_door::{ClientKey, TlsOptions};
+use crate::front_door::TlsOptions;
 
 pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
@@ -153,11 +153,11 @@ impl Merchant {
     pub fn of_caller<'m>(
         merchants: &'m [Merchant],
         key: Option<&[u8]>,
-        client: Option<ClientKey>,
+        client: Option<Hash>,
     ) -> Option<Caller<'m>> {
         let wanted = match (key, client) {
             (Some(key), _) => Proof::Key(Hash::of(key)),
-            (None, Some(client)) => Proof::Certificate(client.into()),
+            (None, Some(client)) => Proof::Certificate(client),
             (None, None) => return None,
         };
         let all = merchants.iter().flat_map(|merchant| {
@@ -205,8 +205,14 @@ pub struct Account {
     /// By the manifest's name: the address to use in the place of its production address,
     /// without a trailing `/`.
     pub endpoints: BTreeMap<String, String>,
+    /// Further addresses of the same system by the same names, tried in the connect phase alone.
+    pub alternatives: BTreeMap<String, Vec<String>>,
     /// Certificates to trust in the place of the system's.
     pub ca: Option<PathBuf>,
+    /// Our own certificate chain and its private key, shown to the provider.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Public keys of which the provider's certificate must have one.
+    pub spki: Vec<Hash>,
     /// The plain settings, checked by the manifest.
     pub config: serde_json::Map<String, serde_json::Value>,
     /// The secrets by the manifest's name.

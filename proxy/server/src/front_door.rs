@@ -33,10 +33,12 @@ use pingora::server::ShutdownWatch;
 use pingora_limits::rate::Rate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::access::Hash;
+
 pub use problem::Problem;
 use seats::{ByAddress, Seat, network_of};
 pub use serving::{Door, Running, Stopped, serve};
-pub use tls::{ClientKey, DoorTls, Reload, TlsError, TlsFiles, TlsOptions, key_of};
+pub use tls::{DoorTls, Reload, TlsError, TlsFiles, TlsOptions};
 
 /// One whole request.
 #[derive(Clone, Debug)]
@@ -53,8 +55,8 @@ pub struct Request {
     pub body: Bytes,
     /// Who is at the other end of the socket.
     pub peer: Option<SocketAddr>,
-    /// The key of the client's certificate, when it proved one in the handshake.
-    pub client: Option<ClientKey>,
+    /// The public key of the client's certificate, when it proved one in the handshake.
+    pub client: Option<Hash>,
     /// `req_` and a ULID; the answer carries it as `Request-Id`.
     pub request_id: String,
 }

@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::output;
 use crate::access::{self, Hash};
-use crate::front_door::key_of;
 
 /// What can be done for merchants.
 #[derive(Subcommand)]
@@ -71,5 +70,5 @@ fn pin(path: &Path) -> Result<Hash, String> {
     let pem = std::fs::read(path).map_err(|e| e.kind().to_string())?;
     let first = CertificateDer::pem_slice_iter(&pem).next();
     let der = first.ok_or("no certificate in it")?.map_err(|e| format!("not PEM, {e}"))?;
-    key_of(&der).map(Hash::from).map_err(|e| e.to_string())
+    Hash::of_certificate(&der).ok_or_else(|| "not an X.509 certificate".to_owned())
 }

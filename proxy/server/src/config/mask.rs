@@ -15,10 +15,13 @@ const HARMLESS_TABLES: [&str; 6] =
     ["server", "routes", "breaker", "inquiry", "failover_budget", "telemetry"];
 
 /// The keys of an account or merchant whose values may be quoted.
-const HARMLESS_KEYS: [&str; 16] = [
+const HARMLESS_KEYS: [&str; 19] = [
     "plugin",
     "endpoints",
     "ca",
+    "client_cert",
+    "client_key",
+    "spki",
     "timeout",
     "connect_timeout",
     "limit",

@@ -22,8 +22,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::framing::{self, Body, Framing};
-use super::tls::{ClientKey, DoorTls};
+use super::tls::DoorTls;
 use super::{FrontDoor, Passage, Problem, Request, Response};
+use crate::access::Hash;
 use crate::failpoint::{Side, Told};
 
 /// Room for the next request's head while a connection is idle; most heads fit.
@@ -76,7 +77,7 @@ impl ServerApp for Doorway {
 struct Visit<'d> {
     door: &'d FrontDoor,
     peer: Option<SocketAddr>,
-    client: Option<ClientKey>,
+    client: Option<Hash>,
     shutdown: ShutdownWatch,
 }
 
@@ -386,8 +387,8 @@ impl FrontDoor {
 }
 
 /// The key that the client proved in the handshake.
-fn client_key(stream: &Stream) -> Option<ClientKey> {
-    stream.get_ssl_digest()?.extension.get::<ClientKey>().copied()
+fn client_key(stream: &Stream) -> Option<Hash> {
+    stream.get_ssl_digest()?.extension.get::<Hash>().copied()
 }
 
 async fn drain_body(session: &mut HttpSession) {

@@ -34,6 +34,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::access::Hash;
+
 /// Certificates are small; a larger file is not one.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -58,10 +60,6 @@ pub struct TlsOptions {
     /// Handshakes under way at once; one more waits for its turn within its time.
     pub handshakes: usize,
 }
-
-/// SHA-256 of a client certificate's public key (`SubjectPublicKeyInfo`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientKey(pub [u8; 32]);
 
 /// Why files can't be used: which one, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,20 +204,6 @@ impl Loaded {
     }
 }
 
-/// The SHA-256 of the public key of a certificate, as merchants and accounts pin it.
-///
-/// # Errors
-/// It is no X.509 certificate.
-pub fn key_of(der: &[u8]) -> Result<ClientKey, TlsError> {
-    let (_, parsed) = X509Certificate::from_der(der)
-        .map_err(|_| TlsError("not an X.509 certificate".to_owned()))?;
-    let digest =
-        ring::digest::digest(&ring::digest::SHA256, parsed.tbs_certificate.subject_pki.raw);
-    let mut key = ClientKey([0; 32]);
-    key.0.copy_from_slice(digest.as_ref());
-    Ok(key)
-}
-
 /// Notes who the client is, where the HTTP side finds it: in the digest of the connection.
 struct Identify;
 
@@ -229,7 +213,7 @@ impl TlsAccept for Identify {
         &self,
         tls: &TlsRef,
     ) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
-        let key = key_of(tls.peer_certificate_der()?).ok()?;
+        let key = Hash::of_certificate(tls.peer_certificate_der()?)?;
         Some(Arc::new(key))
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod house;
 pub mod ledger;
+pub mod mutator;
 pub mod pki;
 pub mod raw;
 pub mod recorder;

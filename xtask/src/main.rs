@@ -7,6 +7,7 @@
 
 mod control;
 mod demo;
+mod deny;
 mod failpoints;
 mod ground;
 mod rehearsal;

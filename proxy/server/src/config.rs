@@ -483,6 +483,21 @@ recheck = ["1s", "1m30s"]
         assert_eq!(config.merchants["shop"].late_success, LateSuccess::Accept { within_ms });
     }
 
+    #[test]
+    fn damaged_files_are_read_or_refused_with_their_place() {
+        let seeds = [
+            "tests/corpora/config",
+            "config/interlock.toml",
+            "proxy/server/tests/config/doors.toml",
+        ];
+        crate::mutator::each(&seeds, 300, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let (config, found) = read(&text);
+            assert!(config.is_some() || found.iter().any(Diagnostic::is_error));
+            assert_eq!(render(&found, false).is_empty(), found.is_empty());
+        });
+    }
+
     proptest! {
         #[test]
         fn no_damage_to_a_file_makes_the_reader_fall(

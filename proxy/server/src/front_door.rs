@@ -13,6 +13,7 @@
 //!
 //! Everything is bounded by [`Limits`]; what the door refuses, it refuses as a problem document.
 
+mod chunks;
 mod connection;
 mod framing;
 mod problem;

@@ -27,3 +27,7 @@ pub mod plugin_host;
 pub mod resolver;
 pub mod run;
 pub mod upstream;
+
+#[cfg(test)]
+#[path = "../../../tests/src/mutator.rs"]
+mod mutator;

@@ -484,3 +484,22 @@ fn located(mut response: Response, p: &Payment) -> Response {
     response.headers.push(("Location", format!("{}/{}", answer::PAYMENTS_PATH, p.id)));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_cursor_is_refused_or_is_the_one_that_it_says() {
+        let mut read = 0;
+        crate::mutator::each(&["tests/corpora/cursor"], 2_000, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let Ok(found) = cursor(&text) else { return };
+            read += 1;
+            assert!(found.created_ms >= 0 && found.id.starts_with("pay_") && found.id.len() == 30);
+            let shown = format!("{}.{}", found.created_ms, found.id);
+            assert!(cursor(&shown).is_ok_and(|again| again == found), "{text}");
+        });
+        assert!(read > 0);
+    }
+}

@@ -76,6 +76,8 @@ pub struct Way {
     pub upstream: Upstream,
     /// The largest request body, bytes.
     pub body_limit: usize,
+    /// How long a body may take to arrive whole, however steadily it drips.
+    pub body_within: Duration,
 }
 
 /// One request on its way.
@@ -169,12 +171,15 @@ impl ProxyHttp for Way {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        whole: bool,
         visit: &mut Visit,
     ) -> OrError<()> {
         visit.received += body.as_ref().map_or(0, Bytes::len);
         if visit.received > self.body_limit {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large"));
+        }
+        if !whole && visit.began.is_some_and(|began| began.elapsed() > self.body_within) {
+            return Err(Error::explain(ErrorType::HTTPStatus(408), "the body took too long"));
         }
         Ok(())
     }

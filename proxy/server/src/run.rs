@@ -84,6 +84,7 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         metrics: Arc::clone(&metrics),
         upstream,
         body_limit: limits(&config).body,
+        body_within: limits(&config).read_timeout,
     });
     let watched = Arc::clone(&metrics);
     let driver = Driver::new(store, accounts, clock, Arc::new(numbers), caller, metrics);

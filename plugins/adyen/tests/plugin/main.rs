@@ -4,8 +4,11 @@
 
 mod answers;
 mod codes;
+mod damage;
 mod honesty;
 mod manifest;
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 mod notices;
 mod requests;
 

@@ -5,7 +5,10 @@
 
 mod answers;
 mod codes;
+mod damage;
 mod doubts;
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 mod notifications;
 mod peer;
 mod requests;

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod damage;
 mod honesty;
 mod inquiries;
 mod manifest;
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 mod notices;
 mod requests;
 

@@ -53,6 +53,11 @@ impl Refusal {
         Self::new(413, "payload_too_large", "The request body is too large", detail)
     }
 
+    fn too_slow() -> Self {
+        let detail = "head and body together took too long".to_owned();
+        Self::new(408, "request_timeout", "The request did not arrive in time", detail)
+    }
+
     pub(super) fn rate_limited(wait_ms: u64) -> Self {
         let seconds = wait_ms.div_ceil(1_000).max(1);
         let detail = format!("the merchant's limit is used up; try again in {seconds} s");
@@ -72,6 +77,10 @@ impl Refusal {
         let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
         match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(413), _) => Self { sent: connected, ..Self::too_large() },
+            (ErrorType::HTTPStatus(408), _) => Self { sent: connected, ..Self::too_slow() },
+            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
+                Self { sent: connected, ..Self::too_slow() }
+            }
             (_, ErrorSource::Downstream) => {
                 let detail = "the request did not arrive whole".to_owned();
                 let refusal =

@@ -309,9 +309,19 @@ impl House {
         self.post("/v1/payments", key, body)
     }
 
+    /// Makes a payment with a fresh key and waits so many seconds for its end.
+    pub fn pay_within(&self, body: &Value, seconds: u32) -> Answer {
+        self.post_within("/v1/payments", &fresh("key"), body, seconds)
+    }
+
     /// POST to the merchant API.
     pub fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
-        let headers = [("Idempotency-Key", key), ("Prefer", "wait=30")];
+        self.post_within(path, key, body, 30)
+    }
+
+    fn post_within(&self, path: &str, key: &str, body: &Value, seconds: u32) -> Answer {
+        let wait = format!("wait={seconds}");
+        let headers = [("Idempotency-Key", key), ("Prefer", wait.as_str())];
         let url = format!("{}{path}", self.api);
         self.send("POST", &url, &headers, Some(body.to_string().as_bytes()))
     }
@@ -707,7 +717,7 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
     let mut text = format!(
         "[server]\nlisten = \"{api}\"\nadmin = \"{admin}\"\npublic_url = \"{public}\"\n\
          data_dir = \"{}\"\nplugins_dir = \"plugins\"\nplugins_lock = \"plugins.lock\"\n\
-         workers = 2\ndrain = \"20s\"\n{}\n\n[merchants.test]\napi_key = \"test_key_1\"\n{}\n\n\
+         workers = 2\ndrain = \"20s\"\nshed_after = \"never\"\n{}\n\n[merchants.test]\napi_key = \"test_key_1\"\n{}\n\n\
          [merchants.other]\napi_key = \"other_key_2\"\n",
         data_dir.display(),
         plan.server_lines,

@@ -132,7 +132,8 @@ fn off_loopback_the_admin_door_needs_tokens_and_roles_are_kept() {
     let ask = |token: &str, method: &str, path: &str| {
         let bearer = format!("Bearer {token}");
         let url = format!("{}{path}", house.admin);
-        let body = (method == "POST").then_some(&b"{}"[..]);
+        let body = json!({ "reason": "a test", "operator": "jo" }).to_string();
+        let body = (method == "POST").then_some(body.as_bytes());
         house.send(method, &url, &[("Authorization", bearer.as_str())], body)
     };
     for (token, looked, acted) in [("stranger", 401, 401), (&look, 200, 403), (&act, 200, 200)] {
@@ -190,6 +191,7 @@ fn a_page_in_the_operators_browser_can_do_nothing() {
     let look = format!("GET /admin/v1/payments HTTP/1.1\r\nHost: evil.example\r\n{json}\r\n\r\n");
     let look = look.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     assert_eq!(raw::say(&house.admin, look.as_bytes()).statuses(), [403], "a rebound name");
-    assert_eq!(house.operate("POST", path, None).status, 200);
+    let act = json!({ "reason": "a test", "operator": "jo" });
+    assert_eq!(house.operate("POST", path, Some(&act)).status, 200);
     assert!(drained(), "the operator can");
 }

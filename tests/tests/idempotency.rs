@@ -269,7 +269,9 @@ fn a_key_is_not_used_up_by_a_request_that_was_refused() {
     bad["amount"] = "1".into();
     problem(&house.pay_with_key(&key, &bad), 400, "invalid_request");
     for name in ["checkout-eu", "checkout-us"] {
-        let drained = house.operate("POST", &format!("/admin/v1/accounts/{name}/drain"), None);
+        let why = json!({ "reason": "a test", "operator": "tests" });
+        let path = format!("/admin/v1/accounts/{name}/drain");
+        let drained = house.operate("POST", &path, Some(&why));
         assert_eq!(drained.status, 200, "{drained:?}");
     }
     let refused = house.pay_with_key(&key, &tokens(1_100, "EUR"));
@@ -278,7 +280,8 @@ fn a_key_is_not_used_up_by_a_request_that_was_refused() {
     assert_eq!(refused["accounts"]["checkout-eu"], "drained", "{refused:?}");
     assert_eq!((house.journalled(), house.sent()), (0, 0), "nothing journalled, nothing sent");
     for name in ["checkout-eu", "checkout-us"] {
-        house.operate("POST", &format!("/admin/v1/accounts/{name}/resume"), None);
+        let why = json!({ "reason": "a test", "operator": "tests" });
+        house.operate("POST", &format!("/admin/v1/accounts/{name}/resume"), Some(&why));
     }
     let paid = house.pay_with_key(&key, &tokens(1_200, "EUR"));
     assert_eq!((paid.status, &paid["status"]), (201, &json!("succeeded")), "{paid:?}");

@@ -169,7 +169,8 @@ fn declines_never_open_a_breaker() {
 
 #[test]
 fn a_breaker_opens_on_faults_is_left_alone_and_probed_by_few() {
-    let house = House::with(Plan { breaker: BREAKER, ..Plan::default() });
+    let account_lines = "slow_start = \"0s\"";
+    let house = House::with(Plan { breaker: BREAKER, account_lines, ..Plan::default() });
     // Nothing of these reaches the provider, so each is paid at the other account at once.
     house.fault("checkout-eu", "*", "refuse");
     for _ in 0..5 {
@@ -212,6 +213,8 @@ fn a_breaker_opens_on_faults_is_left_alone_and_probed_by_few() {
         let state = breaker(h, "checkout-eu");
         state["state"] != "open" || state["retry_after_ms"].as_u64().unwrap_or(0) == 0
     });
+    // First a probe of its own must find it well.
+    std::thread::sleep(Duration::from_millis(800));
     let answers = at_once(40, |_| house.pay(&euros()));
     assert!(answers.iter().all(|a| a["status"] == "succeeded"), "{answers:?}");
     let probes = by_account(&answers, "checkout-eu");
@@ -338,4 +341,64 @@ fn a_provider_that_asks_for_patience_is_given_it() {
     assert_eq!(breaker(&house, "checkout-eu")["state"], "closed", "and it is no fault");
     house.lift_faults();
     house.wait_until("it is asked again", SOON, |h| h.pay(&euros())["account"] == "checkout-eu");
+}
+
+#[test]
+fn refunds_keep_to_a_share_of_their_own_and_none_is_lost_or_made_twice() {
+    let lines = "limit = \"1/s burst 4\"";
+    let house = House::with(Plan { account_lines: lines, ..Plan::default() });
+    let paid = house.pay(&euros());
+    assert_eq!(paid["status"], "succeeded", "{paid:?}");
+    // A provider refunds only what it has captured, which it tells a moment later.
+    house.wait_until("the capture is told", SOON, |h| {
+        h.metric("interlock_notifications_total", &[("account", "checkout-eu")]) >= 2.0
+    });
+    let refund = json!({ "payment": paid["id"], "amount": 100 });
+    let keys: Vec<String> = (0..3).map(|_| fresh("share")).collect();
+    let ask = |n: usize| house.post("/v1/refunds", &keys[n], &refund);
+    let answers = at_once(3, ask);
+    let refused: Vec<usize> = (0..3).filter(|n| answers[*n].status == 503).collect();
+    assert!(!refused.is_empty() && refused.len() < 3, "a quarter of the limit: {answers:?}");
+    for n in &refused {
+        let answer = &answers[*n];
+        assert_eq!(answer["code"], "no_account_available", "{answer:?}");
+        assert_eq!(answer["accounts"], json!({ "checkout-eu": "rate_limited" }));
+        assert_eq!(answer["retry"], "same_key");
+    }
+    // The keys are still free, and nothing was sent for them.
+    for n in 0..3 {
+        house.wait_until("there is room for the refund", Duration::from_secs(40), |_| {
+            matches!(ask(n).status, 201 | 202)
+        });
+    }
+    house.wait_until("all refunds have succeeded", SOON, |h| {
+        let p = h.payment(paid["id"].as_str().expect("an id"));
+        p["amount_refunded"] == 300
+    });
+    let refunds = house.ledger().iter().filter(|m| m["kind"] == "refund").count();
+    assert_eq!(refunds, 3);
+}
+
+#[test]
+fn the_doubts_of_one_account_do_not_keep_another_from_being_asked() {
+    let house = House::with(Plan { account_lines: "in_flight = 8", ..Plan::default() });
+    house.fault("checkout-eu", "authorize", "charge_then_drop");
+    house.fault("checkout-eu", "inquire", "hang");
+    house.fault("checkout-us", "authorize", "charge_then_drop");
+    house.fault("checkout-eu", "notify", "notify_lose");
+    house.fault("checkout-us", "notify", "notify_lose");
+    let sick = at_once(6, |_| house.pay_within(&euros(), 0));
+    let other = house.pay_within(&tokens(700, "USD"), 0);
+    assert_eq!(other["account"], "checkout-us", "{other:?}");
+    let id = other["id"].as_str().expect("an id");
+    let end = house.wait_for(id, SOON, |p| p["status"] != "processing");
+    assert_eq!(end["status"], "succeeded", "{end:?}");
+    let waiting = |p: &Answer| house.payment(p["id"].as_str().expect("an id"));
+    assert!(sick.iter().all(|p| waiting(p)["status"] == "processing"), "theirs still hang");
+    house.lift_faults();
+    for payment in &sick {
+        let id = payment["id"].as_str().expect("an id");
+        let end = house.wait_for(id, SOON, |p| p["status"] != "processing");
+        assert_eq!(ledger::charges(&house.ledger(), &end.json), 1);
+    }
 }

@@ -43,6 +43,15 @@ pub fn fact(cx: &Cx<'_>, purpose: Purpose, r: &Request, number: &str, node: &Nod
     }
 }
 
+/// What the answer to a probe says: a business code of a system in trouble is no sign of life.
+pub fn sign_of_life(node: Node) -> Fact {
+    match refused(Purpose::Query, &node) {
+        not_there @ Fact { what: What::NotFound, .. } => not_there,
+        other if node.outer() == "10000" => Fact { what: What::NotFound, ..other },
+        trouble => trouble,
+    }
+}
+
 /// The amount of a member in yuan, with the currency that the answer names, if any.
 pub fn money(text: Option<&str>, currency: Option<&str>) -> Option<Money> {
     let amount = parse_units(text?, 2).ok()?;

@@ -129,6 +129,24 @@ impl Provider for Alipay {
         self.exchange(cx, r, (purpose, trade), s, e, || Ok(Named { out_trade_no: trade }))
     }
 
+    /// A question about a number that nobody has: an answer with a good signature is a sign of life.
+    fn probe(&self, cx: &Cx<'_>, s: State, e: &Event) -> StepResult<Self> {
+        match e {
+            Event::Start => {
+                let number: String = cx.entropy.chars().filter(|c| c.is_alphanumeric()).collect();
+                let named = Named { out_trade_no: &number };
+                let (send, body) =
+                    gateway::request(cx, &self.app_id, Purpose::Query, None, &named)?;
+                Ok(Step::send(send, body, State { sent: Some(Purpose::Query) }))
+            }
+            Event::Response { status, .. } if s.sent == Some(Purpose::Query) => {
+                let answer = gateway::open(cx, Purpose::Query, *status)?;
+                Ok(Step::done(answer.map_or_else(|doubt| doubt, answers::sign_of_life)))
+            }
+            _ => Err(Fault::input("an answer to a request that was not sent")),
+        }
+    }
+
     fn parse_notification(&self, cx: &Cx<'_>, _: State, e: &Event) -> StepResult<Self> {
         match e {
             Event::Notification { .. } => Ok(Step::end(notification::read(self, cx)?)),

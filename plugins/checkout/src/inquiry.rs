@@ -6,7 +6,7 @@
 //! answer is documented to hold everything that a verdict needs.
 
 use interlock_plugin_api::{
-    Advice, Class, Event, Fact, Fault, Money, Operation, Request, Send, Step, What,
+    Advice, Class, Cx, Event, Fact, Fault, Money, Operation, Request, Send, Step, What,
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,20 @@ fn ask(send: Send, asked: Asked) -> Step<State> {
 
 fn ask_payment(id: String, listed: bool) -> Step<State> {
     ask(get(format!("/payments/{id}"), Vec::new()), Asked::Payment { id, listed })
+}
+
+/// A question about a number that nobody has: a page of nothing is a sign of life.
+pub(crate) fn probe(cx: &Cx<'_>, e: &Event) -> Result<Step<State>, Fault> {
+    if matches!(e, Event::Start) {
+        let number: String = cx.entropy.chars().filter(char::is_ascii_alphanumeric).collect();
+        return Ok(ask_list(&number, 0, 0, None));
+    }
+    Ok(Step::done(match answered(e)? {
+        Ok(200) if object::<Page>(cx.body).is_some() => Fact::new(What::NotFound),
+        Ok(200) => Fact::unknown("unreadable"),
+        Ok(status) => unanswered_read(status),
+        Err(lost) => lost,
+    }))
 }
 
 fn ask_list(op_id: &str, skip: u64, pages: u32, hit: Option<String>) -> Step<State> {

@@ -88,6 +88,10 @@ impl Provider for Checkout {
     fn parse_notification(&self, cx: &Cx<'_>, _: State, e: &Event) -> StepResult<Self> {
         notification::read(cx, e)
     }
+
+    fn probe(&self, cx: &Cx<'_>, _: State, e: &Event) -> StepResult<Self> {
+        inquiry::probe(cx, e)
+    }
 }
 
 fn change(change: Change, cx: &Cx<'_>, r: &Request, e: &Event) -> StepResult<Checkout> {

@@ -28,6 +28,20 @@ pub fn answered(status: u16, facts: &[Fact]) -> (Verdict, Option<u64>) {
     (verdict, None)
 }
 
+/// Whether the plugin could read an answer; `None` where the provider is ill and nothing is meant.
+pub fn read(status: u16, facts: &[Fact]) -> Option<bool> {
+    if status >= 500 || status == 429 {
+        return None;
+    }
+    let unmapped = facts.iter().any(|f| f.class == Some(Class::Unmapped));
+    Some(!facts.is_empty() && !unmapped)
+}
+
+/// Whether the provider says that the account itself is restricted.
+pub fn restricts(facts: &[Fact]) -> bool {
+    facts.iter().any(|f| f.class == Some(Class::AccountRestricted))
+}
+
 /// What a missing answer means for the account's breaker.
 pub fn lost(sent: Sent, ours: bool) -> Verdict {
     match (sent, ours) {

@@ -1,50 +1,55 @@
-//! Who may pass now: breakers, rate limits, requests in flight, budgets.
+//! Who may pass now: breakers, rate limits, requests in flight, budgets, and who is tried last.
 //!
 //! A decision looks at the gates without taking anything ([`Health`]); the driver then *reserves* a
 //! place just before the record is written, and a refused reservation goes back into the decision.
 //! This is the only room of the engine with memory, and it lives on the clock that it is given.
+//!
+//! What refuses an account is certain: its breaker is open, its limit is used up, an operator
+//! drained it. What is only doubtful about it (its breaker has just closed, a sibling's is open,
+//! its offers are not paid) puts it behind the other candidates and refuses nothing.
+
+mod account;
+mod budget;
+mod conversion;
+mod flights;
+mod hold;
+mod pace;
+mod signs;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use interlock_circuit_breaker::{
-    Breaker, Permit, Refused, RefusedReason, Settings, SettingsError, Snapshot, Transition, Verdict,
-};
+use interlock_circuit_breaker::{Settings, SettingsError, Snapshot, State, Transition};
+
+use serde::{Deserialize, Serialize};
 
 use crate::refusal::Skip;
 use crate::stamp::Stamp;
 use crate::world::Health;
+use account::{Gate, skip_of};
+use budget::Budget;
+use pace::{EngineClock, Limiter, limiter};
+
+pub use account::{Probe, Reservation};
+pub use budget::FailoverBudget;
+pub use conversion::{Conversion, ConversionSettings};
+pub use hold::Hold;
+pub use pace::Rate;
 
 /// Caps on automatic refunds count this much of the past, ms.
 const HOUR_MS: u64 = 3_600_000;
-
-/// Requests per second, with a burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// How many in `per_ms`.
-    pub count: NonZeroU32,
-    /// ms.
-    pub per_ms: u64,
-    /// How many at once.
-    pub burst: NonZeroU32,
-}
+/// The longest pause that a provider may ask for, ms.
+const PAUSE_MAX_MS: u64 = 300_000;
 
 /// What one account's gate is made of.
 #[derive(Clone, Debug)]
 pub struct GateSettings {
     /// Of each of its breakers.
     pub breaker: Settings,
-    /// Requests that make a payment.
+    /// Requests that make a payment. Operations and inquiries have a quarter of it each, beside.
     pub limit: Option<Rate>,
-    /// Requests of any kind in flight.
+    /// Requests that make a payment, in flight. Operations and inquiries have a quarter each.
     pub in_flight: u32,
     /// The methods that it takes: each has its own breakers.
     pub methods: Vec<String>,
@@ -52,27 +57,21 @@ pub struct GateSettings {
     pub refunds_per_hour: u32,
     /// Minor units of automatic refunds in an hour, over all currencies.
     pub refunded_per_hour: Option<i64>,
-}
-
-/// How many second tries are admitted, over all accounts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FailoverBudget {
-    /// The share of first tries that may be tried a second time.
-    pub ratio: f64,
-    /// Second tries that are always admitted, per second.
-    pub per_second: u32,
-    /// How much of the past counts, ms.
-    pub ttl_ms: u64,
-}
-
-impl Default for FailoverBudget {
-    fn default() -> Self {
-        Self { ratio: 0.2, per_second: 10, ttl_ms: 10_000 }
-    }
+    /// Accounts of one name fail together.
+    pub failure_domain: Option<String>,
+    /// Unanswered payments that wait so long say that the provider hangs, ms.
+    pub hang_after_ms: u64,
+    /// How long it takes from a tenth of the payments to all of them, ms.
+    pub slow_start_ms: u64,
+    /// How it is judged whether shoppers can pay; `None` does not judge.
+    pub conversion: Option<ConversionSettings>,
+    /// Its plugin can ask whether the provider is well: while it is not, no shopper tries it out.
+    pub probes: bool,
 }
 
 /// Operations that fail together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Group {
     /// Authorize and continue.
     Payments,
@@ -83,12 +82,57 @@ pub enum Group {
 }
 
 impl Group {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Payments, Self::Operations, Self::Inquiries];
+
     /// The word in metrics and status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Payments => "payments",
             Self::Operations => "operations",
             Self::Inquiries => "inquiries",
+        }
+    }
+
+    /// The group of a word.
+    pub fn of_str(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.as_str() == word)
+    }
+}
+
+/// What an operator should look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Alarm {
+    /// The provider says that the account is restricted; it is drained.
+    AccountRestricted,
+    /// Too few of its offers are paid.
+    LowConversion,
+    /// Its answers are not those that the plugin knows.
+    ContractDrift,
+    /// Notifications do not come.
+    NotificationLag,
+    /// Payments are sent and not answered.
+    Hanging,
+}
+
+impl Alarm {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::AccountRestricted,
+        Self::LowConversion,
+        Self::ContractDrift,
+        Self::NotificationLag,
+        Self::Hanging,
+    ];
+
+    /// The word in log, metric and API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AccountRestricted => "account_restricted",
+            Self::LowConversion => "low_conversion",
+            Self::ContractDrift => "contract_drift",
+            Self::NotificationLag => "notification_lag",
+            Self::Hanging => "hanging",
         }
     }
 }
@@ -99,48 +143,8 @@ pub struct Gates {
     accounts: BTreeMap<String, Gate>,
     merchants: BTreeMap<String, Limiter>,
     failovers: Mutex<Budget>,
-}
-
-type Limiter = RateLimiter<NotKeyed, InMemoryState, EngineClock, NoOpMiddleware<Nanos>>;
-
-struct Gate {
-    breakers: BTreeMap<(String, Group), Arc<Breaker>>,
-    limiter: Option<Limiter>,
-    in_flight: Arc<AtomicU32>,
-    in_flight_max: u32,
-    drained: AtomicBool,
-    quarantined: AtomicBool,
-    /// After a 429: nothing new before this, monotonic ms.
-    paused_until_ms: AtomicU64,
-    refunds: Mutex<VecDeque<(u64, i64)>>,
-    refunds_per_hour: u32,
-    refunded_per_hour: Option<i64>,
-}
-
-/// A place at an account: taken just before a send, given back when it is settled or dropped.
-pub struct Reservation {
-    permit: Permit,
-    _place: Place,
-}
-
-struct Place(Arc<AtomicU32>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Reservation {
-    /// What became of the request, for the breaker.
-    pub fn settle(self, now: Stamp, verdict: Verdict, elapsed_ms: u64) {
-        self.permit.record(now.mono_ms, verdict, elapsed_ms);
-    }
-
-    /// Nothing was sent after all.
-    pub fn cancel(self, now: Stamp) {
-        self.permit.cancel(now.mono_ms);
-    }
+    /// By the account that a second try leaves.
+    left: BTreeMap<String, Mutex<Budget>>,
 }
 
 /// An account as its gate sees it.
@@ -148,14 +152,30 @@ impl Reservation {
 pub struct AccountState {
     /// Each breaker, by method and group.
     pub breakers: Vec<(String, Group, Snapshot)>,
-    /// Requests in flight.
-    pub in_flight: u32,
-    /// How many may be.
-    pub in_flight_max: u32,
-    /// An operator drained it.
-    pub drained: bool,
+    /// Requests in flight, and how many may be, by group.
+    pub in_flight: [(Group, u32, u32); 3],
+    /// How long the oldest payment in flight has been, ms.
+    pub oldest_in_flight_ms: u64,
+    /// An operator drained it, or a provider's word did.
+    pub drained: Option<Hold>,
+    /// Breakers that an operator opened, by method and group.
+    pub trips: Vec<(String, Group, Hold)>,
     /// Its plugin is quarantined.
     pub quarantined: bool,
+    /// It is under announced maintenance until then, Unix ms.
+    pub maintenance_until_ms: Option<i64>,
+    /// Its provider asked for a pause of so many more ms.
+    pub paused_ms: u64,
+    /// How often its pace is halved after 429s, 0 to 3.
+    pub pace_halved: u32,
+    /// Paid against created, by method.
+    pub conversion: Vec<(String, Conversion)>,
+    /// The share of answers that its plugin could not read.
+    pub unread_share: f64,
+    /// How long the oldest notification has been awaited, ms.
+    pub notification_lag_ms: u64,
+    /// What an operator should look at.
+    pub alarms: Vec<Alarm>,
 }
 
 impl Gates {
@@ -170,20 +190,18 @@ impl Gates {
     ) -> Result<Self, (String, SettingsError)> {
         let clock = EngineClock::default();
         let mut gates = BTreeMap::new();
+        let mut left = BTreeMap::new();
         for (name, settings) in accounts {
             let gate = Gate::new(&name, &settings, &clock).map_err(|e| (name.clone(), e))?;
+            left.insert(name.clone(), Mutex::new(Budget::new(failovers)));
             gates.insert(name, gate);
         }
         let merchants = merchants
             .into_iter()
             .filter_map(|(name, rate)| rate.map(|rate| (name, limiter(rate, &clock))))
             .collect();
-        Ok(Self {
-            clock,
-            accounts: gates,
-            merchants,
-            failovers: Mutex::new(Budget::new(failovers)),
-        })
+        let failovers = Mutex::new(Budget::new(failovers));
+        Ok(Self { clock, accounts: gates, merchants, failovers, left })
     }
 
     /// One request of a merchant.
@@ -193,10 +211,7 @@ impl Gates {
     pub fn admit_merchant(&self, merchant: &str, now: Stamp) -> Result<(), u64> {
         self.clock.set(now);
         let Some(limiter) = self.merchants.get(merchant) else { return Ok(()) };
-        limiter.check().map_err(|until| {
-            let wait = until.wait_time_from(self.clock.now());
-            u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
-        })
+        pace::check(limiter, &self.clock)
     }
 
     /// Takes a place for one request.
@@ -216,40 +231,61 @@ impl Gates {
             return Err(Skip::Quarantined);
         }
         if group == Group::Payments {
-            gate.open_for_payments(now)?;
+            gate.open_for_payments(method, now)?;
         }
-        let place = gate.take_place()?;
-        let breaker = gate.breaker(method, group).ok_or(Skip::Method)?;
-        let permit = breaker.try_acquire(now.mono_ms).map_err(|r| skip_of(&r))?;
-        if group == Group::Payments
-            && gate.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err())
-        {
+        let (number, lane) = gate.lane(method).ok_or(Skip::Method)?;
+        let place = gate.flights.take(group, number, now.mono_ms)?;
+        let permit = lane.breaker(group).try_acquire(now.mono_ms).map_err(|r| skip_of(&r))?;
+        if gate.pace(group).take(now).is_err() {
             permit.cancel(now.mono_ms);
             return Err(Skip::RateLimited);
         }
-        Ok(Reservation { permit, _place: place })
+        let sign = (group == Group::Payments).then(|| lane.clone());
+        Ok(Reservation::new(permit, sign, Some(place)))
     }
 
-    /// Takes a place for a request that must go out whatever the breaker says: the way out of a
-    /// doubt is never closed by the doubt. The breaker still hears what became of it.
-    pub fn resolver_place(
+    /// Takes a place for a request that goes out whatever the breaker says: the way out of a doubt
+    /// is never closed by the doubt. It keeps to its group's share, and the breaker still hears
+    /// what became of it.
+    ///
+    /// # Errors
+    /// The share is used up: how long to wait before asking again, ms.
+    pub fn way_out(
         &self,
         account: &str,
         method: &str,
         group: Group,
         now: Stamp,
-    ) -> Option<Reservation> {
-        let gate = self.accounts.get(account)?;
-        let breaker = gate.breaker(method, group)?;
-        let permit = breaker.try_acquire(now.mono_ms).ok()?;
-        let place = gate.take_place().ok()?;
-        Some(Reservation { permit, _place: place })
+    ) -> Result<Option<Reservation>, u64> {
+        self.clock.set(now);
+        let Some(gate) = self.accounts.get(account) else { return Ok(None) };
+        let Some((number, lane)) = gate.lane(method) else { return Ok(None) };
+        let place = gate.flights.take(group, number, now.mono_ms).map_err(|_| FULL_WAIT_MS)?;
+        gate.pace(group).take(now)?;
+        let Ok(permit) = lane.breaker(group).try_acquire(now.mono_ms) else {
+            // The breaker hears nothing of what it did not admit, and the place is still held.
+            return Ok(Some(Reservation::unheard(place)));
+        };
+        Ok(Some(Reservation::new(permit, None, Some(place))))
     }
 
-    /// A try of an account; `second` when another was tried before.
-    pub fn count_try(&self, account: &str, second: bool, now: Stamp) {
-        if self.accounts.contains_key(account) {
-            lock(&self.failovers).count(second, now.mono_ms / 1_000);
+    /// How many requests of a group may be in flight at an account.
+    pub fn places(&self, account: &str, group: Group) -> u32 {
+        self.accounts.get(account).map_or(1, |gate| gate.flights.max(group))
+    }
+
+    /// What one probe is to speak for: each breaker of payments that wants to be tried out.
+    pub fn probes(&self, account: &str, now: Stamp) -> Vec<Probe> {
+        let lanes = self.accounts.get(account).into_iter().flat_map(|gate| &gate.lanes);
+        lanes.filter_map(|lane| Probe::of(lane, now)).collect()
+    }
+
+    /// A try of an account; `left` is the account that was tried before it.
+    pub fn count_try(&self, account: &str, left: Option<&str>, now: Stamp) {
+        let second = now.mono_ms / 1_000;
+        lock(&self.failovers).count(left.is_some(), second);
+        if let Some(budget) = self.left.get(left.unwrap_or(account)) {
+            lock(budget).count(left.is_some(), second);
         }
     }
 
@@ -262,19 +298,99 @@ impl Gates {
         }
     }
 
-    /// The provider asked us to slow down.
-    pub fn pause(&self, account: &str, for_ms: u64, now: Stamp) {
+    /// The provider asked us to slow down: a pause, and a lower pace after it.
+    pub fn slow_down(&self, account: &str, pause_ms: u64, now: Stamp) {
         if let Some(gate) = self.accounts.get(account) {
-            let until = now.mono_ms.saturating_add(for_ms);
+            let until = now.mono_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
             gate.paused_until_ms.fetch_max(until, Ordering::AcqRel);
+            Group::ALL.into_iter().for_each(|group| gate.pace(group).lower(now));
         }
     }
 
-    /// Stops or resumes new payments at an account; false when there is no such account.
-    pub fn drain(&self, account: &str, drained: bool) -> bool {
+    /// An answer came, and the plugin could read it or not.
+    pub fn answered(&self, account: &str, read: bool) {
+        if let Some(gate) = self.accounts.get(account) {
+            lock(&gate.drift).answered(read);
+        }
+    }
+
+    /// Something was created that a shopper may pay.
+    pub fn created(&self, account: &str, method: &str, now: Stamp) {
+        if let Some((_, lane)) = self.accounts.get(account).and_then(|gate| gate.lane(method)) {
+            lock(&lane.conversion).created(now.mono_ms);
+        }
+    }
+
+    /// What was created `age_ms` ago was paid.
+    pub fn paid(&self, account: &str, method: &str, age_ms: u64, now: Stamp) {
+        if let Some((_, lane)) = self.accounts.get(account).and_then(|gate| gate.lane(method)) {
+            let created = now.mono_ms.saturating_sub(age_ms);
+            lock(&lane.conversion).paid(created, now.mono_ms);
+        }
+    }
+
+    /// A payment became final because we asked, and its notification did not come yet.
+    pub fn paid_unnoticed(&self, account: &str, payment: &str, now: Stamp) {
+        if let Some(gate) = self.accounts.get(account) {
+            lock(&gate.notices).asked(payment, now.mono_ms);
+        }
+    }
+
+    /// A notification about a payment came.
+    pub fn noticed(&self, account: &str, payment: &str) {
+        if let Some(gate) = self.accounts.get(account) {
+            lock(&gate.notices).came(payment);
+        }
+    }
+
+    /// Stops new payments at an account, or takes them again; false when there is no such account.
+    pub fn drain(&self, account: &str, hold: Option<Hold>) -> bool {
         let Some(gate) = self.accounts.get(account) else { return false };
-        gate.drained.store(drained, Ordering::Release);
+        *lock(&gate.drained) = hold;
         true
+    }
+
+    /// The provider says that the account is restricted: it takes nothing new until an operator
+    /// says so. True when that is news.
+    pub fn restrict(&self, account: &str, now: Stamp) -> bool {
+        let Some(gate) = self.accounts.get(account) else { return false };
+        let mut drained = lock(&gate.drained);
+        if drained.as_ref().is_some_and(|hold| hold.until_ms.is_none()) {
+            return false;
+        }
+        *drained = Some(Hold {
+            reason: Alarm::AccountRestricted.as_str().into(),
+            by: ENGINE.into(),
+            since_ms: now.wall_ms,
+            until_ms: None,
+        });
+        true
+    }
+
+    /// Opens breakers by hand, or gives them back to their rules: all of an account, or those of a
+    /// method or a group. False when there is no such account or method.
+    pub fn trip(
+        &self,
+        account: &str,
+        method: Option<&str>,
+        group: Option<Group>,
+        hold: Option<&Hold>,
+        now: Stamp,
+    ) -> bool {
+        self.accounts.get(account).is_some_and(|gate| gate.trip(method, group, hold, now))
+    }
+
+    /// The announced maintenance of the next days, Unix ms, from and until.
+    pub fn maintain(&self, account: &str, windows: Vec<(i64, i64)>) {
+        if let Some(gate) = self.accounts.get(account) {
+            *lock(&gate.windows) = windows;
+        }
+    }
+
+    /// Ends what an operator set until now; the accounts where something ended.
+    pub fn end_holds(&self, now: Stamp) -> Vec<String> {
+        let ended = self.accounts.iter().filter(|(_, gate)| gate.end_holds(now));
+        ended.map(|(name, _)| name.clone()).collect()
     }
 
     /// The account's plugin can't be called any more, or can again.
@@ -287,17 +403,41 @@ impl Gates {
     /// An account as its gate sees it.
     pub fn state(&self, account: &str, now: Stamp) -> Option<AccountState> {
         let gate = self.accounts.get(account)?;
-        let breakers = gate
-            .breakers
-            .iter()
-            .map(|((method, group), b)| (method.clone(), *group, b.snapshot(now.mono_ms)))
-            .collect();
+        let of_lanes = gate.lanes.iter().flat_map(|lane| {
+            let see = |group| lane.breaker(group).snapshot(now.mono_ms);
+            Group::ALL.map(|group| (lane.method.clone(), group, see(group)))
+        });
+        let trips = lock(&gate.trips);
+        let trips = trips.iter().map(|((number, group), hold)| {
+            (gate.lanes[*number].method.clone(), *group, hold.clone())
+        });
+        let conversion: Vec<(String, Conversion)> = match gate.settings.conversion {
+            None => Vec::new(),
+            Some(_) => gate
+                .lanes
+                .iter()
+                .map(|lane| (lane.method.clone(), lock(&lane.conversion).look(now.mono_ms)))
+                .collect(),
+        };
+        let within = |(from, until): &&(i64, i64)| (*from..*until).contains(&now.wall_ms);
+        let drained = lock(&gate.drained).clone().filter(|hold| hold.holds(now.wall_ms));
+        let alarms = gate.alarms(drained.as_ref(), &conversion, now);
+        let paused = gate.paused_until_ms.load(Ordering::Acquire);
+        let oldest = gate.flights.oldest();
         Some(AccountState {
-            breakers,
-            in_flight: gate.in_flight.load(Ordering::Acquire),
-            in_flight_max: gate.in_flight_max,
-            drained: gate.drained.load(Ordering::Acquire),
+            breakers: of_lanes.collect(),
+            in_flight: Group::ALL.map(|g| (g, gate.flights.count(g), gate.flights.max(g))),
+            oldest_in_flight_ms: oldest.map_or(0, |since| now.mono_ms.saturating_sub(since)),
+            drained,
+            trips: trips.collect(),
             quarantined: gate.quarantined.load(Ordering::Acquire),
+            maintenance_until_ms: lock(&gate.windows).iter().find(within).map(|w| w.1),
+            paused_ms: paused.saturating_sub(now.mono_ms),
+            pace_halved: gate.pace(Group::Payments).halved(now),
+            conversion,
+            unread_share: lock(&gate.drift).share(),
+            notification_lag_ms: lock(&gate.notices).lag_ms(now.mono_ms),
+            alarms,
         })
     }
 
@@ -305,32 +445,92 @@ impl Gates {
     pub fn transitions(&self, now: Stamp) -> Vec<(String, String, Group, Transition)> {
         let mut all = Vec::new();
         for (account, gate) in &self.accounts {
-            for ((method, group), breaker) in &gate.breakers {
-                for transition in breaker.take_transitions(now.mono_ms) {
-                    all.push((account.clone(), method.clone(), *group, transition));
+            for lane in &gate.lanes {
+                for group in Group::ALL {
+                    for t in lane.breaker(group).take_transitions(now.mono_ms) {
+                        let recovered = t.from == State::HalfOpen && t.to == State::Closed;
+                        if recovered && group == Group::Payments {
+                            lane.closed(now.mono_ms);
+                        }
+                        all.push((account.clone(), lane.method.clone(), group, t));
+                    }
                 }
             }
         }
         all
+    }
+
+    /// Whether an account of the same failure domain is in an outage.
+    fn sibling_is_down(&self, account: &str, gate: &Gate, method: &str, now: Stamp) -> bool {
+        let Some(domain) = &gate.settings.failure_domain else { return false };
+        let down = |gate: &Gate| {
+            gate.lane(method).is_some_and(|(_, lane)| {
+                let state = lane.breaker(Group::Payments).state(now.mono_ms);
+                matches!(state, State::Open | State::HalfOpen)
+            })
+        };
+        self.accounts.iter().any(|(name, other)| {
+            name != account && other.settings.failure_domain.as_ref() == Some(domain) && down(other)
+        })
+    }
+}
+
+/// Who set what no operator did.
+const ENGINE: &str = "engine";
+/// A share that is full is asked again after this, ms.
+const FULL_WAIT_MS: u64 = 20;
+
+impl Gate {
+    fn alarms(
+        &self,
+        drained: Option<&Hold>,
+        conversion: &[(String, Conversion)],
+        now: Stamp,
+    ) -> Vec<Alarm> {
+        let word = Alarm::AccountRestricted.as_str();
+        let hangs =
+            || self.lanes.iter().enumerate().any(|(number, lane)| self.hangs(number, lane, now));
+        Alarm::ALL
+            .into_iter()
+            .filter(|alarm| match alarm {
+                Alarm::AccountRestricted => {
+                    drained.is_some_and(|hold| hold.by == ENGINE && hold.reason == word)
+                }
+                Alarm::LowConversion => conversion.iter().any(|(_, c)| c.low),
+                Alarm::ContractDrift => lock(&self.drift).drifted(),
+                Alarm::NotificationLag => lock(&self.notices).late(now.mono_ms),
+                Alarm::Hanging => hangs(),
+            })
+            .collect()
     }
 }
 
 impl Health for Gates {
     fn admits(&self, account: &str, method: &str, now: Stamp) -> Result<(), Skip> {
         let gate = self.accounts.get(account).ok_or(Skip::NotLoaded)?;
-        if gate.quarantined.load(Ordering::Acquire) {
-            return Err(Skip::Quarantined);
-        }
-        gate.open_for_payments(now)?;
-        if gate.in_flight.load(Ordering::Acquire) >= gate.in_flight_max {
+        let lane = gate.open_for_payments(method, now)?;
+        if gate.flights.count(Group::Payments) >= gate.flights.max(Group::Payments) {
             return Err(Skip::InFlight);
         }
-        let breaker = gate.breaker(method, Group::Payments).ok_or(Skip::Method)?;
-        breaker.would_admit(now.mono_ms).map_err(|r| skip_of(&r))
+        lane.breaker(Group::Payments).would_admit(now.mono_ms).map_err(|r| skip_of(&r))
     }
 
-    fn failover_budget(&self, _account: &str, now: Stamp) -> bool {
-        lock(&self.failovers).admits(now.mono_ms / 1_000)
+    fn demotes(&self, account: &str, method: &str, draw: f64, now: Stamp) -> Option<Skip> {
+        let gate = self.accounts.get(account)?;
+        let (_, lane) = gate.lane(method)?;
+        if draw >= gate.warmth(lane, now) {
+            return Some(Skip::SlowStart);
+        }
+        if gate.converts_badly(lane, now, draw) {
+            return Some(Skip::LowConversion);
+        }
+        self.sibling_is_down(account, gate, method, now).then_some(Skip::DomainDown)
+    }
+
+    fn failover_budget(&self, left: &str, now: Stamp) -> bool {
+        let second = now.mono_ms / 1_000;
+        lock(&self.failovers).admits(second)
+            && self.left.get(left).is_none_or(|budget| lock(budget).admits(second))
     }
 
     fn refund_cap(&self, account: &str, amount: i64, now: Stamp) -> bool {
@@ -339,97 +539,8 @@ impl Health for Gates {
         forget(&mut refunds, now.mono_ms);
         let sum: i64 = refunds.iter().map(|(_, amount)| *amount).sum();
         let count = u32::try_from(refunds.len()).unwrap_or(u32::MAX);
-        count < gate.refunds_per_hour
-            && gate.refunded_per_hour.is_none_or(|cap| sum.saturating_add(amount) <= cap)
-    }
-}
-
-impl Gate {
-    fn new(name: &str, s: &GateSettings, clock: &EngineClock) -> Result<Self, SettingsError> {
-        let mut breakers = BTreeMap::new();
-        for method in &s.methods {
-            for group in [Group::Payments, Group::Operations, Group::Inquiries] {
-                let seed = seed(&[name, method, group.as_str()]);
-                let breaker = Breaker::new(Settings { seed, ..s.breaker })?;
-                breakers.insert((method.clone(), group), Arc::new(breaker));
-            }
-        }
-        Ok(Self {
-            breakers,
-            limiter: s.limit.map(|rate| limiter(rate, clock)),
-            in_flight: Arc::default(),
-            in_flight_max: s.in_flight,
-            drained: AtomicBool::new(false),
-            quarantined: AtomicBool::new(false),
-            paused_until_ms: AtomicU64::new(0),
-            refunds: Mutex::default(),
-            refunds_per_hour: s.refunds_per_hour,
-            refunded_per_hour: s.refunded_per_hour,
-        })
-    }
-
-    fn breaker(&self, method: &str, group: Group) -> Option<&Arc<Breaker>> {
-        self.breakers.get(&(method.to_owned(), group))
-    }
-
-    fn open_for_payments(&self, now: Stamp) -> Result<(), Skip> {
-        if self.drained.load(Ordering::Acquire) {
-            return Err(Skip::Drained);
-        }
-        if now.mono_ms < self.paused_until_ms.load(Ordering::Acquire) {
-            return Err(Skip::RateLimited);
-        }
-        Ok(())
-    }
-
-    fn take_place(&self) -> Result<Place, Skip> {
-        let place = Place(Arc::clone(&self.in_flight));
-        if self.in_flight.fetch_add(1, Ordering::AcqRel) >= self.in_flight_max {
-            return Err(Skip::InFlight);
-        }
-        Ok(place)
-    }
-}
-
-/// First and second tries of the last seconds, one slot each.
-struct Budget {
-    settings: FailoverBudget,
-    slots: VecDeque<(u64, u64, u64)>,
-}
-
-impl Budget {
-    fn new(settings: FailoverBudget) -> Self {
-        Self { settings, slots: VecDeque::new() }
-    }
-
-    fn count(&mut self, second_try: bool, second: u64) {
-        self.forget(second);
-        if self.slots.back().is_none_or(|(s, ..)| *s != second) {
-            self.slots.push_back((second, 0, 0));
-        }
-        if let Some((_, firsts, seconds)) = self.slots.back_mut() {
-            *if second_try { seconds } else { firsts } += 1;
-        }
-    }
-
-    fn admits(&mut self, second: u64) -> bool {
-        self.forget(second);
-        let (firsts, seconds) =
-            self.slots.iter().fold((0, 0), |(f, s), (_, first, second)| (f + first, s + second));
-        let always = u64::from(self.settings.per_second) * self.seconds();
-        let share = (firsts as f64 * self.settings.ratio) as u64;
-        seconds < always + share
-    }
-
-    fn forget(&mut self, second: u64) {
-        let kept = self.seconds();
-        while self.slots.front().is_some_and(|(s, ..)| s + kept <= second) {
-            self.slots.pop_front();
-        }
-    }
-
-    fn seconds(&self) -> u64 {
-        self.settings.ttl_ms.div_ceil(1_000).max(1)
+        count < gate.settings.refunds_per_hour
+            && gate.settings.refunded_per_hour.is_none_or(|cap| sum.saturating_add(amount) <= cap)
     }
 }
 
@@ -439,153 +550,9 @@ fn forget(refunds: &mut VecDeque<(u64, i64)>, now_ms: u64) {
     }
 }
 
-fn skip_of(refused: &Refused) -> Skip {
-    match refused.reason {
-        RefusedReason::Open => Skip::BreakerOpen,
-        RefusedReason::HalfOpenFull => Skip::BreakerHalfOpen,
-        RefusedReason::ForcedOpen => Skip::Drained,
-    }
-}
-
-fn limiter(rate: Rate, clock: &EngineClock) -> Limiter {
-    let each = Duration::from_millis(rate.per_ms) / rate.count.get();
-    let quota = Quota::with_period(each.max(Duration::from_nanos(1)))
-        .expect("a period of at least a nanosecond")
-        .allow_burst(rate.burst);
-    RateLimiter::direct_with_clock(quota, clock.clone())
-}
-
-/// Breakers draw their jitter from this, so two of them do not probe in step (FNV-1a).
-fn seed(parts: &[&str]) -> u64 {
-    parts.iter().flat_map(|p| p.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time that the driver last gave, for the limiters.
-#[derive(Clone, Default)]
-struct EngineClock(Arc<AtomicU64>);
-
-impl EngineClock {
-    fn set(&self, now: Stamp) {
-        self.0.fetch_max(now.mono_ms.saturating_mul(1_000_000), Ordering::AcqRel);
-    }
-}
-
-impl Clock for EngineClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.load(Ordering::Acquire).into()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_account_spills_and_a_finished_request_makes_room() {
-        let gates = gates(GateSettings { in_flight: 1, ..settings() });
-        let Ok(held) = gates.reserve("a", "card", Group::Payments, at(0)) else {
-            unreachable!("there is one place");
-        };
-        assert_eq!(gates.admits("a", "card", at(1)), Err(Skip::InFlight));
-        let second = gates.reserve("a", "card", Group::Payments, at(1));
-        assert_eq!(second.err(), Some(Skip::InFlight));
-        held.settle(at(2), Verdict::Success, 2);
-        assert_eq!(gates.admits("a", "card", at(2)), Ok(()));
-    }
-
-    #[test]
-    fn limits_live_on_the_given_clock() {
-        let one = NonZeroU32::MIN;
-        let rate = Rate { count: one, per_ms: 1_000, burst: one };
-        let gates = gates(GateSettings { limit: Some(rate), ..settings() });
-        assert!(gates.reserve("a", "card", Group::Payments, at(0)).is_ok());
-        let limited = gates.reserve("a", "card", Group::Payments, at(999)).err();
-        assert_eq!(limited, Some(Skip::RateLimited));
-        assert!(gates.reserve("a", "card", Group::Payments, at(1_000)).is_ok());
-        assert!(gates.reserve("a", "card", Group::Inquiries, at(1_000)).is_ok());
-    }
-
-    #[test]
-    fn a_merchant_over_its_limit_is_told_how_long_to_wait() {
-        let one = NonZeroU32::MIN;
-        let rate = Rate { count: one, per_ms: 1_000, burst: one };
-        let merchants = BTreeMap::from([("shop".to_owned(), Some(rate))]);
-        let gates =
-            Gates::new(BTreeMap::new(), merchants, FailoverBudget::default()).expect("valid");
-        assert_eq!(gates.admit_merchant("shop", at(0)), Ok(()));
-        assert_eq!(gates.admit_merchant("shop", at(400)), Err(600));
-        assert_eq!(gates.admit_merchant("other", at(400)), Ok(()));
-    }
-
-    #[test]
-    fn second_tries_are_a_share_of_first_tries() {
-        let gates = gates(settings());
-        for _ in 0..100 {
-            assert!(gates.failover_budget("a", at(0)));
-            gates.count_try("a", true, at(0));
-        }
-        assert!(!gates.failover_budget("a", at(0)));
-        (0..10).for_each(|_| gates.count_try("a", false, at(0)));
-        assert!(gates.failover_budget("a", at(0)));
-        gates.count_try("a", true, at(0));
-        gates.count_try("a", true, at(0));
-        assert!(!gates.failover_budget("a", at(0)));
-        assert!(gates.failover_budget("a", at(10_000)));
-    }
-
-    #[test]
-    fn automatic_refunds_are_capped_by_the_hour() {
-        let gates =
-            gates(GateSettings { refunds_per_hour: 2, refunded_per_hour: Some(100), ..settings() });
-        assert!(gates.refund_cap("a", 60, at(0)));
-        gates.count_refund("a", 60, at(0));
-        assert!(!gates.refund_cap("a", 60, at(1)));
-        assert!(gates.refund_cap("a", 40, at(1)));
-        gates.count_refund("a", 40, at(1));
-        assert!(!gates.refund_cap("a", 0, at(2)));
-        assert!(gates.refund_cap("a", 60, at(HOUR_MS + 1)));
-    }
-
-    #[test]
-    fn drained_paused_and_quarantined_accounts_take_nothing_new() {
-        let gates = gates(settings());
-        gates.drain("a", true);
-        assert_eq!(gates.admits("a", "card", at(0)), Err(Skip::Drained));
-        assert!(gates.reserve("a", "card", Group::Operations, at(0)).is_ok());
-        gates.drain("a", false);
-        gates.pause("a", 500, at(0));
-        assert_eq!(gates.admits("a", "card", at(499)), Err(Skip::RateLimited));
-        assert_eq!(gates.admits("a", "card", at(500)), Ok(()));
-        gates.quarantine("a", true);
-        let refused = gates.reserve("a", "card", Group::Operations, at(500)).err();
-        assert_eq!(refused, Some(Skip::Quarantined));
-    }
-
-    fn gates(settings: GateSettings) -> Gates {
-        let accounts = BTreeMap::from([("a".to_owned(), settings)]);
-        Gates::new(accounts, BTreeMap::new(), FailoverBudget::default()).expect("valid settings")
-    }
-
-    fn settings() -> GateSettings {
-        GateSettings {
-            breaker: Settings::default(),
-            limit: None,
-            in_flight: 10,
-            methods: vec!["card".into()],
-            refunds_per_hour: 20,
-            refunded_per_hour: None,
-        }
-    }
-
-    fn at(mono_ms: u64) -> Stamp {
-        Stamp { wall_ms: 0, boot: 1, mono_ms }
-    }
-}
+mod tests;

@@ -36,6 +36,11 @@ impl Turn<'_> {
         let subject = Subject::Attempt(new.attempt);
         let account = self.subject_account(subject)?;
         if self.unbuildable(&op_id) {
+            if let (Origin::Merchant, Some(skip)) = (new.origin, self.refused(&account.name)) {
+                let skips = vec![(account.name.clone(), skip)];
+                let route = Some(self.p.route.clone());
+                return Err(Stop::Refuse(Refusal::NoAccountAvailable { route, skips }));
+            }
             if new.origin == Origin::Merchant {
                 let why = "the plugin could not build the request";
                 return Err(Stop::Refuse(Refusal::InvalidState { why }));

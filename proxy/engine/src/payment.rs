@@ -214,6 +214,11 @@ impl AttemptState {
         matches!(self, Self::Success { .. })
     }
 
+    /// The provider said no.
+    pub fn is_declined(&self) -> bool {
+        matches!(self, Self::Failed { reason: FailReason::Declined, .. })
+    }
+
     /// Its outcome is unknown.
     pub fn in_doubt(&self) -> bool {
         matches!(self, Self::Ambiguous | Self::Fenced)

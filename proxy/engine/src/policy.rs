@@ -53,8 +53,6 @@ pub struct AccountPolicy {
     pub timeout_ms: u64,
     /// Accounts of one domain fail together.
     pub failure_domain: Option<String>,
-    /// Announced maintenance, Unix ms, from and until.
-    pub maintenance: Vec<(i64, i64)>,
 }
 
 impl AccountPolicy {

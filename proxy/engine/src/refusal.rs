@@ -30,8 +30,18 @@ pub enum Skip {
     BreakerOpen,
     /// Its breaker lets only a few probes through.
     BreakerHalfOpen,
-    /// An operator drained it.
+    /// An operator drained it, or its provider restricted it.
     Drained,
+    /// An operator opened its breaker.
+    Tripped,
+    /// Its payments are sent and not answered.
+    Hanging,
+    /// Its breaker has just closed: it is tried last for a share of the payments.
+    SlowStart,
+    /// An account that fails together with it is in an outage: it is tried last.
+    DomainDown,
+    /// Too few of its offers are paid: it is tried last.
+    LowConversion,
     /// Announced maintenance.
     Maintenance,
     /// Its rate limit is used up.
@@ -64,6 +74,11 @@ impl Skip {
             Self::BreakerOpen => "breaker_open",
             Self::BreakerHalfOpen => "breaker_half_open",
             Self::Drained => "drained",
+            Self::Tripped => "tripped",
+            Self::Hanging => "hanging",
+            Self::SlowStart => "slow_start",
+            Self::DomainDown => "domain_down",
+            Self::LowConversion => "low_conversion",
             Self::Maintenance => "maintenance",
             Self::RateLimited => "rate_limited",
             Self::InFlight => "in_flight",

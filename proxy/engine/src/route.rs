@@ -87,17 +87,33 @@ pub(crate) fn choose_for(
     world: &World<'_>,
 ) -> (Option<String>, Skips) {
     let mut skips = Skips::new();
+    let mut last_resort = None;
     for name in order(route, world.draw) {
         if reserved == Some(name) {
             return (Some(name.to_owned()), skips);
         }
         let refused = refused.iter().find(|(account, _)| account == name).map(|(_, skip)| *skip);
-        match refused.map_or_else(|| admits(name, route, shape, tried, world), Err) {
-            Ok(()) => return (Some(name.to_owned()), skips),
-            Err(skip) => skips.push((name.to_owned(), skip)),
-        }
+        let admitted = refused.map_or_else(|| admits(name, route, shape, tried, world), Err);
+        let skip = match admitted.map(|()| demotes(name, shape, world)) {
+            Ok(None) => return (Some(name.to_owned()), skips),
+            Ok(Some(doubtful)) => {
+                last_resort = last_resort.or(Some(name));
+                doubtful
+            }
+            Err(skip) => skip,
+        };
+        skips.push((name.to_owned(), skip));
     }
-    (None, skips)
+    // Nobody is beyond doubt, so the first that is only doubtful is tried after all.
+    skips.retain(|(name, _)| Some(name.as_str()) != last_resort);
+    (last_resort.map(str::to_owned), skips)
+}
+
+/// Why an account should be tried after the others. Weights and shares must not fall together, so
+/// this draw is another one.
+fn demotes(name: &str, shape: &Shape<'_>, world: &World<'_>) -> Option<Skip> {
+    let draw = (world.draw * 1e6).fract();
+    world.health.demotes(name, &shape.method.kind, draw, world.now)
 }
 
 /// Whether the way the last attempt ended lets another account be tried at all.
@@ -221,11 +237,8 @@ fn admits(
     if fails_over && !account.contract.can_resolve(&shape.method.flow) {
         return Err(Skip::NoWayOut);
     }
-    let now = world.now.wall_ms;
-    if account.maintenance.iter().any(|(from, until)| (*from..*until).contains(&now)) {
-        return Err(Skip::Maintenance);
-    }
-    if tried().next().is_some() && !world.health.failover_budget(name, world.now) {
+    let left = tried().last().map(|a| a.account.as_str());
+    if left.is_some_and(|left| !world.health.failover_budget(left, world.now)) {
         return Err(Skip::FailoverBudget);
     }
     world.health.admits(name, &shape.method.kind, world.now)

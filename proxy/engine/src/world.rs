@@ -46,8 +46,15 @@ pub trait Health: Sync {
     /// The named reason why not.
     fn admits(&self, account: &str, method: &str, now: Stamp) -> Result<(), Skip>;
 
-    /// Whether the failover budget admits one more second try.
-    fn failover_budget(&self, account: &str, now: Stamp) -> bool;
+    /// Why an account that would take it should be tried after the others; `draw` from 0 to 1
+    /// decides which share of the payments is spared.
+    fn demotes(&self, account: &str, method: &str, draw: f64, now: Stamp) -> Option<Skip> {
+        let _ = (account, method, draw, now);
+        None
+    }
+
+    /// Whether the failover budgets admit one more second try, over all and after `left` was tried.
+    fn failover_budget(&self, left: &str, now: Stamp) -> bool;
 
     /// Whether the caps on automatic refunds admit this one.
     fn refund_cap(&self, account: &str, amount: i64, now: Stamp) -> bool;

@@ -15,11 +15,11 @@ use interlock_engine::{
     AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
     RoutePolicy, Strategy,
 };
-use interlock_plugin_api::{Currency, Manifest};
+use interlock_plugin_api::{Currency, Manifest, Operation};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::config::{self, Account, Config, LateSuccess, strengthened};
+use crate::config::{self, Account, Config, LateSuccess, Window, strengthened};
 use crate::native;
 use crate::plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
 use crate::upstream::{Endpoint, Trust};
@@ -38,6 +38,8 @@ pub struct OpenAccount {
     pub connect_timeout: Duration,
     /// Where its provider notifies us.
     pub notify_url: Option<String>,
+    /// When it is not used.
+    pub maintenance: Vec<Window>,
 }
 
 impl OpenAccount {
@@ -171,6 +173,7 @@ fn open_account(
         timeout: Duration::from_millis(account.timeout_ms),
         connect_timeout: Duration::from_millis(account.connect_timeout_ms),
         notify_url: config.server.notify_url(&account.name),
+        maintenance: account.maintenance.clone(),
     })
 }
 
@@ -242,7 +245,6 @@ fn account_policy(account: &Account, open: &OpenAccount) -> AccountPolicy {
         contract,
         timeout_ms: account.timeout_ms,
         failure_domain: account.failure_domain.clone(),
-        maintenance: account.maintenance.iter().map(|w| (w.from_ms, w.until_ms)).collect(),
     }
 }
 
@@ -316,6 +318,11 @@ fn gates(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Result<G
             methods,
             refunds_per_hour: account.auto_refund.per_hour_count,
             refunded_per_hour: account.auto_refund.per_hour_amount,
+            failure_domain: account.failure_domain.clone(),
+            hang_after_ms: account.hang_after_ms,
+            slow_start_ms: account.slow_start_ms,
+            conversion: account.conversion,
+            probes: open.manifest().operations.contains(&Operation::Probe),
         };
         (account.name.clone(), settings)
     });

@@ -3,6 +3,7 @@
 //!
 //! A sick provider never makes the proxy unready: that would take the whole checkout away.
 
+mod accounts;
 pub mod guard;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::Method as Verb;
 use interlock_engine::{ExchangeKind, Input, OperationState, Payment, Subject, Verdict, status};
-use interlock_journal::{Health, ListQuery};
+use interlock_journal::{Health as JournalHealth, ListQuery};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::driver::{Beside, Driver, Moved, decode};
 use crate::front_door::{FrontDoor, Handler, Request, Response};
+use crate::health::Health;
 use crate::merchant_api::{Problem, answer};
 use crate::plugin_host::PluginHost;
 
@@ -32,14 +34,20 @@ const EVIDENCE_MAX: usize = 500;
 /// The operators' door.
 pub struct Admin {
     driver: Arc<Driver>,
+    health: Arc<Health>,
     host: Arc<PluginHost>,
     merchants_door: FrontDoor,
 }
 
 impl Admin {
     /// The door over a driver; it also shows the merchants' door.
-    pub fn new(driver: Arc<Driver>, host: Arc<PluginHost>, merchants_door: FrontDoor) -> Self {
-        Self { driver, host, merchants_door }
+    pub fn new(
+        driver: Arc<Driver>,
+        health: Arc<Health>,
+        host: Arc<PluginHost>,
+        merchants_door: FrontDoor,
+    ) -> Self {
+        Self { driver, health, host, merchants_door }
     }
 }
 
@@ -54,8 +62,12 @@ impl Handler for Admin {
             (&Verb::GET, ["admin", "v1", "status"]) => self.status().await,
             (&Verb::GET, ["admin", "v1", "accounts"]) => Ok(self.accounts()),
             (&Verb::GET, ["admin", "v1", "plugins"]) => Ok(self.plugins()),
-            (&Verb::POST, ["admin", "v1", "accounts", name, "drain"]) => self.drain(name, true),
-            (&Verb::POST, ["admin", "v1", "accounts", name, "resume"]) => self.drain(name, false),
+            (&Verb::GET, ["admin", "v1", "accounts", name]) => self.account(name),
+            (&Verb::POST, ["admin", "v1", "accounts", name, "probe"]) => self.probe(name).await,
+            (&Verb::POST, ["admin", "v1", "accounts", name, verb]) => {
+                self.act(name, verb, &request).await
+            }
+            (&Verb::GET, ["admin", "v1", "audit"]) => Ok(self.audit().await),
             (&Verb::GET, ["admin", "v1", "payments"]) => self.list(&request).await,
             (&Verb::GET, ["admin", "v1", "payments", id]) => self.show(id).await,
             (&Verb::GET, ["admin", "v1", "payments", id, "timeline"]) => self.timeline(id).await,
@@ -92,7 +104,7 @@ struct ResolveBody {
 impl Admin {
     fn readiness(&self) -> Response {
         let reason = match self.driver.store.health() {
-            Health::Failed(reason) => Some(format!("journal failed: {reason}")),
+            JournalHealth::Failed(reason) => Some(format!("journal failed: {reason}")),
             _ if !self.host.healthy() => Some("plugin threads are stuck".to_owned()),
             // With little disk new payments are refused one by one, and outcomes still pass.
             _ => None,
@@ -158,9 +170,9 @@ impl Admin {
             "ready": self.readiness().status == 200,
             "journal": {
                 "health": match self.driver.store.health() {
-                    Health::Writable => "writable",
-                    Health::LowDisk => "low_disk",
-                    Health::Failed(_) => "failed",
+                    JournalHealth::Writable => "writable",
+                    JournalHealth::LowDisk => "low_disk",
+                    JournalHealth::Failed(_) => "failed",
                 },
                 "payments": stats.payments, "open": stats.open, "bytes": stats.bytes,
                 "sync_p50_us": stats.sync_p50_us, "sync_p99_us": stats.sync_p99_us,
@@ -176,45 +188,6 @@ impl Admin {
             "accounts": self.account_list(),
         });
         Ok(Response::json(200, body.to_string()))
-    }
-
-    fn accounts(&self) -> Response {
-        Response::json(200, json!({ "accounts": self.account_list() }).to_string())
-    }
-
-    fn account_list(&self) -> Vec<Value> {
-        let now = self.driver.clock.now();
-        let open = self.driver.accounts.open.iter().filter_map(|(name, account)| {
-            let state = self.driver.gates().state(name, now)?;
-            let generation = account.instance.generation();
-            let quarantine = generation.quarantine().map(|q| q.reason.as_str());
-            let breakers: Vec<Value> = state
-                .breakers
-                .iter()
-                .map(|(method, group, b)| {
-                    json!({
-                        "method": method, "group": group.as_str(), "state": b.state.as_str(),
-                        "reason": b.reason.map(|r| r.as_str()),
-                        "retry_after_ms": b.retry_after_ms,
-                        "calls": b.window.total, "failed": b.window.failed, "trips": b.trips,
-                    })
-                })
-                .collect();
-            let serves = quarantine.is_none() && !state.drained;
-            Some(json!({
-                "name": name,
-                "serves": serves,
-                "reason": quarantine.or(state.drained.then_some("drained")),
-                "plugin": generation.manifest().id, "plugin_version": generation.version(),
-                "plugin_file": generation.file(),
-                "in_flight": state.in_flight, "in_flight_max": state.in_flight_max,
-                "breakers": breakers,
-            }))
-        });
-        let disabled = self.driver.accounts.disabled.iter().map(|(name, reason)| {
-            json!({ "name": name, "serves": false, "reason": reason, "breakers": [] })
-        });
-        open.chain(disabled).collect()
     }
 
     fn plugins(&self) -> Response {
@@ -236,14 +209,6 @@ impl Admin {
             })
             .collect();
         Response::json(200, json!({ "plugins": plugins }).to_string())
-    }
-
-    fn drain(&self, name: &str, drained: bool) -> Answered {
-        if !self.driver.gates().drain(name, drained) {
-            return Err(Problem::not_found("account that serves"));
-        }
-        tracing::warn!(account = name, drained, "account was drained or resumed by hand");
-        Ok(Response::json(200, json!({ "name": name, "drained": drained }).to_string()))
     }
 
     async fn list(&self, request: &Request) -> Answered {

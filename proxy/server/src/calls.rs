@@ -51,6 +51,8 @@ pub enum Carried {
         facts: Vec<Fact>,
         /// How long it took, ms.
         elapsed_ms: u64,
+        /// For how long the provider asked for patience, ms.
+        retry_after_ms: Option<u64>,
     },
     /// The plugin goes on with another request that may have an effect.
     GoesOn(Draft, Box<Ready>),
@@ -164,7 +166,8 @@ impl Caller {
             Err((sent, reason, elapsed_ms)) => return Carried::Lost { sent, reason, elapsed_ms },
         };
         let (status, elapsed_ms) = (answer.status, millis(answer.elapsed));
-        let heard = |facts| Carried::Heard { status, facts, elapsed_ms };
+        let retry_after_ms = retry_after(&answer.headers);
+        let heard = |facts| Carried::Heard { status, facts, elapsed_ms, retry_after_ms };
         envelope.event = Event::Response { status, headers: answer.headers };
         let read = self.steps(account, envelope, state, answer.body).await;
         failpoint::answer(Side::After);
@@ -201,6 +204,27 @@ impl Caller {
         }
     }
 
+    /// Asks whether the provider is well: facts, status (0 when nothing was heard), ms.
+    pub async fn probe(&self, account: &OpenAccount) -> (Vec<Fact>, u16, u64) {
+        let begun = Instant::now();
+        let asked = match about_nothing(account) {
+            Ok(request) => {
+                let envelope = self.envelope(Operation::Probe, request, None);
+                self.reads(account, envelope, Vec::new(), Bytes::new()).await
+            }
+            Err(reason) => Err(reason),
+        };
+        let elapsed = millis(begun.elapsed());
+        match asked {
+            Ok((Ended::Done(done), status)) => (done.facts, status, elapsed),
+            Ok((Ended::Effect(..), _)) => (Vec::new(), 0, elapsed),
+            Err(reason) => {
+                tracing::debug!(account = account.name, reason, "probe was not answered");
+                (Vec::new(), 0, elapsed)
+            }
+        }
+    }
+
     /// Verifies and reads what a provider sent to us.
     ///
     /// # Errors
@@ -211,25 +235,7 @@ impl Caller {
         headers: Vec<(String, String)>,
         body: Bytes,
     ) -> Result<Notification, String> {
-        let nothing = account.manifest().currencies.keys().next().copied();
-        let currency = nothing.ok_or("the plugin takes no currency")?;
-        let request = Request {
-            op_id: String::new(),
-            amount: Money::new(0, currency),
-            exponent: 0,
-            capture: CaptureMode::Automatic,
-            method: String::new(),
-            flow: String::new(),
-            credential: None,
-            description: None,
-            return_url: None,
-            notify_url: account.notify_url.clone(),
-            customer: Customer::default(),
-            original: None,
-            target: None,
-            reason: None,
-            details: None,
-        };
+        let request = about_nothing(account)?;
         let mut envelope = self.envelope(Operation::ParseNotification, request, None);
         envelope.event = Event::Notification { headers };
         match self.steps(account, envelope, Vec::new(), body).await? {
@@ -467,6 +473,29 @@ fn draft(
     })
 }
 
+/// What a step is given that is about no payment.
+fn about_nothing(account: &OpenAccount) -> Result<Request, String> {
+    let nothing = account.manifest().currencies.keys().next().copied();
+    let currency = nothing.ok_or("the plugin takes no currency")?;
+    Ok(Request {
+        op_id: String::new(),
+        amount: Money::new(0, currency),
+        exponent: 0,
+        capture: CaptureMode::Automatic,
+        method: String::new(),
+        flow: String::new(),
+        credential: None,
+        description: None,
+        return_url: None,
+        notify_url: account.notify_url.clone(),
+        customer: Customer::default(),
+        original: None,
+        target: None,
+        reason: None,
+        details: None,
+    })
+}
+
 fn operation(kind: ExchangeKind) -> Operation {
     match kind {
         ExchangeKind::Authorize => Operation::Authorize,
@@ -491,6 +520,13 @@ fn path_and_query(send: &Send) -> String {
     }
     let pairs = form_urlencoded::Serializer::new(String::new()).extend_pairs(&send.query).finish();
     format!("{}?{pairs}", send.path)
+}
+
+/// RFC 9110 `Retry-After` in seconds; the form with a date is as good as none.
+fn retry_after(headers: &[(String, String)]) -> Option<u64> {
+    let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("retry-after");
+    let seconds: u64 = headers.iter().find(named)?.1.trim().parse().ok()?;
+    Some(seconds.saturating_mul(1_000))
 }
 
 fn entropy() -> String {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached
 //! · 4 the server refused who asks.
 
+mod account;
 mod check;
 mod keys;
 mod output;
@@ -42,6 +43,11 @@ enum Command {
         /// Print findings as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Look at accounts; drain, resume, trip or probe them.
+    Account {
+        #[command(subcommand)]
+        command: account::Command,
     },
     /// Look at payments, and settle the ones in doubt.
     Payment {
@@ -85,6 +91,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => start(&config),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
+        Command::Account { command } => account::run(command),
         Command::Payment { command } => payment::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Merchant { command } => keys::merchant(&command),

@@ -10,6 +10,7 @@ mod against_plugins;
 mod cross_checks;
 mod diagnostic;
 mod doors;
+mod maintenance;
 mod mask;
 mod reader;
 mod route;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use interlock_circuit_breaker::Settings as BreakerSettings;
+pub use interlock_engine::gates::ConversionSettings as Conversion;
 use interlock_plugin_api::{Currency, Strengthen};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
@@ -31,6 +33,7 @@ use crate::front_door::TlsOptions;
 
 pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
+pub use maintenance::{When, Window};
 pub use secret::{MAX_SECRET_BYTES, Secret};
 pub use words::{
     Rate, WordError, format_duration, format_size, parse_duration, parse_rate, parse_size,
@@ -102,6 +105,9 @@ pub struct Server {
     pub request_timeout_ms: u64,
     /// How many requests are worked on at once; more are refused.
     pub in_flight: u32,
+    /// While the process wakes up later than this, it refuses lists and then payments, ms; `None`
+    /// refuses nothing.
+    pub shed_after_ms: Option<u64>,
     /// How often one client address may call before it has proved who it is.
     pub address_limit: Option<Rate>,
     /// How many connections may be open at once; more are refused.
@@ -231,6 +237,12 @@ pub struct Account {
     pub failure_domain: Option<String>,
     /// When it is not used.
     pub maintenance: Vec<Window>,
+    /// Unanswered payments that wait so long say that the provider hangs, ms.
+    pub hang_after_ms: u64,
+    /// How long it takes from a tenth of the payments to all of them after an outage, ms.
+    pub slow_start_ms: u64,
+    /// How it is judged whether shoppers can pay what it offers; `None` does not judge.
+    pub conversion: Option<Conversion>,
     /// W of the ambiguity contract, if not the plugin's, ms.
     pub late_window_ms: Option<u64>,
     /// What the operator promises beyond the plugin's contract.
@@ -239,17 +251,6 @@ pub struct Account {
     pub auto_refund: AutoRefund,
     /// Where it was written, with the places of its keys.
     pub origin: Origin,
-}
-
-/// A time in which an account is not used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// From this time on, ms since 1970.
-    pub from_ms: i64,
-    /// Until before this time, ms since 1970.
-    pub until_ms: i64,
-    /// Why, for those who wonder.
-    pub reason: String,
 }
 
 /// Caps on refunds that nobody asked for: duplicates and late successes.
@@ -477,7 +478,10 @@ recheck = ["1s", "1m30s"]
         let account = &config.accounts["one"];
         assert_eq!(account.breaker.window_ms, 5_000);
         assert_eq!(account.config["n"], 16);
-        assert_eq!(account.maintenance[0].until_ms - account.maintenance[0].from_ms, 3_600_000);
+        assert_eq!(
+            account.maintenance[0].between(0, i64::MAX)[0],
+            (1_896_127_200_000, 1_896_130_800_000)
+        );
         assert_eq!(config.inquiry.recheck_ms, [1_000, 90_000]);
         let within_ms = 600_000;
         assert_eq!(config.merchants["shop"].late_success, LateSuccess::Accept { within_ms });

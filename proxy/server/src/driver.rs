@@ -8,8 +8,10 @@
 mod effects;
 mod written;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use interlock_engine::gates::{Gates, Group, Reservation};
 use interlock_engine::{
@@ -18,6 +20,7 @@ use interlock_engine::{
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::accounts::Accounts;
 use crate::calls::{Caller, Order, Ready};
@@ -31,8 +34,8 @@ use crate::node::{NodeClock, Numbers};
 const RACES_MAX: usize = 32;
 /// A decision needs at most this many built requests: every account once, and what is closed.
 const NEEDS_MAX: usize = 32;
-/// Inquiries under way in this process: doubts never starve new payments.
-const INQUIRIES_MAX: usize = 256;
+/// A move whose account's share is used up waits so long for its turn.
+const SHARE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Puts inputs through the engine and carries out its decisions.
 pub struct Driver {
@@ -50,7 +53,8 @@ pub struct Driver {
     pub metrics: Arc<Metrics>,
     caller: Caller,
     live: Live,
-    inquiries: Arc<Semaphore>,
+    /// Who may ask an account, in the order of asking.
+    inquiries: BTreeMap<String, Semaphore>,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -116,6 +120,8 @@ impl From<StoreError> for DriveError {
 struct Bench {
     hand: Hand,
     ready: Vec<(Call, Ready, Option<Reservation>)>,
+    /// A share is used up: there will be a place after this, ms.
+    wait_ms: Option<u64>,
 }
 
 impl Driver {
@@ -128,6 +134,11 @@ impl Driver {
         caller: Caller,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let shares = accounts.open.keys().map(|name| {
+            let places = accounts.gates.places(name, Group::Inquiries);
+            (name.clone(), Semaphore::new(places as usize))
+        });
+        let inquiries = shares.collect();
         Arc::new(Self {
             store,
             accounts,
@@ -137,7 +148,7 @@ impl Driver {
             metrics,
             caller,
             live: Live::default(),
-            inquiries: Arc::new(Semaphore::new(INQUIRIES_MAX)),
+            inquiries,
             under_way: Arc::default(),
         })
     }
@@ -229,7 +240,9 @@ impl Driver {
         turn: &mut Option<Payment>,
     ) -> Result<Moved, DriveError> {
         let mut drop_references = false;
-        for _ in 0..RACES_MAX {
+        let patience = Instant::now() + SHARE_PATIENCE;
+        let mut races = 0;
+        while races < RACES_MAX {
             if turn.is_none() {
                 *turn = self.payment(id).await?;
             }
@@ -238,25 +251,34 @@ impl Driver {
             let draw = fastrand::f64();
             let order = self.order_holder(&input).await?;
             let mut bench = Bench::default();
-            let decision =
-                match self.decide(before, &input, slot, (now, draw, order), &mut bench).await {
-                    Outcome::Commit(decision) => decision,
-                    Outcome::Nothing => {
-                        let Some(p) = before.cloned() else {
-                            return Ok(Moved::Refused(Refusal::NotFound));
-                        };
-                        return self.nothing_changed(p, &beside).await;
-                    }
-                    Outcome::Refuse(refusal) => {
-                        if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
-                            for (account, skip) in skips {
-                                self.metrics.skipped(account, skip.as_str());
-                            }
+            let outcome = self.decide(before, &input, slot, (now, draw, order), &mut bench).await;
+            if let Some(wait_ms) = bench.wait_ms.filter(|_| can_wait(&input)) {
+                let again = Instant::now() + Duration::from_millis(wait_ms);
+                if again <= patience {
+                    // What was decided counts its times from before the wait, so it is asked anew.
+                    drop(bench);
+                    tokio::time::sleep_until(again).await;
+                    continue;
+                }
+            }
+            let decision = match outcome {
+                Outcome::Commit(decision) => decision,
+                Outcome::Nothing => {
+                    let Some(p) = before.cloned() else {
+                        return Ok(Moved::Refused(Refusal::NotFound));
+                    };
+                    return self.nothing_changed(p, &beside).await;
+                }
+                Outcome::Refuse(refusal) => {
+                    if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
+                        for (account, skip) in skips {
+                            self.metrics.skipped(account, skip.as_str());
                         }
-                        return Ok(Moved::Refused(refusal));
                     }
-                    Outcome::Need(_) => return Err(DriveError::Contended),
-                };
+                    return Ok(Moved::Refused(refusal));
+                }
+                Outcome::Need(_) => return Err(DriveError::Contended),
+            };
             let write = self.write(before, &decision, &beside, &input, drop_references);
             match self.commit(write, &input).await? {
                 Committed::Done => {
@@ -264,10 +286,14 @@ impl Driver {
                     *turn = Some(decision.next.clone());
                     let further = beside.further.take();
                     bench.ready.extend(further.map(|(call, ready)| (call, ready, None)));
+                    self.watch(before.as_ref(), &decision.next, &input, now);
                     self.durable(slot, before.as_ref(), &decision, bench, now);
                     return Ok(Moved::To(Box::new(decision.next)));
                 }
-                Committed::Conflict { .. } => *turn = None,
+                Committed::Conflict { .. } => {
+                    races += 1;
+                    *turn = None;
+                }
                 Committed::KeyTaken(row) => return Ok(Moved::KeyTaken(row)),
                 Committed::NoticeSeen => return Ok(Moved::NoticeSeen),
                 Committed::OrderTaken(payment) => {
@@ -278,6 +304,7 @@ impl Driver {
                     // Two payments under one number of the provider: the row keeps the first,
                     // the payment is written without it.
                     tracing::error!(payment = id, other, "provider reference is taken");
+                    races += 1;
                     drop_references = true;
                 }
             }
@@ -328,13 +355,17 @@ impl Driver {
         call: Call,
         bench: &mut Bench,
     ) {
-        match self.try_provide(before, input, &call).await {
+        match self.try_provide(before, input, &call, bench).await {
             Ok((prepared, ready, reservation)) => {
                 bench.hand.prepared.push(prepared);
                 bench.ready.push((call, ready, reservation));
             }
-            Err(skip) if call.reserve => bench.hand.refused.push((call.account, skip)),
-            Err(_) => bench.hand.unbuildable.push(call.op_id),
+            Err(skip) => {
+                if !call.reserve {
+                    bench.hand.unbuildable.push(call.op_id);
+                }
+                bench.hand.refused.push((call.account, skip));
+            }
         }
     }
 
@@ -343,6 +374,7 @@ impl Driver {
         before: Option<&Payment>,
         input: &Input,
         call: &Call,
+        bench: &mut Bench,
     ) -> Result<(interlock_engine::Prepared, Ready, Option<Reservation>), Skip> {
         let account = self.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         let policy = self.accounts.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
@@ -355,7 +387,11 @@ impl Driver {
             let group = group(call.kind);
             Some(self.gates().reserve(&call.account, &call.method, group, now)?)
         } else {
-            self.gates().resolver_place(&call.account, &call.method, group(call.kind), now)
+            let place = self.gates().way_out(&call.account, &call.method, group(call.kind), now);
+            place.map_err(|wait_ms| {
+                bench.wait_ms = Some(wait_ms);
+                Skip::RateLimited
+            })?
         };
         let order = match (before, input) {
             (Some(p), _) => Order::from(p),
@@ -412,7 +448,7 @@ impl Driver {
     }
 
     async fn commit(&self, write: Write, input: &Input) -> Result<Committed, DriveError> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         failpoint::commit(input, Side::Before);
         let committed = self.store.commit(write).await;
         if matches!(committed, Ok(Committed::Done)) {
@@ -429,6 +465,11 @@ impl Driver {
 /// The stored form of a payment, read back.
 pub fn decode(id: &str, body: &[u8]) -> Result<Payment, DriveError> {
     serde_json::from_slice(body).map_err(|_| DriveError::Unreadable(id.to_owned()))
+}
+
+/// Whether an input may wait for a place: what carries an outcome must become durable now.
+fn can_wait(input: &Input) -> bool {
+    matches!(input, Input::Merchant(_) | Input::Operator(_) | Input::Due | Input::Recovered)
 }
 
 fn group(kind: ExchangeKind) -> Group {

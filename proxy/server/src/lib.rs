@@ -4,7 +4,9 @@
 //! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
-//! themselves; [`admin`] shows what is true, and [`access`] says who may come in. [`failpoint`] is empty in every build that ships.
+//! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
+//! [`admin`] shows what is true, and [`access`] says who may come in. [`failpoint`] is empty in
+//! every build that ships.
 
 pub mod access;
 pub mod accounts;
@@ -17,12 +19,14 @@ pub mod credentials;
 pub mod driver;
 pub mod failpoint;
 pub mod front_door;
+pub mod health;
 pub mod live;
 pub mod merchant_api;
 pub mod metrics;
 pub mod native;
 pub mod node;
 pub mod notifications;
+pub mod overload;
 pub mod plugin_host;
 pub mod resolver;
 pub mod run;

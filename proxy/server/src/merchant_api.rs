@@ -23,6 +23,7 @@ use crate::config::{Caller, Merchant};
 use crate::driver::{Beside, Driver, Moved};
 use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
+use crate::overload::{Overload, Work};
 pub use problem::Problem;
 
 /// A page holds at most so many payments.
@@ -36,12 +37,13 @@ const REFRESH_WAIT_MS: u64 = 3_000;
 pub struct MerchantApi {
     driver: Arc<Driver>,
     merchants: Vec<Merchant>,
+    overload: Arc<Overload>,
 }
 
 impl MerchantApi {
     /// The door over a driver.
-    pub fn new(driver: Arc<Driver>, merchants: Vec<Merchant>) -> Self {
-        Self { driver, merchants }
+    pub fn new(driver: Arc<Driver>, merchants: Vec<Merchant>, overload: Arc<Overload>) -> Self {
+        Self { driver, merchants, overload }
     }
 }
 
@@ -75,6 +77,12 @@ impl MerchantApi {
         }
         let merchant = merchant.name.as_str();
         let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+        if let Some(work) = spared(&request.method, &parts)
+            && !self.overload.admits(work, merchant, fastrand::f64())
+        {
+            self.driver.metrics.limited("overload", work.as_str());
+            return Err(Problem::overloaded());
+        }
         match (request.method.clone(), &parts[..]) {
             (Verb::POST, ["v1", "payments"]) => self.create(merchant, request).await,
             (Verb::GET, ["v1", "payments"]) => self.list(merchant, request).await,
@@ -420,6 +428,16 @@ fn canonical(body: &[u8]) -> Vec<u8> {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => value.to_string().into_bytes(),
         Err(_) => body.to_vec(),
+    }
+}
+
+/// What may be refused when the process is too slow.
+fn spared(method: &Verb, parts: &[&str]) -> Option<Work> {
+    match (method, parts) {
+        (&Verb::POST, ["v1", "payments"]) => Some(Work::Payment),
+        (&Verb::GET, ["v1", "payments" | "refunds" | "events"])
+        | (&Verb::GET, ["v1", "payments", _, "timeline"]) => Some(Work::List),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use interlock_engine::gates::AccountState;
+use interlock_engine::gates::{AccountState, Alarm};
 use interlock_engine::{AttemptState, Payment, status};
 use interlock_journal::Stats;
 use prometheus::{
@@ -38,6 +38,12 @@ pub struct Metrics {
     notifications: IntCounterVec,
     breaker: IntGaugeVec,
     in_flight: IntGaugeVec,
+    alarms: IntGaugeVec,
+    in_flight_oldest: GaugeVec,
+    conversion: GaugeVec,
+    conversion_baseline: GaugeVec,
+    unread: GaugeVec,
+    notification_lag: GaugeVec,
     in_doubt: IntGaugeVec,
     in_doubt_oldest: Gauge,
     in_doubt_amount: GaugeVec,
@@ -64,6 +70,10 @@ impl Metrics {
         };
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            r.register(Box::new(made.clone())).map(|()| made)
+        };
+        let shares = |name: &str, help: &str, labels: &[&str]| {
+            let made = GaugeVec::new(Opts::new(name, help), labels)?;
             r.register(Box::new(made.clone())).map(|()| made)
         };
         let histograms = |name: &str, help: &str, labels: &[&str]| {
@@ -170,6 +180,36 @@ impl Metrics {
             in_flight: gauges(
                 "interlock_in_flight",
                 "requests under way at an account",
+                &["account"],
+            )?,
+            alarms: gauges(
+                "interlock_account_alarm",
+                "1 while an operator should look at the account, by named alarm; alert on 1",
+                &["account", "alarm"],
+            )?,
+            in_flight_oldest: shares(
+                "interlock_in_flight_oldest_seconds",
+                "how long the oldest payment under way at an account has been",
+                &["account"],
+            )?,
+            conversion: shares(
+                "interlock_conversion_ratio",
+                "paid against created, over the last window that shoppers had time for",
+                &["account", "method"],
+            )?,
+            conversion_baseline: shares(
+                "interlock_conversion_baseline",
+                "the share that is usual for this account and method",
+                &["account", "method"],
+            )?,
+            unread: shares(
+                "interlock_unread_answers_ratio",
+                "answers that the plugin could not read, of the last 200; alert over 0.1",
+                &["account"],
+            )?,
+            notification_lag: shares(
+                "interlock_notification_lag_seconds",
+                "how long the oldest notification has been awaited; alert over 5 min",
                 &["account"],
             )?,
             in_doubt: gauges(
@@ -310,7 +350,27 @@ impl Metrics {
 
     /// An account's gate, read just before a scrape.
     pub fn gate(&self, account: &str, state: &AccountState) {
-        self.in_flight.with_label_values(&[account]).set(i64::from(state.in_flight));
+        self.in_flight
+            .with_label_values(&[account])
+            .set(state.in_flight.iter().map(|(_, now, _)| i64::from(*now)).sum());
+        for alarm in Alarm::ALL {
+            let on = i64::from(state.alarms.contains(&alarm));
+            self.alarms.with_label_values(&[account, alarm.as_str()]).set(on);
+        }
+        let lag_s = state.notification_lag_ms as f64 / 1_000.0;
+        self.notification_lag.with_label_values(&[account]).set(lag_s);
+        self.unread.with_label_values(&[account]).set(state.unread_share);
+        let oldest_s = state.oldest_in_flight_ms as f64 / 1_000.0;
+        self.in_flight_oldest.with_label_values(&[account]).set(oldest_s);
+        for (method, conversion) in &state.conversion {
+            let Some(baseline) = conversion.baseline else { continue };
+            let labels = [account, method.as_str()];
+            self.conversion_baseline.with_label_values(&labels).set(baseline);
+            if conversion.created > 0 {
+                let share = f64::from(conversion.paid) / f64::from(conversion.created);
+                self.conversion.with_label_values(&labels).set(share);
+            }
+        }
         for (method, group, breaker) in &state.breakers {
             for word in BREAKER_STATES {
                 let on = breaker.state.as_str() == word;

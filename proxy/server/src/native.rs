@@ -437,7 +437,7 @@ impl Way {
         if status == 429 {
             let (verdict, pause) = classify::answered(status, &[]);
             if let Some(ms) = pause {
-                self.accounts.gates.pause(account, ms, now);
+                self.accounts.gates.slow_down(account, ms, now);
             }
             return verdict;
         }

@@ -101,7 +101,6 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         contract,
         timeout_ms: TIMEOUT,
         failure_domain: None,
-        maintenance: Vec::new(),
     }
 }
 

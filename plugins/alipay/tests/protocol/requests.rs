@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use interlock_plugin_api::testkit::Drive;
 use interlock_plugin_api::{
-    CaptureMode, Currency, Effect, FaultKind, Host, Manifest, Operation, Provider, Request, Send,
+    CaptureMode, Class, Currency, Effect, FaultKind, Host, Manifest, Operation, Provider, Request,
+    Send, What,
 };
 use serde_json::json;
 
@@ -197,9 +198,26 @@ fn an_account_without_usable_settings_is_refused() {
 }
 
 #[test]
+fn a_probe_asks_for_a_number_that_nobody_has_and_believes_only_a_signature() {
+    let probed = |status: u16, body: &str| {
+        let request = peer::payment("barcode");
+        peer::answered(Operation::Probe, request, status, body.as_bytes())
+    };
+    let node = r#"{"code":"40004","msg":"x","sub_code":"ACQ.TRADE_NOT_EXIST"}"#;
+    let sealed = peer::sealed("alipay.trade.query", node);
+    assert_eq!(probed(200, &sealed).what, What::NotFound);
+    let forged = sealed.replace("\"msg\":\"x\"", "\"msg\":\"y\"");
+    assert_eq!(probed(200, &forged).what, What::Unknown);
+    assert_eq!(probed(502, "").class, Some(Class::ProviderDown));
+    let ill = r#"{"code":"20000","msg":"x","sub_code":"ACQ.SYSTEM_ERROR"}"#;
+    let ill = peer::sealed("alipay.trade.query", ill);
+    assert_ne!(probed(200, &ill).what, What::NotFound);
+}
+
+#[test]
 fn what_the_plugin_does_not_offer_is_said_so() {
     let (provider, host) = (peer::provider(), peer::host());
-    for op in [Operation::Capture, Operation::Void, Operation::Continue, Operation::Probe] {
+    for op in [Operation::Capture, Operation::Void, Operation::Continue] {
         let mut drive = Drive::new(&provider, &host, op, peer::later(op, "barcode"));
         assert_eq!(drive.start().unwrap_err().kind, FaultKind::Unsupported, "{op:?}");
     }

@@ -2,7 +2,7 @@
 
 use checkout::Checkout;
 use interlock_plugin_api::testkit::{Drive, TestHost};
-use interlock_plugin_api::{Credential, FaultKind, Operation, Provider, Request, Send};
+use interlock_plugin_api::{Credential, FaultKind, Operation, Provider, Request, Send, What};
 use serde_json::json;
 
 use crate::{NUMBER, OP, PAYMENT, account, asking, asking_about, later, manual, network_token};
@@ -236,8 +236,24 @@ fn a_setting_of_the_wrong_form_is_named() {
 }
 
 #[test]
+fn a_probe_asks_for_a_number_that_nobody_has() {
+    let (plugin, host) = (plain(), TestHost::default());
+    let mut drive = Drive::new(&plugin, &host, Operation::Probe, payment());
+    let (send, body) = drive.start().unwrap().sent();
+    assert_eq!((send.method.as_str(), send.path.as_str()), ("GET", "/payments"));
+    assert!(body.is_empty());
+    let empty = br#"{"total_count":0,"data":[]}"#;
+    assert_eq!(drive.answer(200, empty).unwrap().done().facts[0].what, What::NotFound);
+    for (status, body) in [(200, &b"<html>"[..]), (503, b""), (401, b"")] {
+        let mut drive = Drive::new(&plugin, &host, Operation::Probe, payment());
+        drive.start().unwrap().sent();
+        assert_eq!(drive.answer(status, body).unwrap().done().facts[0].what, What::Unknown);
+    }
+}
+
+#[test]
 fn what_is_not_offered_says_so() {
-    for op in [Operation::Close, Operation::Continue, Operation::Probe] {
+    for op in [Operation::Close, Operation::Continue] {
         let (plugin, host) = (plain(), TestHost::default());
         let fault = Drive::new(&plugin, &host, op, payment()).start().unwrap_err();
         assert_eq!(fault.kind, FaultKind::Unsupported, "{op:?}");

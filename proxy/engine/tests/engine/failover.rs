@@ -157,6 +157,25 @@ fn without_the_credential_in_memory_nobody_else_is_tried() {
 }
 
 #[test]
+fn who_is_only_doubtful_is_tried_after_the_others_and_still_tried() {
+    let doubts = |names: &[(&str, Skip)]| {
+        let accounts = ["a", "b", "c"].map(|name| account(name, prompt_card()));
+        let mut desk = Desk::new(policy(accounts.into()));
+        desk.health.doubts = names.iter().map(|(name, why)| ((*name).into(), *why)).collect();
+        desk.put(Input::Submitted(submission(token_method(&["a", "b", "c"])))).expect("taken");
+        desk
+    };
+    let desk = doubts(&[("a", Skip::SlowStart), ("b", Skip::LowConversion)]);
+    assert_eq!(desk.p().attempts[0].account, "c");
+    assert!(desk.said("slow_start") && desk.said("low_conversion"));
+    let all = ["a", "b", "c"].map(|name| (name, Skip::DomainDown));
+    let mut desk = doubts(&all);
+    assert_eq!(desk.p().attempts[0].account, "a");
+    desk.hear(refused(Class::RateLimited));
+    assert_eq!(desk.p().attempts[1].account, "b");
+}
+
+#[test]
 fn every_skip_has_its_named_reason() {
     let skips = |change: fn(&mut Desk), asked: interlock_engine::Submission| {
         let accounts = ["a", "b"].map(|name| account(name, prompt_card()));
@@ -201,11 +220,6 @@ fn every_skip_has_its_named_reason() {
     assert_eq!(skips(coarse, odd), Some(Skip::AmountNotRepresentable));
     assert_eq!(skips(|_| {}, submission(token_method(&[]))), Some(Skip::NoToken));
     assert_eq!(skips(|d| d.credential = false, card()), Some(Skip::CredentialGone));
-    let closed = |d: &mut Desk| {
-        let now = d.now.wall_ms;
-        d.policy.accounts.values_mut().for_each(|a| a.maintenance = vec![(now, now + 1)]);
-    };
-    assert_eq!(skips(closed, card()), Some(Skip::Maintenance));
     assert_eq!(
         skips(|d| d.policy.accounts.values_mut().for_each(|a| a.contract = bare()), card()),
         Some(Skip::NoWayOut)

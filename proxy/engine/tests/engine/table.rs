@@ -130,7 +130,6 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         contract,
         timeout_ms: TIMEOUT,
         failure_domain: None,
-        maintenance: Vec::new(),
     }
 }
 
@@ -227,6 +226,7 @@ impl Mint for Numbers {
 #[derive(Default)]
 pub struct Board {
     pub skips: BTreeMap<String, Skip>,
+    pub doubts: BTreeMap<String, Skip>,
     pub no_budget: bool,
     pub no_refunds: bool,
 }
@@ -234,6 +234,10 @@ pub struct Board {
 impl Health for Board {
     fn admits(&self, account: &str, _: &str, _: Stamp) -> Result<(), Skip> {
         self.skips.get(account).map_or(Ok(()), |skip| Err(*skip))
+    }
+
+    fn demotes(&self, account: &str, _: &str, _: f64, _: Stamp) -> Option<Skip> {
+        self.doubts.get(account).copied()
     }
 
     fn failover_budget(&self, _: &str, _: Stamp) -> bool {

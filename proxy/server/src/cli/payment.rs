@@ -145,13 +145,18 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 impl Server {
-    fn get(&self, path: &str, show: impl Fn(&Value)) -> Result<(), u8> {
+    pub(super) fn get(&self, path: &str, show: impl FnOnce(&Value)) -> Result<(), u8> {
         let url = self.url(path)?;
         let request = self.agent()?.get(&url);
         self.told(self.signed(request).call(), show)
     }
 
-    fn post(&self, path: &str, body: &Value, show: impl Fn(&Value)) -> Result<(), u8> {
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        show: impl FnOnce(&Value),
+    ) -> Result<(), u8> {
         let url = self.url(path)?;
         let request = self.agent()?.post(&url);
         self.told(self.signed(request).send_json(body), show)
@@ -180,7 +185,7 @@ impl Server {
     fn told(
         &self,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        show: impl Fn(&Value),
+        show: impl FnOnce(&Value),
     ) -> Result<(), u8> {
         let mut answer = answer.map_err(|e| {
             output::error(&format!("the proxy can't be reached, is it running? {e}"));
@@ -336,6 +341,6 @@ fn list(body: &Value) {
     }
 }
 
-fn list_of(value: &Value, key: &str) -> Vec<Value> {
+pub(super) fn list_of(value: &Value, key: &str) -> Vec<Value> {
     value[key].as_array().cloned().unwrap_or_default()
 }

@@ -15,7 +15,7 @@ use super::diagnostic::{Diagnostic, Origin, nearest};
 use super::reader::{Table, Value};
 use super::sections::good_name;
 use super::words::format_duration;
-use super::{Account, AutoRefund, BreakerSettings, Secret, Window, doors};
+use super::{Account, AutoRefund, BreakerSettings, Conversion, Secret, doors, maintenance};
 
 /// The named breakers of the file; always with a `default`.
 pub(super) type BreakerTable = BTreeMap<String, BreakerSettings>;
@@ -101,7 +101,13 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let in_flight = table.number("in_flight", 1..=100_000, 300);
     let breaker = table.get("breaker").and_then(|v| chosen_breaker(&v, breakers));
     let failure_domain = table.text("failure_domain");
-    let maintenance = table.get("maintenance").map(|v| windows_of(&v)).unwrap_or_default();
+    let maintenance = table.get("maintenance").map(|v| maintenance::read_all(&v));
+    let hang_after_ms = table.duration("hang_after", 10..=TIMEOUT_MAX_MS, timeout_ms / 4);
+    let slow_start_ms = table.duration("slow_start", 0..=HOUR, 30 * SECOND);
+    let conversion = match table.get("conversion") {
+        Some(written) => conversion_of(&written),
+        None => Some(Conversion::default()),
+    };
     let late_window_ms = late_window_of(name, &table, &endpoints, &mut origin);
     let contract = table.get("contract").and_then(|v| v.table());
     let contract = contract.map(|t| contract_of(name, t, &mut origin)).unwrap_or_default();
@@ -127,7 +133,10 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
         in_flight,
         breaker: breaker.unwrap_or(breakers["default"]),
         failure_domain,
-        maintenance,
+        maintenance: maintenance.unwrap_or_default(),
+        hang_after_ms,
+        slow_start_ms,
+        conversion,
         late_window_ms,
         contract,
         auto_refund,
@@ -301,40 +310,21 @@ fn in_words(why: SettingsError) -> String {
     keys.iter().fold(why.to_string(), |text, (field, key)| text.replace(field, key))
 }
 
-fn windows_of(value: &Value<'_>) -> Vec<Window> {
-    let windows = value.list().unwrap_or_default();
-    windows.iter().filter_map(|v| window_of(v.table()?)).collect()
-}
-
-fn window_of(table: Table<'_>) -> Option<Window> {
-    let help = "write `{ from = \"2030-01-31T22:00:00Z\", until = \"...\", reason = \"...\" }`";
-    let from = table.need("from", help).and_then(|v| instant(&v));
-    let until = table.need("until", help).and_then(|v| instant(&v));
-    let reason = table.need("reason", help).and_then(|v| v.text().map(str::to_owned));
-    let (sink, place) = (table.sink, table.place.clone());
-    table.finish(&[]);
-    let window = Window { from_ms: from?, until_ms: until?, reason: reason? };
-    if window.until_ms <= window.from_ms {
-        let finding = Diagnostic::error("C026", "the maintenance ends before it begins");
-        sink.report(finding, place);
+/// How it is judged whether shoppers can pay what the account offers; `None` does not judge.
+fn conversion_of(value: &Value<'_>) -> Option<Conversion> {
+    if value.value.as_str() == Some("off") {
         return None;
     }
-    Some(window)
-}
-
-fn instant(value: &Value<'_>) -> Option<i64> {
-    let text = match value.value {
-        DeValue::Datetime(time) => time.to_string(),
-        _ => value.text()?.to_owned(),
+    let or = Conversion::default();
+    let Some(table) = value.table() else { return Some(or) };
+    let conversion = Conversion {
+        window_ms: table.duration("window", SECOND..=24 * HOUR, or.window_ms),
+        mature_ms: table.duration("mature", 100..=24 * HOUR, or.mature_ms),
+        minimum: table.number("minimum", 5..=1_000_000, or.minimum),
+        drop: table.get("drop").and_then(|v| v.share()).unwrap_or(or.drop),
     };
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Some(time.as_millisecond()),
-        Err(_) => {
-            let text = format!("`{}` is not a time with its offset", value.path);
-            let finding = Diagnostic::error("C026", text);
-            value.refuse(finding.help("write RFC 3339, such as \"2030-01-31T22:00:00Z\""))
-        }
-    }
+    table.finish(&[]);
+    Some(conversion)
 }
 
 fn late_window_of(

@@ -15,7 +15,7 @@ const HARMLESS_TABLES: [&str; 6] =
     ["server", "routes", "breaker", "inquiry", "failover_budget", "telemetry"];
 
 /// The keys of an account or merchant whose values may be quoted.
-const HARMLESS_KEYS: [&str; 19] = [
+const HARMLESS_KEYS: [&str; 22] = [
     "plugin",
     "endpoints",
     "ca",
@@ -29,6 +29,9 @@ const HARMLESS_KEYS: [&str; 19] = [
     "breaker",
     "failure_domain",
     "maintenance",
+    "hang_after",
+    "slow_start",
+    "conversion",
     "late_window",
     "contract",
     "auto_refund",

@@ -20,6 +20,8 @@ use super::{
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
+/// A process that wakes up so late has more to do than it can, ms.
+const SHED_AFTER_MS: u64 = 20;
 
 /// Everything that the file names, read or not, so that one broken account does not also make
 /// every route that uses it look broken.
@@ -130,6 +132,7 @@ fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
             .unwrap_or(256 << 20),
         request_timeout_ms: table.duration("request_timeout", SECOND..=2 * MINUTE, 15 * SECOND),
         in_flight: table.number("in_flight", 1..=1_000_000, 4_096),
+        shed_after_ms: shed_after_of(&table),
         address_limit: table.rate("address_limit"),
         connections: table.number("connections", 1..=1_000_000, 4_096),
         address_connections: table.get("address_connections").and_then(|v| v.number(1..=1_000_000)),
@@ -145,6 +148,15 @@ fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
     }
     table.finish(&[]);
     Some(server)
+}
+
+/// `None` sheds nothing.
+fn shed_after_of(table: &Table<'_>) -> Option<u64> {
+    match table.get("shed_after") {
+        Some(written) if written.value.as_str() == Some("never") => None,
+        Some(written) => Some(written.duration(1..=MINUTE).unwrap_or(SHED_AFTER_MS)),
+        None => Some(SHED_AFTER_MS),
+    }
 }
 
 fn address(value: &Value<'_>) -> Option<SocketAddr> {

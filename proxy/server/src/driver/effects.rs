@@ -10,6 +10,8 @@ use interlock_engine::{
     Asked, Call, Decision, Effect, Exchange, ExchangeKind, Input, Origin, Payment, Sent, Stamp,
     Subject, classify, intake,
 };
+use interlock_plugin_api::Fact;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Bench, Beside, Driver};
 use crate::calls::{Carried, Ready};
@@ -65,7 +67,8 @@ impl Driver {
         let known = before.map_or(0, |b| b.attempts.len());
         for (n, attempt) in p.attempts.iter().enumerate().skip(known) {
             if attempt.second_charge_of.is_none() {
-                self.gates().count_try(&attempt.account, n > 0, now);
+                let left = n.checked_sub(1).map(|n| p.attempts[n].account.as_str());
+                self.gates().count_try(&attempt.account, left, now);
             }
         }
         for operation in p.operations.iter().skip(before.map_or(0, |b| b.operations.len())) {
@@ -104,11 +107,8 @@ impl Driver {
         let now = self.clock.now();
         let exchange = exchange.to_owned();
         let (input, verdict, elapsed_ms, next) = match carried {
-            Carried::Heard { status, facts, elapsed_ms } => {
-                let (verdict, pause) = classify::answered(status, &facts);
-                if let Some(ms) = pause {
-                    self.gates().pause(&call.account, ms, now);
-                }
+            Carried::Heard { status, facts, elapsed_ms, retry_after_ms } => {
+                let verdict = self.judge(&call.account, status, &facts, retry_after_ms, now);
                 let state_version = account.manifest().state_version;
                 let input = Input::Heard { exchange, status, state_version, facts };
                 (input, verdict, elapsed_ms, None)
@@ -133,6 +133,57 @@ impl Driver {
         match next {
             None => self.put_until_done(id, input).await,
             Some(ready) => self.go_on(id, input, call, *ready).await,
+        }
+    }
+
+    /// What an answer says about its account, whatever it says about the money.
+    fn judge(
+        &self,
+        account: &str,
+        status: u16,
+        facts: &[Fact],
+        retry_after_ms: Option<u64>,
+        now: Stamp,
+    ) -> Verdict {
+        let (verdict, pause) = classify::answered(status, facts);
+        if let Some(polite_ms) = pause {
+            self.metrics.limited("provider", account);
+            self.gates().slow_down(account, retry_after_ms.unwrap_or(polite_ms), now);
+        }
+        if let Some(read) = classify::read(status, facts) {
+            self.gates().answered(account, read);
+        }
+        if classify::restricts(facts) && self.gates().restrict(account, now) {
+            tracing::error!(
+                account,
+                "the provider restricted the account: it is drained until an operator resumes it"
+            );
+        }
+        verdict
+    }
+
+    /// What a version says about the health of accounts: who could pay, and who was not told.
+    pub(super) fn watch(&self, before: Option<&Payment>, p: &Payment, input: &Input, now: Stamp) {
+        if let Input::Noticed { account, .. } = input {
+            self.gates().noticed(account, &p.id);
+        }
+        for (n, a) in p.attempts.iter().enumerate() {
+            let was = before.and_then(|b| b.attempts.get(n));
+            let offered = a.offer.is_some() && was.is_none_or(|w| w.offer.is_none());
+            let paid = a.state.is_success() && was.is_none_or(|w| !w.state.is_success());
+            let declined = a.state.is_declined() && was.is_none_or(|w| !w.state.is_declined());
+            if offered || (a.offer.is_none() && (paid || declined)) {
+                self.gates().created(&a.account, &a.method, now);
+            }
+            if !paid {
+                continue;
+            }
+            let made_ms = a.offer.as_ref().map_or(now.wall_ms, |offer| offer.made.wall_ms);
+            let age_ms = now.wall_ms.saturating_sub(made_ms).max(0).unsigned_abs();
+            self.gates().paid(&a.account, &a.method, age_ms, now);
+            if a.offer.is_some() && matches!(input, Input::Looked { .. }) {
+                self.gates().paid_unnoticed(&a.account, &p.id, now);
+            }
         }
     }
 
@@ -176,35 +227,19 @@ impl Driver {
     }
 
     async fn inquire(self: &Arc<Self>, slot: &Arc<Slot>, id: &str, subject: Subject) {
-        let Ok(_permit) = self.inquiries.acquire().await else { return };
-        let known = slot.turn.lock().await.clone();
-        let payment = match known {
-            Some(p) => p,
-            None => match self.payment(id).await {
-                Ok(Some(p)) => p,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(payment = id, %error, "inquiry was not asked");
-                    return;
-                }
-            },
-        };
-        let attempt = match subject {
-            Subject::Attempt(index) => payment.attempts.get(index),
-            Subject::Operation(index) => {
-                payment.operations.get(index).and_then(|o| payment.attempts.get(o.attempt))
-            }
-        };
-        let Some(attempt) = attempt else { return };
-        let name = attempt.account.clone();
-        let (Some(account), Some(policy)) =
-            (self.accounts.get(&name), self.accounts.policy.accounts.get(&name))
-        else {
+        let Some(payment) = self.known(slot, id).await else { return };
+        let Some((name, method)) = account_of(&payment, subject) else { return };
+        let (Some(account), Some(policy), Some(queue)) = (
+            self.accounts.get(&name),
+            self.accounts.policy.accounts.get(&name),
+            self.inquiries.get(&name),
+        ) else {
             return;
         };
-        let at = self.clock.now();
-        let asked = Asked { ver: payment.ver, at };
-        let place = self.gates().resolver_place(&name, &attempt.method, Group::Inquiries, at);
+        let (_turn, place) = self.turn_to_ask(queue, &name, &method).await;
+        // While it waited, the payment may have moved.
+        let Some(payment) = self.known(slot, id).await else { return };
+        let asked = Asked { ver: payment.ver, at: self.clock.now() };
         let kind = match subject {
             Subject::Attempt(_) => "inquire",
             Subject::Operation(_) => "inquire_operation",
@@ -212,16 +247,44 @@ impl Driver {
         let asking = self.caller.inquire(account, policy, &payment, subject);
         let (facts, http, elapsed_ms) = failpoint::during(kind, asking).await;
         self.metrics.exchanged(&name, "inquire", elapsed_ms);
+        let now = self.clock.now();
+        let verdict = match http {
+            0 => classify::lost(Sent::Maybe, false),
+            status => self.judge(&name, status, &facts, None, now),
+        };
         if let Some(place) = place {
-            let verdict = if http == 0 {
-                classify::lost(Sent::Maybe, false)
-            } else {
-                classify::answered(http, &facts).0
-            };
-            place.settle(self.clock.now(), verdict, elapsed_ms);
+            place.settle(now, verdict, elapsed_ms);
         }
         let state_version = account.manifest().state_version;
         self.put_until_done(id, Input::Looked { subject, asked, state_version, facts }).await;
+    }
+
+    /// The last durable version, from memory if it is there.
+    async fn known(&self, slot: &Slot, id: &str) -> Option<Payment> {
+        if let Some(payment) = slot.turn.lock().await.clone() {
+            return Some(payment);
+        }
+        self.payment(id).await.unwrap_or_else(|error| {
+            tracing::error!(payment = id, %error, "inquiry was not asked");
+            None
+        })
+    }
+
+    /// Waits for a place in an account's share of inquiries, in the order of asking.
+    async fn turn_to_ask<'q>(
+        &self,
+        queue: &'q Semaphore,
+        account: &str,
+        method: &str,
+    ) -> (Option<SemaphorePermit<'q>>, Option<Reservation>) {
+        let turn = queue.acquire().await.ok();
+        loop {
+            let now = self.clock.now();
+            match self.gates().way_out(account, method, Group::Inquiries, now) {
+                Ok(place) => return (turn, place),
+                Err(wait_ms) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
+            }
+        }
     }
 
     /// Breakers that opened or closed, for logs and metrics.
@@ -253,6 +316,17 @@ impl Drop for Under {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// The account and the method that a subject is about.
+fn account_of(p: &Payment, subject: Subject) -> Option<(String, String)> {
+    let attempt = match subject {
+        Subject::Attempt(index) => p.attempts.get(index),
+        Subject::Operation(index) => {
+            p.operations.get(index).and_then(|o| p.attempts.get(o.attempt))
+        }
+    };
+    attempt.map(|a| (a.account.clone(), a.method.clone()))
 }
 
 fn take(

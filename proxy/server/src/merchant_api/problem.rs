@@ -103,6 +103,12 @@ impl Problem {
         Self::new(429, "rate_limited", "Too many requests", detail).retry(Retry::AfterS(seconds))
     }
 
+    /// 503: the process is too slow, and this is what it spares.
+    pub fn overloaded() -> Self {
+        let detail = "the proxy has more to do than it can; nothing was journalled or sent";
+        Self::new(503, "overloaded", "Too busy", detail).retry(Retry::AfterS(1))
+    }
+
     /// What the journal's health forbids, if anything.
     pub fn of_health(health: &Health) -> Option<Self> {
         match health {

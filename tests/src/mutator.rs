@@ -1,8 +1,9 @@
 //! Damages bytes in the same way on every machine, for the tests of every parser of bytes from
 //! outside: what a fuzzer looks for, as a stable test with bounded cases.
 //!
-//! Seeds are files of `tests/corpora/`, all of them made for this house, and of the product itself. A parser's
-//! own crate includes this file by its path, because no crate of the product may import the tests.
+//! Seeds are files of `tests/corpora/`, all of them made for this house, and of the product itself.
+//! A parser's own crate includes this file by its path, because no crate of the product may import
+//! the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,14 +2,16 @@
 //! base URL changes in a merchant's SDK.
 //!
 //! Built on pingora's `ProxyHttp`: head, body and answer are streamed, the provider's signatures
-//! pass untouched. What the account shares with the unified API applies here too: its breaker, its
-//! limit, its requests in flight, its metrics. Another address or site of the provider is tried only
-//! while connecting; once a byte may have left, a request that is not a plain read is never sent again,
-//! and the merchant is told that its outcome is unknown. Nothing is journalled: what was paid here
-//! is between the merchant and the provider.
+//! pass untouched; only a chunked body is read whole first. What the account shares with the
+//! unified API applies here too: its breaker, its limit, its requests in flight, its metrics.
+//! Another address or site of the provider is tried only while connecting; once a byte may have
+//! left, a request that is not a plain read is never sent again, and the merchant is told that its
+//! outcome is unknown. Nothing is journalled: what was paid here is between the merchant and the
+//! provider.
 //!
 //! The merchant proves itself by `X-Interlock-Key`, because its SDK fills `Authorization` itself,
-//! or by a client certificate; the header never leaves this house. Bodies, queries and headers are not logged.
+//! or by a client certificate; the header never leaves this house. Bodies, queries and headers are
+//! not logged.
 
 mod refusal;
 

@@ -7,10 +7,11 @@ mod codes;
 mod damage;
 mod honesty;
 mod manifest;
-#[path = "../../../../tests/src/mutator.rs"]
-mod mutator;
 mod notices;
 mod requests;
+
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 
 use adyen::Adyen;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};

@@ -7,8 +7,9 @@ mod answers;
 mod codes;
 mod damage;
 mod doubts;
-#[path = "../../../../tests/src/mutator.rs"]
-mod mutator;
 mod notifications;
 mod peer;
 mod requests;
+
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;

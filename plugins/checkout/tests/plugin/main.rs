@@ -7,10 +7,11 @@ mod damage;
 mod honesty;
 mod inquiries;
 mod manifest;
-#[path = "../../../../tests/src/mutator.rs"]
-mod mutator;
 mod notices;
 mod requests;
+
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 
 use checkout::Checkout;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};

@@ -220,7 +220,7 @@ fn flip(house: &House, payment: &str) {
     let sql = "SELECT body FROM payment WHERE id = ?1";
     let body: Vec<u8> = reader.query_row(sql, [payment], |row| row.get(0)).expect("its row");
     let is_elsewhere = |part: &[u8]| {
-        let sql = "SELECT (SELECT count(*) FROM outbox WHERE instr(body, ?1))
+        let sql = "SELECT (SELECT count(*) FROM message WHERE instr(body, ?1))
                         + (SELECT count(*) FROM idempotency WHERE instr(answer_body, ?1))
                         + (SELECT count(*) FROM payment WHERE instr(body, ?1)) - 1";
         reader.query_row(sql, [part], |row| row.get::<_, i64>(0)).expect("a count") > 0

@@ -1,4 +1,5 @@
 //! The providers' own SDKs against the sandbox: they judge whether the fakes speak the protocol.
+//! And the reference library of Standard Webhooks against what the proxy tells merchants.
 //!
 //! The sandbox is the oracle of every other test, so it needs a judge that nobody here wrote.
 //! `cargo xtask test` installs what is needed; `INTERLOCK_SKIP_PEERS=1` leaves these tests out.
@@ -9,7 +10,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use interlock_tests::house::{House, Plan};
+use interlock_tests::hook::Hook;
+use interlock_tests::house::{House, Plan, qr};
 use serde_json::{Value, json};
 
 const ALIPAY: &str = "alipay-main";
@@ -96,6 +98,46 @@ fn the_sdk_of_adyen_passes_through_the_proxy_while_others_hang() {
     });
     assert_eq!(checks("adyen.mjs", &given, &[("ADYEN_SDK", sdk)]), 7);
     assert_eq!(house.journalled(), 0, "nothing of it is ours to remember");
+}
+
+#[test]
+fn the_reference_library_of_webhooks_verifies_what_merchants_are_told() {
+    const KEY: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    const OTHER: &str = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
+    let Some(library) = sdk("standardwebhooks") else { return };
+    let hook = Hook::start();
+    // The merchant has not changed over yet: it verifies with what is the old key here.
+    let lines = format!(
+        "webhook = {{ url = \"http://{}/\", key = \"{OTHER}\", old_key = \"{KEY}\", \
+         allow_loopback = true }}",
+        hook.address
+    );
+    let house =
+        House::with(Plan { merchant_lines: Box::leak(lines.into_boxed_str()), ..Plan::default() });
+    let p = house.pay(&qr(1_200));
+    hook.wait_for(1);
+    house.scan("alipay-main", p["next_action"]["qr_code"].as_str().unwrap(), "pay");
+    hook.wait_for(2);
+    let refund = json!({ "payment": p["id"], "reason": "zurück 退款" });
+    house.post("/v1/refunds", "r-1", &refund);
+    let messages: Vec<Value> = hook
+        .wait_for(3)
+        .iter()
+        .map(|m| {
+            let field = |name: &str| json!(m.header(name));
+            json!({
+                "body": String::from_utf8(m.body.clone()).unwrap(),
+                "headers": {
+                    "webhook-id": field("webhook-id"),
+                    "webhook-timestamp": field("webhook-timestamp"),
+                    "webhook-signature": field("webhook-signature"),
+                },
+            })
+        })
+        .collect();
+    let stranger = "whsec_c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXI=";
+    let given = json!({ "key": KEY, "other": stranger, "messages": messages });
+    assert_eq!(checks("hooks.mjs", &given, &[("WEBHOOKS", library)]), 3);
 }
 
 /// The folder of an SDK, or `None` when these tests are left out.

@@ -1,10 +1,11 @@
-//! `cargo xtask demo | test | safety | simulate | control`: the commands of this repository.
+//! `cargo xtask demo | test | safety | simulate | control | bench`: the commands of this repository.
 //!
 //! It depends on nothing that needs cmake and on none of our other crates, because on a fresh
 //! machine it is what installs the first and builds the second.
 
 #![allow(clippy::print_stdout, reason = "this program speaks to the person who ran it")]
 
+mod bench;
 mod control;
 mod demo;
 mod deny;
@@ -36,6 +37,8 @@ enum Task {
     Safety(safety::Wish),
     /// Let evenings of a shop happen by their seeds, or tell one: SEED=n
     Simulate(safety::Evenings),
+    /// Measure what a request costs beside nginx, HAProxy and Envoy, and write the tables
+    Bench(bench::Wish),
     /// Put nginx, HAProxy and Envoy beside the proxy under the same faults, and write the table
     Control(control::Wish),
 }
@@ -43,6 +46,7 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = matches!(&arguments.task, Task::Safety(wish) if wish.json)
+        || matches!(&arguments.task, Task::Bench(wish) if wish.json)
         || matches!(&arguments.task, Task::Simulate(wish) if wish.json);
     let progress = Progress::new(json);
     let done = Ground::find().and_then(|ground| match arguments.task {
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Task::Test(wish) => rehearsal::run(&ground, &progress, &wish),
         Task::Safety(wish) => safety::run(&ground, &progress, &wish),
         Task::Simulate(wish) => safety::simulate(&ground, &progress, &wish),
+        Task::Bench(wish) => bench::run(&ground, &progress, &wish),
         Task::Control(wish) => control::run(&ground, &progress, &wish),
     });
     match done {

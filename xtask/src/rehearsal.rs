@@ -37,6 +37,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
             path = in_front(folder, &path)?;
         }
         need_peers(ground, progress, &node.npm)?;
+        need_python_peers(ground, progress)?;
         need_proxies(ground, progress)?;
     }
     let cargo = |arguments: &[&str]| {
@@ -128,9 +129,36 @@ fn need_peers(ground: &Ground, progress: &Progress, npm: &str) -> Result<(), Str
     copy(&lock, &installed)
 }
 
+/// Installs what judges our OpenAPI document into `target/peers/python`, a folder of its own.
+fn need_python_peers(ground: &Ground, progress: &Progress) -> Result<(), String> {
+    let wanted = ground.root.join("tests/peers/requirements.txt");
+    let home = ground.target.join("peers/python");
+    let installed = home.join("installed.txt");
+    let read = |path: &Path| fs::read(path).ok();
+    if read(&installed).is_some() && read(&installed) == read(&wanted) {
+        return Ok(());
+    }
+    let python = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        python.args(arguments);
+        python
+    };
+    // Debian's Python comes without what makes such folders.
+    let can = python(&["-c", "import ensurepip, venv"]).status().is_ok_and(|s| s.success());
+    if !can {
+        apt_install(progress, &["python3", "python3-venv"])?;
+    }
+    make_folder(&home)?;
+    progress.run("a folder for Python packages", python(&["-m", "venv"]).arg(&home))?;
+    let mut install = Command::new(home.join("bin/python"));
+    install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&wanted);
+    progress.run("pip install of schemathesis", &mut install).map_err(no_registry)?;
+    copy(&wanted, &installed)
+}
+
 fn no_registry(why: String) -> String {
     format!(
-        "{why} (is there a network, and a registry in ~/.npmrc? \
+        "{why} (is there a network, and a registry in ~/.npmrc and pip.conf? \
          `cargo xtask test --quick` needs neither, and leaves the peers out)"
     )
 }

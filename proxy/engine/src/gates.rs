@@ -515,6 +515,14 @@ impl Health for Gates {
         lane.breaker(Group::Payments).would_admit(now.mono_ms).map_err(|r| skip_of(&r))
     }
 
+    fn failing_permille(&self, account: &str, method: &str, now: Stamp) -> u32 {
+        let lane = self.accounts.get(account).and_then(|gate| gate.lane(method));
+        let Some((_, lane)) = lane else { return 0 };
+        let window = lane.breaker(Group::Payments).snapshot(now.mono_ms).window;
+        let share = window.failed.saturating_mul(1_000) / window.total.max(1);
+        u32::try_from(share).unwrap_or(1_000)
+    }
+
     fn demotes(&self, account: &str, method: &str, draw: f64, now: Stamp) -> Option<Skip> {
         let gate = self.accounts.get(account)?;
         let (_, lane) = gate.lane(method)?;

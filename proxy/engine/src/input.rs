@@ -87,6 +87,8 @@ pub struct Submission {
     pub capture: CaptureMode,
     /// How the shopper pays.
     pub method: Method,
+    /// Methods of which the healthiest is chosen in the place of `method`; empty: that one.
+    pub accept: Vec<Method>,
     /// The merchant's order.
     pub merchant_ref: Option<String>,
     /// A second payment for a paid order is meant.

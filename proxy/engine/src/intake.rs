@@ -6,6 +6,7 @@ use crate::decision::{OrderStep, Outcome};
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Call, Hand, Submission};
 use crate::mutant::{self, Mutant};
+use crate::offers;
 use crate::payment::{Attempt, AttemptState, FailReason, Method, Payment, Settled};
 use crate::refusal::{Refusal, Skip};
 use crate::route::{self, Shape};
@@ -23,7 +24,10 @@ pub(crate) fn submit(s: &Submission, world: &World<'_>, hand: &Hand) -> Outcome 
         Ok(step) => step,
         Err(refusal) => return Outcome::Refuse(refusal),
     };
-    let blank = blank(s, world);
+    let mut blank = blank(s, world);
+    if !s.accept.is_empty() {
+        blank.method = offers::chosen(s, world, hand).clone();
+    }
     let mut turn = Turn::begin(&blank, world, hand);
     turn.order = order;
     let Some(route) = route::route_of(world.policy, &Shape::of(&blank)) else {
@@ -33,6 +37,11 @@ pub(crate) fn submit(s: &Submission, world: &World<'_>, hand: &Hand) -> Outcome 
     turn.p.failover_until_ms = world.now.wall_ms.saturating_add_unsigned(route.deadline_ms);
     let asked = format!("asked for {}", s.money);
     turn.say("merchant", asked, None);
+    if !s.accept.is_empty() {
+        let (kind, flow) = (&turn.p.method.kind, &turn.p.method.flow);
+        let chosen = format!("{kind} {flow} chosen of {} methods", s.accept.len());
+        turn.say("engine", chosen, None);
+    }
     if let Some(statement) = world.stated.filter(|_| !mutant::on(Mutant::TrustBackup)) {
         let heard = turn.asked_again(statement);
         match heard {

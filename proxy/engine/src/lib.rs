@@ -10,9 +10,10 @@
 //! and `outside` (it is gone again), `resolve`, `closing` and `operation_doubts` (what to do about
 //! a doubt), `restored` and `statement` (the journal is a backup), `give_back` (what must not be
 //! kept), `requests` (what the merchant and the operator want) and [`status`] (what the merchant is
-//! told). `definite` holds the rules of when a "no" may be believed; `payment`, `operation` and
-//! `exchange` are what is stored. [`gates`] is the only room with memory of its own: breakers,
-//! limiters and budgets, on the clock that it is given.
+//! told). [`offers`] says what can be paid with now. `definite` holds the rules of when a "no" may
+//! be believed; `payment`, `operation` and `exchange` are what is stored. [`mod@explain`] asks
+//! `route` for those who wonder, and changes nothing. [`gates`] is the only room with memory of its
+//! own: breakers, limiters and budgets, on the clock that it is given.
 
 mod answers;
 mod attempts;
@@ -21,6 +22,7 @@ mod closing;
 mod decision;
 mod definite;
 mod exchange;
+pub mod explain;
 pub mod gates;
 mod give_back;
 mod input;
@@ -30,6 +32,7 @@ mod learn;
 pub mod mutant;
 #[cfg(not(interlock_mutants))]
 mod mutant;
+pub mod offers;
 mod operation;
 mod operation_doubts;
 mod operations;

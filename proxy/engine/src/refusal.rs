@@ -87,6 +87,37 @@ impl Skip {
             Self::NotPrepared => "not_prepared",
         }
     }
+
+    /// The reason as a person reads it.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::NotLoaded => "its plugin is not loaded, or it is not configured",
+            Self::Method => "it does not take this method, flow or credential",
+            Self::Currency => "it does not take this currency",
+            Self::Country => "it does not take customers of this country",
+            Self::AmountNotRepresentable => "the amount has no exact form in its units",
+            Self::NoToken => "there is no stored token for it",
+            Self::CredentialGone => "the shopper's credential is no longer in memory",
+            Self::CryptogramSpent => "the one-time cryptogram may have been used",
+            Self::AlreadyTried => "it was tried already",
+            Self::FailureDomain => "it fails together with an account that was tried",
+            Self::NoWayOut => "an unknown outcome there could never be settled",
+            Self::BreakerOpen => "its breaker is open",
+            Self::BreakerHalfOpen => "its breaker lets only probes through",
+            Self::Drained => "it is drained: by an operator, or because its provider restricted it",
+            Self::Tripped => "an operator opened its breaker",
+            Self::Hanging => "its payments are sent and not answered",
+            Self::SlowStart => "its breaker has just closed",
+            Self::DomainDown => "an account that fails together with it is in an outage",
+            Self::LowConversion => "too few of its offers are paid",
+            Self::Maintenance => "announced maintenance",
+            Self::RateLimited => "its rate limit is used up",
+            Self::InFlight => "too many requests are under way there",
+            Self::FailoverBudget => "the budget of second tries is used up",
+            Self::Quarantined => "its plugin is quarantined",
+            Self::NotPrepared => "its plugin could not build the request",
+        }
+    }
 }
 
 /// Why an input is not accepted.

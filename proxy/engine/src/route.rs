@@ -43,7 +43,12 @@ impl<'a> Shape<'a> {
 
 /// The first route that takes the payment.
 pub fn route_of<'p>(policy: &'p Policy, shape: &Shape<'_>) -> Option<&'p RoutePolicy> {
-    policy.routes.iter().find(|r| matches(&r.matches, shape))
+    policy.routes.iter().find(|r| takes(r, shape))
+}
+
+/// Whether a route takes the payment.
+pub(crate) fn takes(route: &RoutePolicy, shape: &Shape<'_>) -> bool {
+    matches(&route.matches, shape)
 }
 
 /// A route's accounts in the order in which they would be tried, before health is asked.
@@ -111,7 +116,7 @@ pub(crate) fn choose_for(
 
 /// Why an account should be tried after the others. Weights and shares must not fall together, so
 /// this draw is another one.
-fn demotes(name: &str, shape: &Shape<'_>, world: &World<'_>) -> Option<Skip> {
+pub(crate) fn demotes(name: &str, shape: &Shape<'_>, world: &World<'_>) -> Option<Skip> {
     let draw = (world.draw * 1e6).fract();
     world.health.demotes(name, &shape.method.kind, draw, world.now)
 }
@@ -207,7 +212,7 @@ fn cryptogram_spent<'a>(mut tried: impl Iterator<Item = &'a Attempt>) -> bool {
     })
 }
 
-fn admits(
+pub(crate) fn admits(
     name: &str,
     route: &RoutePolicy,
     shape: &Shape<'_>,
@@ -267,14 +272,29 @@ pub fn capable(account: &AccountPolicy, shape: &Shape<'_>) -> Result<(), Skip> {
 }
 
 fn matches(rule: &RouteMatch, shape: &Shape<'_>) -> bool {
-    let within = |list: &[String], value: &str| list.is_empty() || list.iter().any(|v| v == value);
-    let country = shape.customer.country.as_deref().unwrap_or("");
-    within(&rule.method, &shape.method.kind)
-        && within(&rule.flow, &shape.method.flow)
-        && (rule.currency.is_empty() || rule.currency.contains(&shape.money.currency))
-        && within(&rule.country, country)
-        && within(&rule.merchant, shape.merchant)
-        && rule.amount_min.is_none_or(|min| shape.money.amount >= min)
-        && rule.amount_max.is_none_or(|max| shape.money.amount <= max)
-        && rule.metadata.iter().all(|(k, v)| shape.metadata.get(k) == Some(v))
+    judged(rule, shape).iter().all(|(_, passes)| passes.unwrap_or(true))
+}
+
+/// Each key of a rule as the file names it, and whether the payment passes it where it is written.
+pub(crate) fn judged(rule: &RouteMatch, shape: &Shape<'_>) -> [(&'static str, Option<bool>); 7] {
+    let within = |list: &[String], value: &str| {
+        (!list.is_empty()).then(|| list.iter().any(|known| known == value))
+    };
+    let amount = shape.money.amount;
+    let bounded = rule.amount_min.is_some() || rule.amount_max.is_some();
+    let inside = || {
+        rule.amount_min.is_none_or(|min| amount >= min)
+            && rule.amount_max.is_none_or(|max| amount <= max)
+    };
+    let noted = || rule.metadata.iter().all(|(k, v)| shape.metadata.get(k) == Some(v));
+    let currency = || rule.currency.contains(&shape.money.currency);
+    [
+        ("method", within(&rule.method, &shape.method.kind)),
+        ("flow", within(&rule.flow, &shape.method.flow)),
+        ("currency", (!rule.currency.is_empty()).then(currency)),
+        ("country", within(&rule.country, shape.customer.country.as_deref().unwrap_or(""))),
+        ("merchant", within(&rule.merchant, shape.merchant)),
+        ("amount", bounded.then(inside)),
+        ("metadata", (!rule.metadata.is_empty()).then(noted)),
+    ]
 }

@@ -46,6 +46,12 @@ pub trait Health: Sync {
     /// The named reason why not.
     fn admits(&self, account: &str, method: &str, now: Stamp) -> Result<(), Skip>;
 
+    /// The share of an account's recent calls that failed, per mille: which of several methods
+    /// is the healthiest.
+    fn failing_permille(&self, _account: &str, _method: &str, _now: Stamp) -> u32 {
+        0
+    }
+
     /// Why an account that would take it should be tried after the others; `draw` from 0 to 1
     /// decides which share of the payments is spared.
     fn demotes(&self, account: &str, method: &str, draw: f64, now: Stamp) -> Option<Skip> {

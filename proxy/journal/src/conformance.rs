@@ -13,6 +13,7 @@
 
 mod names;
 mod reading;
+mod telling;
 mod versions;
 
 use std::sync::Arc;
@@ -57,7 +58,10 @@ pub async fn suite(ground: &dyn Ground) {
     reading::the_earliest_due_comes_first(&*ground.empty().await).await;
     reading::a_timeline_is_read_in_order_and_in_parts(&*ground.empty().await).await;
     reading::all_events_are_read_in_the_order_of_their_commits(&ground.empty().await).await;
-    reading::an_outbox_keeps_what_is_not_delivered(&*ground.empty().await).await;
+    telling::an_outbox_keeps_what_is_not_delivered(&*ground.empty().await).await;
+    telling::only_the_first_message_of_a_payment_is_due(&*ground.empty().await).await;
+    telling::a_message_that_is_given_up_lets_the_next_one_pass(&*ground.empty().await).await;
+    telling::messages_are_kept_and_read_in_the_order_of_their_commits(ground).await;
     reading::a_list_shows_the_newest_first_and_goes_on_at_its_cursor(&*ground.empty().await).await;
     reading::a_list_shows_only_what_was_asked_for(&*ground.empty().await).await;
     reading::settings_are_kept(&*ground.empty().await).await;
@@ -186,6 +190,7 @@ fn message(payment: &str, seq: u64) -> OutboxRow {
         payment: payment.into(),
         seq,
         at_ms: 700,
+        id: format!("evt_{payment}_{seq}"),
         kind: "payment.succeeded".into(),
         body: b"{}".to_vec(),
     }

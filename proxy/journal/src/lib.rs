@@ -18,6 +18,7 @@ mod store;
 
 pub use sqlite::{Medium, Moment, OpenError, Options, RealDisk, SqliteStore};
 pub use store::{
-    Answer, Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery, NoticeRow, OrderChange,
-    OutboxRow, Page, PaymentRow, Purpose, Reference, Stats, Store, StoreError, Write,
+    Answer, Committed, Cursor, Delivery, Due, EventRow, Health, KeyRow, ListQuery, Message,
+    MessageQuery, NoticeRow, OrderChange, OutboxRow, Page, PaymentRow, Purpose, Reference, Stats,
+    Store, StoreError, Told, Write,
 };

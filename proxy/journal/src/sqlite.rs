@@ -11,6 +11,7 @@
 mod apply;
 mod disk;
 mod keeper;
+mod messages;
 mod reader;
 mod schema;
 mod sync_times;
@@ -35,8 +36,8 @@ use self::reader::{ReadFault, Readers};
 use self::sync_times::SyncTimes;
 use self::writer::{Applied, Job, Shared, Task, Writer};
 use crate::store::{
-    Committed, Due, EventRow, Health, KeyRow, ListQuery, NoticeRow, OutboxRow, Page, PaymentRow,
-    Purpose, Stats, Store, StoreError, Write,
+    Committed, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, NoticeRow,
+    OutboxRow, Page, PaymentRow, Purpose, Stats, Store, StoreError, Told, Write,
 };
 
 /// The largest write, all its rows together.
@@ -364,12 +365,36 @@ impl Store for SqliteStore {
 
     async fn outbox(&self, payment: &str, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let payment = payment.to_owned();
-        self.read(move |conn| reader::outbox(conn, &payment, limit)).await
+        self.read(move |conn| messages::of_payment(conn, &payment, limit)).await
     }
 
-    async fn outbox_delivered(&self, payment: &str, seq: u64) -> Result<(), StoreError> {
-        let task = Task::DropMessage { payment: payment.to_owned(), seq };
+    async fn outbox_told(&self, payment: &str, seq: u64, told: Told) -> Result<(), StoreError> {
+        let task = Task::Tell { payment: payment.to_owned(), seq, told };
         self.submit(task, Purpose::Outcome).await.map(|_| ())
+    }
+
+    async fn deliveries(
+        &self,
+        merchant: &str,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
+        let merchant = merchant.to_owned();
+        self.read(move |conn| messages::due(conn, &merchant, before_ms, limit)).await
+    }
+
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError> {
+        let merchant = merchant.to_owned();
+        self.read(move |conn| Ok(messages::next_due(conn, &merchant, from_ms)?)).await
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<Message>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |conn| messages::by_id(conn, &id)).await
+    }
+
+    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError> {
+        self.read(move |conn| messages::list(conn, &query)).await
     }
 
     async fn settings_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -425,7 +450,7 @@ fn size(write: &Write) -> usize {
     let keys = write.keys.iter().map(|k| ROW + k.answer.as_ref().map_or(0, |a| a.1.len()));
     let answers = write.answers.iter().map(|a| ROW + a.body.len());
     let events = write.events.iter().map(|e| ROW + text(&e.reason) + text(&e.detail));
-    let outbox = write.outbox.iter().map(|o| ROW + o.body.len());
+    let outbox = write.outbox.iter().map(|o| 2 * ROW + o.body.len());
     let rows = write.references.len() + write.operations.len() + write.notices.len() + 1;
     let long = keys.chain(answers).chain(events).chain(outbox).sum::<usize>();
     write.body.len() + rows * ROW + long

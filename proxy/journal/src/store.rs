@@ -119,11 +119,44 @@ pub trait Store: Send + Sync + 'static {
     /// Like every read.
     async fn outbox(&self, payment: &str, limit: usize) -> Result<Vec<OutboxRow>, StoreError>;
 
-    /// Forgets one delivered outbox row; doing so again changes nothing.
+    /// Records what became of telling one message; of a message that is not there, or was
+    /// delivered meanwhile, nothing.
     ///
     /// # Errors
     /// Like [`Store::commit`].
-    async fn outbox_delivered(&self, payment: &str, seq: u64) -> Result<(), StoreError>;
+    async fn outbox_told(&self, payment: &str, seq: u64, told: Told) -> Result<(), StoreError>;
+
+    /// Messages that may be told to this merchant now: due strictly before `before_ms`, and each
+    /// the first that its payment still has to tell. Earliest first, at most `limit` (capped at
+    /// 10,000).
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn deliveries(
+        &self,
+        merchant: &str,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// When the next of those is due, at `from_ms` or later.
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError>;
+
+    /// A message by its id, delivered or not.
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn message(&self, id: &str) -> Result<Option<Message>, StoreError>;
+
+    /// Messages in the order of their commits. No message appears later behind a position that
+    /// was already read.
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError>;
 
     /// A named value of the node, such as its clock's high-water mark.
     ///
@@ -194,8 +227,7 @@ pub struct Write {
     pub notices: Vec<NoticeRow>,
     /// New timeline rows of this payment; `(payment, seq)` is unique for ever.
     pub events: Vec<EventRow>,
-    /// New messages to this payment's merchant; `(payment, seq)` must be unique among the
-    /// undelivered.
+    /// New messages to this payment's merchant; `(payment, seq)` and the id are unique for ever.
     pub outbox: Vec<OutboxRow>,
     /// Whether the write takes new work or records what happened.
     pub purpose: Purpose,
@@ -378,10 +410,72 @@ pub struct OutboxRow {
     pub seq: u64,
     /// When it was decided.
     pub at_ms: i64,
+    /// Its id, the same however often it is told.
+    pub id: String,
     /// The kind of event.
     pub kind: String,
     /// The message.
     pub body: Vec<u8>,
+}
+
+/// A message as it is kept, and how its delivery stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Its place among all messages, 1 for the first.
+    pub position: u64,
+    /// Whom it is for.
+    pub merchant: String,
+    /// The message.
+    pub row: OutboxRow,
+    /// None when it was delivered.
+    pub delivery: Option<Delivery>,
+}
+
+/// How the delivery of a message stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// When it may be tried, if it is the first of its payment.
+    pub due_at_ms: i64,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Nothing of its payment waits before it. Not so when it was given up.
+    pub is_first: bool,
+    /// It is not tried any more.
+    pub given_up: bool,
+    /// Why the last try failed.
+    pub reason: Option<String>,
+}
+
+/// What became of telling a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The merchant took it. The next message of its payment may go.
+    Delivered,
+    /// It did not.
+    Failed {
+        /// When to try again; none gives it up, and the next message of its payment may go.
+        again_at_ms: Option<i64>,
+        /// The named reason.
+        reason: String,
+    },
+    /// Somebody wants it told (again), from this time on, whatever became of it before.
+    Wanted {
+        /// From when on.
+        at_ms: i64,
+    },
+}
+
+/// Which messages are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageQuery {
+    /// Only this merchant's.
+    pub merchant: Option<String>,
+    /// Only those that are not delivered: with true those given up, with false the others.
+    pub given_up: Option<bool>,
+    /// Only those after this position.
+    pub after: u64,
+    /// At most so many, capped at 500.
+    pub limit: usize,
 }
 
 /// A payment that somebody must look at.

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::config::{self, Account, Config, LateSuccess, Window, strengthened};
 use crate::native;
 use crate::plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
+use crate::recent::Recent;
 use crate::upstream::{Endpoint, Trust};
 
 /// An account whose plugin is open.
@@ -59,6 +60,12 @@ pub struct Accounts {
     pub policy: Policy,
     /// Breakers, limits, budgets.
     pub gates: Gates,
+    /// How the last minutes were.
+    pub recent: Recent,
+    /// Each route's line in the configuration.
+    pub places: BTreeMap<String, String>,
+    /// Each account's rate limit, as it was written.
+    pub limits: BTreeMap<String, config::Rate>,
 }
 
 impl Accounts {
@@ -103,13 +110,21 @@ impl Accounts {
         }
         let policy = policy(config, &open);
         let gates = gates(config, &open)?;
-        Ok(Self { open, disabled, policy, gates })
+        let recent = Recent::new(open.keys());
+        let limits = config.accounts.values().filter_map(|a| Some((a.name.clone(), a.limit?)));
+        let limits = limits.collect();
+        Ok(Self { open, disabled, policy, gates, recent, places: places(config), limits })
     }
 
     /// An account that serves.
     pub fn get(&self, name: &str) -> Option<&Arc<OpenAccount>> {
         self.open.get(name)
     }
+}
+
+/// The file of a plugin, by its name in the configuration.
+pub fn plugin_file(plugin: &str) -> String {
+    format!("lib{}.so", plugin.replace('-', "_"))
 }
 
 /// Loads an account's plugin by its pin.
@@ -119,7 +134,7 @@ pub(crate) fn load(
     lock: &PluginLock,
     host: &PluginHost,
 ) -> Result<Arc<Generation>, String> {
-    let file = format!("lib{}.so", account.plugin.replace('-', "_"));
+    let file = plugin_file(&account.plugin);
     let path = config.server.plugins_dir.join(&file);
     let pin = match lock.file(&file) {
         Some(locked) => Pin::Sha256(locked.digest().ok_or_else(|| {
@@ -191,13 +206,31 @@ fn trust(account: &Account) -> Result<Trust, String> {
     Trust::new(ca.as_deref(), client, &account.spki).map_err(|e| e.to_string())
 }
 
+/// Each route's line in the file.
+pub fn places(config: &Config) -> BTreeMap<String, String> {
+    let place = |r: &config::Route| format!("{}:{}", r.origin.file(), r.origin.line());
+    config.routes.iter().map(|r| (r.name.clone(), place(r))).collect()
+}
+
 fn policy(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Policy {
-    let accounts = config
-        .accounts
-        .values()
-        .filter_map(|account| Some((account, open.get(&account.name)?)))
-        .map(|(account, open)| (account.name.clone(), account_policy(account, open)))
-        .collect();
+    let accounts = config.accounts.values().filter_map(|account| {
+        let open = open.get(&account.name)?;
+        Some(account_policy(account, open.manifest(), identity(account, open)))
+    });
+    policy_over(config, accounts)
+}
+
+/// The policy of a configuration whose plugins are known by their manifests alone: enough to say
+/// where a payment would go, and not enough to send one.
+pub fn policy_of_manifests(config: &Config, manifests: &BTreeMap<String, Manifest>) -> Policy {
+    let accounts = config.accounts.values().filter_map(|account| {
+        Some(account_policy(account, manifests.get(&account.plugin)?, String::new()))
+    });
+    policy_over(config, accounts)
+}
+
+fn policy_over(config: &Config, accounts: impl Iterator<Item = AccountPolicy>) -> Policy {
+    let accounts = accounts.map(|policy| (policy.name.clone(), policy)).collect();
     let merchants = config.merchants.values().map(|m| {
         let accept_late_ms = match m.late_success {
             LateSuccess::Refund => None,
@@ -218,8 +251,7 @@ fn policy(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Policy 
     }
 }
 
-fn account_policy(account: &Account, open: &OpenAccount) -> AccountPolicy {
-    let manifest = open.manifest();
+fn account_policy(account: &Account, manifest: &Manifest, identity: String) -> AccountPolicy {
     let contract = strengthened(account, manifest).unwrap_or_else(|_| manifest.contract.clone());
     let mut continues = manifest.continues.clone();
     continues.push(manifest.state_version);
@@ -237,7 +269,7 @@ fn account_policy(account: &Account, open: &OpenAccount) -> AccountPolicy {
         plugin_version: manifest.version.clone(),
         state_version: manifest.state_version,
         continues,
-        identity: identity(account, open),
+        identity,
         methods: manifest.methods.clone(),
         operations: manifest.operations.clone(),
         currencies: currencies.collect(),

@@ -4,7 +4,10 @@
 //! A sick provider never makes the proxy unready: that would take the whole checkout away.
 
 mod accounts;
+mod explain;
 pub mod guard;
+mod overview;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ impl Handler for Admin {
             (&Verb::GET, ["metrics"]) => self.metrics().await,
             (&Verb::GET, ["admin", "v1", "status"]) => self.status().await,
             (&Verb::GET, ["admin", "v1", "accounts"]) => Ok(self.accounts()),
+            (&Verb::POST, ["admin", "v1", "explain"]) => self.explain(&request),
             (&Verb::GET, ["admin", "v1", "plugins"]) => Ok(self.plugins()),
             (&Verb::GET, ["admin", "v1", "accounts", name]) => self.account(name),
             (&Verb::POST, ["admin", "v1", "accounts", name, "probe"]) => self.probe(name).await,
@@ -74,6 +78,11 @@ impl Handler for Admin {
             (&Verb::POST, ["admin", "v1", "payments", id, "recheck"]) => self.recheck(id).await,
             (&Verb::POST, ["admin", "v1", "payments", id, "resolve"]) => {
                 self.resolve(id, &request).await
+            }
+            (&Verb::GET, ["admin", "v1", "webhooks"]) => self.webhooks(&request).await,
+            (&Verb::POST, ["admin", "v1", "webhooks", id, "redeliver"]) => self.redeliver(id).await,
+            (&Verb::POST, ["admin", "v1", "webhooks", merchant, "resume"]) => {
+                self.resume_webhook(merchant).await
             }
             _ => Err(Problem::not_found("resource")),
         };
@@ -156,38 +165,6 @@ impl Admin {
             }
         }
         Ok(counts)
-    }
-
-    async fn status(&self) -> Answered {
-        let stats = self.driver.store.stats().await;
-        let stats = stats.map_err(|e| Problem::of_failure(&e.into()))?;
-        let now = self.driver.clock.now();
-        let oldest_ms = stats.oldest_in_doubt_ms.map(|at| now.wall_ms.saturating_sub(at));
-        let door = self.merchants_door.counts();
-        let body = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "up_ms": now.mono_ms,
-            "ready": self.readiness().status == 200,
-            "journal": {
-                "health": match self.driver.store.health() {
-                    JournalHealth::Writable => "writable",
-                    JournalHealth::LowDisk => "low_disk",
-                    JournalHealth::Failed(_) => "failed",
-                },
-                "payments": stats.payments, "open": stats.open, "bytes": stats.bytes,
-                "sync_p50_us": stats.sync_p50_us, "sync_p99_us": stats.sync_p99_us,
-            },
-            "in_doubt": {
-                "payments": stats.in_doubt, "amounts": stats.in_doubt_amounts,
-                "oldest_ms": oldest_ms,
-            },
-            "door": {
-                "connections": door.connections, "in_flight": door.inflight,
-                "requests": door.requests, "refused": door.refused,
-            },
-            "accounts": self.account_list(),
-        });
-        Ok(Response::json(200, body.to_string()))
     }
 
     fn plugins(&self) -> Response {

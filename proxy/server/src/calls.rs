@@ -434,6 +434,7 @@ impl Caller {
             deadline: Instant::now() + account.timeout,
             last_send_by,
             body_limit: ANSWER_BYTES_MAX,
+            cut_body: false,
             retry_read: read,
         };
         let answer = self.upstream.send(endpoint, outgoing).await.map_err(|lost| {

@@ -1,21 +1,28 @@
 //! The command line: one definition for help, commands and exit codes.
 //!
-//! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached
-//! · 4 the server refused who asks.
+//! Exit codes: 0 done · 1 the answer is "no" · 2 wrong usage · 3 the server can't be reached ·
+//! 4 the server does not let this caller do it.
 
 mod account;
+mod cases;
 mod check;
+mod client;
+mod config;
+mod explain;
 mod keys;
+mod offline;
 mod output;
+mod papers;
 mod payment;
 mod plugin;
+mod status;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config;
 use crate::run;
 
 /// A payment routing proxy that never charges twice.
@@ -44,6 +51,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run routing cases from files that end in .routes.toml, without a server.
+    Test(cases::Wanted),
+    /// One screen of truth: accounts, payments, doubts, the journal.
+    Status(status::Look),
+    /// Who would be tried for a payment, in which order, and why others not. Sends nothing.
+    Explain(Box<explain::Asked>),
     /// Look at accounts; drain, resume, trip or probe them.
     Account {
         #[command(subcommand)]
@@ -53,6 +66,11 @@ enum Command {
     Payment {
         #[command(subcommand)]
         command: payment::Command,
+    },
+    /// Show a configuration's values, or the schema of all configurations.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
     },
     /// Look at plugins, and pin the files that may run.
     Plugin {
@@ -68,6 +86,22 @@ enum Command {
     Tls {
         #[command(subcommand)]
         command: keys::Tls,
+    },
+    /// Look at what merchants could not be told, and tell it again.
+    Webhook {
+        #[command(subcommand)]
+        command: webhook::Command,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write a page for each command into this folder instead.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
     },
     /// Print the version.
     Version {
@@ -91,17 +125,24 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => start(&config),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
+        Command::Test(wanted) => cases::run(&wanted),
+        Command::Status(look) => status::run(&look),
+        Command::Explain(asked) => explain::run(&asked),
         Command::Account { command } => account::run(command),
         Command::Payment { command } => payment::run(command),
+        Command::Config { command } => config::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Merchant { command } => keys::merchant(&command),
         Command::Tls { command } => keys::tls(&command),
+        Command::Webhook { command } => webhook::run(command),
+        Command::Completions { shell } => papers::completions(shell),
+        Command::Man { out } => papers::man(out.as_deref()),
         Command::Version { json } => version(json),
     }
 }
 
 fn start(file: &ConfigFile) -> ExitCode {
-    let loaded = match config::load(&file.path) {
+    let loaded = match crate::config::load(&file.path) {
         Ok(loaded) => loaded,
         Err(findings) => {
             output::findings(&findings);

@@ -10,12 +10,17 @@ mod against_plugins;
 mod cross_checks;
 mod diagnostic;
 mod doors;
+#[cfg(test)]
+mod drift;
+mod inventory;
 mod maintenance;
 mod mask;
+mod origins;
 mod reader;
 mod route;
 mod secret;
 mod sections;
+mod webhook;
 mod words;
 
 use std::collections::BTreeMap;
@@ -34,7 +39,9 @@ use crate::front_door::TlsOptions;
 pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
 pub use maintenance::{When, Window};
+pub use origins::{Effective, Whence, effective, schema};
 pub use secret::{MAX_SECRET_BYTES, Secret};
+pub use webhook::Webhook;
 pub use words::{
     Rate, WordError, format_duration, format_size, parse_duration, parse_rate, parse_size,
 };
@@ -149,6 +156,8 @@ pub struct Merchant {
     pub late_success: LateSuccess,
     /// A switch of method shows the new offer at once and refunds the loser.
     pub instant_switch: bool,
+    /// Where it is told of its payments.
+    pub webhook: Option<Webhook>,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -387,18 +396,39 @@ pub enum LogFormat {
 /// # Errors
 /// Everything that was found, warnings included, when at least one finding is an error.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let file = path.display().to_string();
-    let text = read_file(path).map_err(|why| {
-        let finding = Diagnostic::error("C001", format!("the configuration cannot be read: {why}"));
-        vec![finding.in_file(file.clone())]
-    })?;
+    load_with(path, false)
+}
+
+/// As [`load`], but what the file refers to outside itself is left unread: variables, secrets and
+/// certificates are only named. For questions that need no provider, on a machine without them.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_alone(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_with(path, true)
+}
+
+fn load_with(path: &Path, alone: bool) -> Result<Loaded, Vec<Diagnostic>> {
+    let (text, file) = read_text(path)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let (config, findings) = parse(&text, file, base);
+    let (config, findings) = parse(&text, file, base, alone);
     match config {
         Some(config) if !findings.iter().any(Diagnostic::is_error) => {
             Ok(Loaded { config, warnings: findings, path: path.to_owned() })
         }
         _ => Err(findings),
+    }
+}
+
+/// The text of a file, and the file as it was named.
+fn read_text(path: &Path) -> Result<(Zeroizing<String>, String), Vec<Diagnostic>> {
+    let file = path.display().to_string();
+    match read_file(path) {
+        Ok(text) => Ok((text, file)),
+        Err(why) => {
+            let text = format!("the configuration cannot be read: {why}");
+            Err(vec![Diagnostic::error("C001", text).in_file(file)])
+        }
     }
 }
 
@@ -414,20 +444,20 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
     Ok(text)
 }
 
-fn parse(text: &str, file: String, base: &Path) -> (Option<Config>, Vec<Diagnostic>) {
+fn parse(text: &str, file: String, base: &Path, alone: bool) -> (Option<Config>, Vec<Diagnostic>) {
     let (root, faults) = DeTable::parse_recoverable(text);
     if !faults.is_empty() {
-        let sink = reader::Sink::new(Source::new(file, mask::mask_unparsed(text)), base);
+        let sink = reader::Sink::new(Source::new(file, mask::mask_unparsed(text)), base, alone);
         for fault in faults.iter().take(10) {
             let finding = Diagnostic::error("C002", format!("not TOML: {}", fault.message()));
             sink.report(finding, fault.span().unwrap_or(0..0));
         }
-        return (None, sink.into_findings());
+        return (None, sink.findings());
     }
     let source = Source::new(file, mask::mask(text, root.get_ref()));
-    let sink = reader::Sink::new(source, base);
+    let sink = reader::Sink::new(source, base, alone);
     let config = sections::read(&sink, root.get_ref());
-    (config, sink.into_findings())
+    (config, sink.findings())
 }
 
 #[cfg(test)]
@@ -466,7 +496,7 @@ recheck = ["1s", "1m30s"]
 "#;
 
     fn read(text: &str) -> (Option<Config>, Vec<Diagnostic>) {
-        parse(text, "a.toml".into(), Path::new(""))
+        parse(text, "a.toml".into(), Path::new(""), false)
     }
 
     #[test]

@@ -19,6 +19,21 @@ pub enum Held {
     One(Credential),
     /// A processor's own token for each account.
     Tokens(BTreeMap<String, Credential>),
+    /// One for each accepted method that needs one, by its type and flow.
+    Any(BTreeMap<(String, String), Held>),
+}
+
+impl Held {
+    fn of(&self, method: &str, flow: &str, account: &str) -> Option<Credential> {
+        match self {
+            Self::One(credential) => Some(credential.clone()),
+            Self::Tokens(tokens) => tokens.get(account).cloned(),
+            Self::Any(held) => {
+                let held = held.get(&(method.to_owned(), flow.to_owned()))?;
+                held.of(method, flow, account)
+            }
+        }
+    }
 }
 
 /// The credentials of open payments.
@@ -43,13 +58,16 @@ impl Credentials {
         earlier.map(|(held, _)| held)
     }
 
-    /// The credential of a payment for one account.
-    pub fn get(&self, payment: &str, account: &str) -> Option<Credential> {
-        match self.lock().get(payment) {
-            Some((Held::One(credential), _)) => Some(credential.clone()),
-            Some((Held::Tokens(tokens), _)) => tokens.get(account).cloned(),
-            None => None,
-        }
+    /// The credential of a payment, paid by this method and flow, for one account.
+    pub fn get(
+        &self,
+        payment: &str,
+        (method, flow): (&str, &str),
+        account: &str,
+    ) -> Option<Credential> {
+        let all = self.lock();
+        let (held, _) = all.get(payment)?;
+        held.of(method, flow, account)
     }
 
     /// Whether a payment's credential is in memory.

@@ -29,6 +29,7 @@ use crate::failpoint::{self, Side};
 use crate::live::{Live, Slot};
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
+use crate::webhooks::Webhooks;
 
 /// A turn that loses this many races in a row gives up; the payment's due time brings it back.
 const RACES_MAX: usize = 32;
@@ -51,6 +52,8 @@ pub struct Driver {
     pub credentials: Credentials,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What tells merchants of their payments.
+    pub webhooks: Arc<Webhooks>,
     caller: Caller,
     live: Live,
     /// Who may ask an account, in the order of asking.
@@ -133,6 +136,7 @@ impl Driver {
         numbers: Arc<Numbers>,
         caller: Caller,
         metrics: Arc<Metrics>,
+        webhooks: Arc<Webhooks>,
     ) -> Arc<Self> {
         let shares = accounts.open.keys().map(|name| {
             let places = accounts.gates.places(name, Group::Inquiries);
@@ -146,6 +150,7 @@ impl Driver {
             numbers,
             credentials: Credentials::default(),
             metrics,
+            webhooks,
             caller,
             live: Live::default(),
             inquiries,
@@ -226,6 +231,22 @@ impl Driver {
         moved
     }
 
+    /// The world as it is now, for a look that takes nothing; a credential is understood to be
+    /// there.
+    pub fn look<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> T {
+        look(&World {
+            now: self.clock.now(),
+            policy: &self.accounts.policy,
+            health: &self.accounts.gates,
+            mint: &*self.numbers,
+            draw: 0.0,
+            sending: false,
+            credential: true,
+            order: None,
+            stated: None,
+        })
+    }
+
     async fn first_use(&self, beside: &Beside) -> Result<Option<KeyRow>, DriveError> {
         let Some(key) = &beside.key else { return Ok(None) };
         Ok(self.store.key(&key.merchant, &key.path, &key.key).await?)
@@ -280,8 +301,12 @@ impl Driver {
                 Outcome::Need(_) => return Err(DriveError::Contended),
             };
             let write = self.write(before, &decision, &beside, &input, drop_references);
+            let tells = !write.outbox.is_empty();
             match self.commit(write, &input).await? {
                 Committed::Done => {
+                    if tells {
+                        self.webhooks.ring(&decision.next.merchant);
+                    }
                     let before = turn.take();
                     *turn = Some(decision.next.clone());
                     let further = beside.further.take();
@@ -399,7 +424,8 @@ impl Driver {
             (None, _) => return Err(Skip::NotPrepared),
         };
         let payment = before.map(|p| p.id.clone()).or_else(|| self.submitted_id(input));
-        let credential = payment.and_then(|id| self.credentials.get(&id, &call.account));
+        let paid_by = (call.method.as_str(), call.flow.as_str());
+        let credential = payment.and_then(|id| self.credentials.get(&id, paid_by, &call.account));
         let built = self.caller.prepare(account, policy, call, &order, before, credential).await;
         match built {
             Ok((prepared, ready)) => Ok((prepared, ready, reservation)),

@@ -5,8 +5,9 @@
 //! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
 //! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
-//! [`admin`] shows what is true, and [`access`] says who may come in. [`failpoint`] is empty in
-//! every build that ships.
+//! [`webhooks`] tells merchants what became of it; [`admin`] shows what is true, with what
+//! [`recent`] remembers, and [`explain`] what routing would do; [`access`] says who may come in.
+//! [`failpoint`] is empty in every build that ships.
 
 pub mod access;
 pub mod accounts;
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod driver;
+pub mod explain;
 pub mod failpoint;
 pub mod front_door;
 pub mod health;
@@ -28,9 +30,11 @@ pub mod node;
 pub mod notifications;
 pub mod overload;
 pub mod plugin_host;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod upstream;
+pub mod webhooks;
 
 #[cfg(test)]
 #[path = "../../../tests/src/mutator.rs"]

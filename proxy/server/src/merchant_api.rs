@@ -4,7 +4,12 @@
 //! Malformed requests end here and the engine never hears of them. A merchant who hangs up changes
 //! nothing: the request runs in a task of its own.
 
+mod advice;
 pub mod answer;
+mod cursor;
+pub mod events;
+mod offers;
+pub mod openapi;
 mod problem;
 mod request;
 
@@ -25,6 +30,7 @@ use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
 use crate::overload::{Overload, Work};
 pub use problem::Problem;
+pub(crate) use request::read as read_body;
 
 /// A page holds at most so many payments.
 const PAGE_MAX: usize = 100;
@@ -53,8 +59,11 @@ impl Handler for MerchantApi {
         if let Some(account) = request.path.strip_prefix("/v1/notifications/") {
             return notifications::handle(&self.driver, account, &request).await;
         }
+        if request.method == Verb::GET && request.path == "/openapi.json" {
+            return Response::json(200, openapi::DOCUMENT.as_str());
+        }
         match self.route(&request).await {
-            Ok(response) => response,
+            Ok(response) => preferred(response, &request),
             Err(problem) => problem.response(&request.path, &request.request_id),
         }
     }
@@ -94,8 +103,15 @@ impl MerchantApi {
             (Verb::POST, ["v1", "refunds"]) => self.refund(merchant, request).await,
             (Verb::GET, ["v1", "refunds"]) => self.refunds(merchant, request).await,
             (Verb::GET, ["v1", "refunds", id]) => self.show_refund(merchant, id).await,
+            (Verb::GET, ["v1", "payment-methods"]) => self.methods(merchant, request),
+            (Verb::GET, ["v1", "events"]) => self.events(merchant, request).await,
+            (Verb::GET, ["v1", "events", id]) => self.show_event(merchant, id).await,
+            (Verb::POST, ["v1", "events", id, "redeliver"]) => self.redeliver(merchant, id).await,
             (_, ["v1", "payments" | "refunds"]) => Err(Problem::method_not_allowed("GET, POST")),
-            (_, ["v1", "payments" | "refunds", _]) => Err(Problem::method_not_allowed("GET")),
+            (
+                _,
+                ["v1", "events" | "payment-methods"] | ["v1", "payments" | "refunds" | "events", _],
+            ) => Err(Problem::method_not_allowed("GET")),
             _ => Err(Problem::not_found("resource")),
         }
     }
@@ -210,12 +226,12 @@ impl MerchantApi {
                         .map_err(|_| Problem::invalid("created_after", "expected RFC 3339"))?;
                     list.created_after_ms = Some(at.as_millisecond());
                 }
-                "limit" => {
-                    let limit = value.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n));
-                    let told = format!("expected a number from 1 to {PAGE_MAX}");
-                    list.limit = limit.ok_or(Problem::invalid("limit", told))?;
+                "limit" => list.limit = limit(&value, PAGE_MAX)?,
+                "cursor" => {
+                    let told = "is not a cursor of this list";
+                    let place = cursor::to_payment(&value);
+                    list.cursor = Some(place.ok_or(Problem::invalid("cursor", told))?);
                 }
-                "cursor" => list.cursor = Some(cursor(&value)?),
                 _ => return Err(Problem::invalid("query", "unknown parameter")),
             }
         }
@@ -227,7 +243,7 @@ impl MerchantApi {
             let p = p.map_err(|e| Problem::of_failure(&e))?;
             data.push(answer::payment(&p, &self.driver.accounts.policy));
         }
-        let next = page.next.map(|c| format!("{}.{}", c.created_ms, c.id));
+        let next = page.next.as_ref().map(cursor::of_payment);
         let body = json!({
             "object": "list", "data": data, "has_more": next.is_some(), "next_cursor": next,
         });
@@ -367,7 +383,8 @@ impl MerchantApi {
         let id = id.ok_or(Problem::invalid("payment", "is missing"))?;
         let p = self.owned(merchant, &id).await?;
         let data: Vec<Value> = answer::refunds(&p).map(|o| answer::refund(&p, o)).collect();
-        let body = json!({ "object": "list", "data": data, "has_more": false });
+        let body =
+            json!({ "object": "list", "data": data, "has_more": false, "next_cursor": null });
         Ok(Response::json(200, body.to_string()))
     }
 
@@ -476,19 +493,25 @@ fn wait_until(request: &Request) -> Instant {
     Instant::now() + Duration::from_secs(request::wait_s(prefer))
 }
 
+/// Says which preference was honoured (RFC 7240): every POST but a redelivery waits.
+fn preferred(mut response: Response, request: &Request) -> Response {
+    let prefer = request.headers.get("prefer").and_then(|h| h.to_str().ok());
+    let waits = request.method == Verb::POST && !request.path.ends_with("/redeliver");
+    if let Some(seconds) = request::preferred_wait_s(prefer).filter(|_| waits) {
+        response.headers.push(("Preference-Applied", format!("wait={seconds}")));
+    }
+    response
+}
+
 fn query(request: &Request) -> impl Iterator<Item = (String, String)> {
     let query = request.query.as_deref().unwrap_or("");
     form_urlencoded::parse(query.as_bytes()).into_owned()
 }
 
-fn cursor(text: &str) -> Result<interlock_journal::Cursor, Problem> {
-    let parsed = text.split_once('.').and_then(|(created_ms, id)| {
-        let created_ms = created_ms.parse().ok().filter(|ms| *ms >= 0)?;
-        let number = id.strip_prefix("pay_")?;
-        (number.len() == 26 && number.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(())?;
-        Some(interlock_journal::Cursor { created_ms, id: id.to_owned() })
-    });
-    parsed.ok_or(Problem::invalid("cursor", "is not a cursor of this API"))
+fn limit(value: &str, most: usize) -> Result<usize, Problem> {
+    let limit = value.parse().ok().filter(|n| (1..=most).contains(n));
+    let told = format!("expected a number from 1 to {most}");
+    limit.ok_or(Problem::invalid("limit", told))
 }
 
 fn mark(mut response: Response, replayed: bool) -> Response {

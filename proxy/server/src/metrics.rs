@@ -36,6 +36,7 @@ pub struct Metrics {
     trips: IntCounterVec,
     limited: IntCounterVec,
     notifications: IntCounterVec,
+    webhooks: IntCounterVec,
     breaker: IntGaugeVec,
     in_flight: IntGaugeVec,
     alarms: IntGaugeVec,
@@ -171,6 +172,11 @@ impl Metrics {
                 "interlock_notifications_total",
                 "notifications of providers, by what became of them",
                 &["account", "result"],
+            )?,
+            webhooks: counters(
+                "interlock_webhook_deliveries_total",
+                "tries to tell merchants: delivered, failed, given_up, disabled; alert on given_up",
+                &["result"],
             )?,
             breaker: gauges(
                 "interlock_breaker_state",
@@ -312,6 +318,11 @@ impl Metrics {
     /// A notification was handled.
     pub fn notified(&self, account: &str, result: &str) {
         self.notifications.with_label_values(&[account, result]).inc();
+    }
+
+    /// A merchant was told of an event, or could not be.
+    pub fn told(&self, result: &str) {
+        self.webhooks.with_label_values(&[result]).inc();
     }
 
     /// A write became durable.

@@ -315,6 +315,7 @@ impl ProxyHttp for Way {
             }
         };
         self.metrics.exchanged(account, &format!("native_{}", target.purpose), elapsed_ms);
+        self.accounts.recent.ended(account, now.mono_ms, verdict, elapsed_ms);
         if let Some(reservation) = visit.reservation.take() {
             reservation.settle(now, verdict, elapsed_ms);
         }
@@ -359,6 +360,9 @@ impl Way {
         let account = target.account.name.clone();
         let reserved = self.accounts.gates.reserve(&account, METHOD, group, now);
         let reservation = reserved.map_err(|skip| self.skipped(&account, skip))?;
+        if group == Group::Payments {
+            self.accounts.recent.began(&account, now.mono_ms);
+        }
         (visit.target, visit.reservation) = (Some(target), Some(reservation));
         Ok(())
     }

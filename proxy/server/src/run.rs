@@ -28,6 +28,7 @@ use crate::overload::Overload;
 use crate::plugin_host::{Options as HostOptions, PluginHost};
 use crate::resolver;
 use crate::upstream::{Upstream, UpstreamOptions};
+use crate::webhooks::Webhooks;
 
 /// Why the proxy could not start.
 #[derive(Debug)]
@@ -89,7 +90,12 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         body_within: limits(&config).read_timeout,
     });
     let watched = Arc::clone(&metrics);
-    let driver = Driver::new(store, accounts, clock, Arc::new(numbers), caller, metrics);
+    let desk = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&metrics));
+    let webhooks = Webhooks::open(&merchants, desk).await.map_err(StartError)?;
+    let numbers = Arc::new(numbers);
+    let webhooks = Arc::new(webhooks);
+    let driver =
+        Driver::new(store, accounts, clock, numbers, caller, metrics, Arc::clone(&webhooks));
     failpoint::pass("start.recovery", Side::Before);
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
     failpoint::pass("start.recovery", Side::After);
@@ -100,6 +106,7 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     tokio::spawn(Arc::clone(&overload).run());
     let alert_after_ms = config.inquiry.alert_after_ms;
     tokio::spawn(resolver::run(Arc::clone(&driver), alert_after_ms));
+    webhooks.run();
     let api = MerchantApi::new(Arc::clone(&driver), merchants, Arc::clone(&overload));
     let passage: Arc<dyn Passage> = Arc::new(native);
     let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));

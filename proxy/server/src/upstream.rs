@@ -54,6 +54,8 @@ pub mod reason {
     pub const CONNECT_FAILED: &str = "connect_failed";
     /// The provider's name has no address, and never had one.
     pub const DNS: &str = "dns";
+    /// The name leads to addresses that may not be connected to.
+    pub const ADDRESS_REFUSED: &str = "address_refused";
     /// The TLS handshake failed: certificate, name, version.
     pub const TLS: &str = "tls";
     /// `last_send_by` or the deadline passed before the first write.
@@ -74,11 +76,12 @@ pub mod reason {
     pub const ANSWER_TOO_LARGE: &str = "answer_too_large";
 
     /// Every reason, in the order in which they are counted.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         CONNECT_REFUSED,
         CONNECT_TIMEOUT,
         CONNECT_FAILED,
         DNS,
+        ADDRESS_REFUSED,
         TLS,
         TOO_LATE,
         INVALID_REQUEST,
@@ -139,6 +142,8 @@ pub struct Outgoing {
     pub last_send_by: Instant,
     /// The largest answer body accepted, in bytes.
     pub body_limit: usize,
+    /// Only the status matters: a longer body is cut off there, and its connection closed.
+    pub cut_body: bool,
     /// Has no effect at the provider (a `read`), so it may be sent again on a fresh connection
     /// when a pooled one died under it.
     pub retry_read: bool,
@@ -407,7 +412,7 @@ impl Upstream {
         failpoint::send(Side::Before);
         request::write(&mut stream, wire, outgoing, progress).await?;
         failpoint::send(Side::After);
-        let mut answer = answer::read(stream, outgoing.body_limit).await?;
+        let mut answer = answer::read(stream, outgoing.body_limit, outgoing.cut_body).await?;
         let idle = self.shared.options.idle_timeout;
         if let Some((stream, idle_timeout)) = answer.take_reusable(idle).await {
             let key = peer.reuse_hash();

@@ -405,6 +405,7 @@ fn post() -> Outgoing {
         deadline: Instant::now() + Duration::from_secs(10),
         last_send_by: Instant::now() + Duration::from_secs(10),
         body_limit: 1 << 20,
+        cut_body: false,
         retry_read: false,
     }
 }

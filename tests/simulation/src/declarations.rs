@@ -157,6 +157,7 @@ pub fn submission(key: &str, method: Method, capture: CaptureMode) -> Submission
         money: money(AMOUNT),
         capture,
         method,
+        accept: Vec::new(),
         merchant_ref: None,
         another: false,
         description: None,

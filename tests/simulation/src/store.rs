@@ -15,6 +15,7 @@ mod book;
 mod disk;
 pub mod face;
 mod judge;
+mod mail;
 mod transaction;
 
 use std::collections::VecDeque;

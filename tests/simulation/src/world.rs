@@ -131,6 +131,7 @@ impl Rows for ShopRows {
     type Notice = ();
     type Event = ();
     type Message = ();
+    type Told = ();
     type Setting = i64;
 }
 

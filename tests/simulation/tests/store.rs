@@ -106,7 +106,12 @@ impl Rows for Small {
     type Notice = u64;
     type Event = u64;
     type Message = u64;
+    type Told = u64;
     type Setting = u64;
+
+    fn tell(message: &mut u64, told: &u64) {
+        *message ^= told;
+    }
 }
 
 /// What the crashes of a run left, so that a test can tell that it met every case.
@@ -330,13 +335,16 @@ struct Plain {
     notices: BTreeMap<u8, Notice<Small>>,
     settings: BTreeMap<u8, u64>,
     messages: BTreeMap<(u8, u64), u64>,
+    places: Vec<(u8, u64)>,
     events: Vec<(u8, u64, u64)>,
 }
 
 impl Plain {
     /// Everything that can be read, with what one table says of another compared.
     fn read(book: &Book<Small>) -> Self {
-        let mut plain = Self { events: book.events().to_vec(), ..Self::default() };
+        let mut plain = Self::default();
+        plain.events.extend_from_slice(book.events());
+        plain.places.extend_from_slice(book.places());
         let mut due = Vec::new();
         for id in 0..IDS {
             if let Some(version) = book.payment(&id) {
@@ -384,8 +392,10 @@ impl Plain {
                 next.settings.insert(*name, *value);
                 Ok(Verdict::Done)
             }
-            Task::Forget(id, seq) => {
-                next.messages.remove(&(*id, *seq));
+            Task::Tell(id, seq, told) => {
+                if let Some(message) = next.messages.get_mut(&(*id, *seq)) {
+                    *message ^= told;
+                }
                 Ok(Verdict::Done)
             }
         };
@@ -461,6 +471,7 @@ impl Plain {
             if self.messages.insert((id, *seq), *message).is_some() {
                 return Err(Refusal::Unfit);
             }
+            self.places.push((id, *seq));
         }
         Ok(Verdict::Done)
     }
@@ -478,7 +489,11 @@ fn any_task(random: &mut Random, plain: &Plain, stamp: u64) -> Task<Small> {
     match random.below(16) {
         0 => return Task::KeepNotice(notice(random)),
         1 => return Task::Set(name(random), stamp),
-        2 => return Task::Forget(id, random.below(4)),
+        2 => {
+            let last = plain.messages.range((id, 0)..=(id, u64::MAX)).next_back();
+            let seq = last.map_or(0, |((_, seq), _)| *seq);
+            return Task::Tell(id, seq, stamp);
+        }
         _ => {}
     }
     let ver = plain.payments.get(&id).map_or(0, |there| there.0);
@@ -501,7 +516,7 @@ fn any_task(random: &mut Random, plain: &Plain, stamp: u64) -> Task<Small> {
             3 => write.operations.push(name(random)),
             4 => write.answers.push((name(random), stamp)),
             5 => write.events.push((stamp - random.below(16) / 15, stamp)),
-            6 => write.messages.push((random.below(4), stamp)),
+            6 => write.messages.push((stamp - random.below(16) / 15, stamp)),
             _ => {
                 let (order, from) = (name(random), random.below(IDS.into()) as u8);
                 write.order = match random.below(4) {
@@ -534,6 +549,7 @@ impl Rows for Heavy {
     type Notice = u32;
     type Event = ();
     type Message = ();
+    type Told = ();
     type Setting = i64;
 }
 

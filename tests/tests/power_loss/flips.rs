@@ -124,6 +124,8 @@ async fn all_answers(store: &dyn Store, log: &Log) -> Answers {
             put("payment", id, told(store.payment(id).await));
             put("timeline", id, told(store.timeline(id, 0, 1_000).await));
             put("outbox", id, told(store.outbox(id, 1_000).await));
+            let first = format!("evt-{id}-1");
+            put("message", id, told(store.message(&first).await));
             let order = write.merchant_ref.as_deref().unwrap_or_default();
             put("order", order, told(store.order("m", order).await));
         }

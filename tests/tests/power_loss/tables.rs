@@ -41,8 +41,9 @@ pub fn read(file: &Path) -> rusqlite::Result<Tables> {
         )?,
         messages: rows(
             &conn,
-            "SELECT payment.id, seq, at_ms, kind, outbox.body
-             FROM outbox LEFT JOIN payment ON outbox.payment = payment.row",
+            "SELECT payment.id, seq, at_ms, kind, message.body, message.id
+             FROM outbox LEFT JOIN message USING (payment, seq)
+             LEFT JOIN payment ON outbox.payment = payment.row",
             message,
         )?,
         clock,
@@ -96,6 +97,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<((String, u64), OutboxRow)> {
         at_ms: row.get(2)?,
         kind: row.get(3)?,
         body: row.get(4)?,
+        id: row.get(5)?,
     };
     Ok(((message.payment.clone(), message.seq), message))
 }

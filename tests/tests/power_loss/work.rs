@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use interlock_journal::{
     Answer, Committed, EventRow, Health, KeyRow, Medium, NoticeRow, Options, OrderChange,
-    OutboxRow, Purpose, Reference, SqliteStore, Store, StoreError, Write,
+    OutboxRow, Purpose, Reference, SqliteStore, Store, StoreError, Told, Write,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -207,7 +207,7 @@ pub async fn once(store: &dyn Store, work: &Work) -> Result<Option<Committed>, S
             store.settings_put("clock", value.to_be_bytes().to_vec()).await.map(|()| None)
         }
         Work::Delivered { payment, seq } => {
-            store.outbox_delivered(payment, *seq).await.map(|()| None)
+            store.outbox_told(payment, *seq, Told::Delivered).await.map(|()| None)
         }
     }
 }
@@ -364,6 +364,7 @@ pub fn version(payment: usize, ver: u64, work: usize, size: usize) -> Write {
         payment: id.clone(),
         seq: ver,
         at_ms: work as i64,
+        id: format!("evt-{id}-{ver}"),
         kind: "payment".into(),
         body: text.into_bytes(),
     };

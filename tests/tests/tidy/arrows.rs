@@ -44,6 +44,7 @@ const ENGINE: &str = "interlock-engine";
 const JOURNAL: &str = "interlock-journal";
 const SERVER: &str = "interlock";
 const SANDBOX: &str = "interlock-sandbox";
+const CHECKOUT: &str = "interlock-plugin-checkout";
 const SIMULATION: &str = "interlock-simulation";
 
 const TABLE: &[Row] = &[
@@ -55,6 +56,8 @@ const TABLE: &[Row] = &[
     // The oracle of the tests shares no code with what it judges.
     Row { name: SANDBOX, ours: &[], never: &["pingora", "pingora-core"] },
     Row { name: "interlock-tests", ours: &[API, ENGINE, JOURNAL, BREAKER, SANDBOX], never: &[] },
+    // It measures processes from outside, and single rooms by their crates.
+    Row { name: "interlock-bench", ours: &[API, ENGINE, BREAKER, CHECKOUT], never: &["reqwest"] },
     // A judge of the engine: it sees the journal's trait and never its disk.
     Row { name: SIMULATION, ours: &[API, ENGINE, JOURNAL], never: &["pingora", "reqwest"] },
     // It installs cmake, so nothing that it needs may need cmake.

@@ -7,11 +7,13 @@
 mod desk;
 mod table;
 
+mod explaining;
 mod failover;
 mod giving_back;
 mod learning;
 mod mutants;
 mod notices;
+mod offers;
 mod operations;
 mod orders;
 mod portal;

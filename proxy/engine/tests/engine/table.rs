@@ -178,6 +178,7 @@ pub fn submission(method: Method) -> Submission {
         money: money(AMOUNT),
         capture: CaptureMode::Automatic,
         method,
+        accept: Vec::new(),
         merchant_ref: Some("order-1".into()),
         another: false,
         description: None,
@@ -226,6 +227,8 @@ impl Mint for Numbers {
 #[derive(Default)]
 pub struct Board {
     pub skips: BTreeMap<String, Skip>,
+    /// Per mille of an account's calls that fail.
+    pub failing: BTreeMap<String, u32>,
     pub doubts: BTreeMap<String, Skip>,
     pub no_budget: bool,
     pub no_refunds: bool,
@@ -234,6 +237,10 @@ pub struct Board {
 impl Health for Board {
     fn admits(&self, account: &str, _: &str, _: Stamp) -> Result<(), Skip> {
         self.skips.get(account).map_or(Ok(()), |skip| Err(*skip))
+    }
+
+    fn failing_permille(&self, account: &str, _: &str, _: Stamp) -> u32 {
+        self.failing.get(account).copied().unwrap_or(0)
     }
 
     fn demotes(&self, account: &str, _: &str, _: f64, _: Stamp) -> Option<Skip> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{after, done, event, ids, message, payment, row};
+use super::{after, done, event, ids, payment, row};
 use crate::store::{Cursor, EventRow, ListQuery, Store, Write};
 
 pub(super) async fn the_earliest_due_comes_first(store: &dyn Store) {
@@ -68,19 +68,6 @@ pub(super) async fn all_events_are_read_in_the_order_of_their_commits(store: &Ar
         let of_one = tail.iter().filter(|e| e.payment == format!("p{n}")).map(|e| e.seq);
         assert_eq!(of_one.collect::<Vec<_>>(), [1, 2, 3]);
     }
-}
-
-pub(super) async fn an_outbox_keeps_what_is_not_delivered(store: &dyn Store) {
-    let first = Write { outbox: vec![message("p", 1), message("p", 2)], ..payment("p") };
-    done(store, first.clone()).await;
-    done(store, Write { outbox: vec![message("p", 3)], ..after(&first) }).await;
-    done(store, Write { outbox: vec![message("q", 1)], ..payment("q") }).await;
-    store.outbox_delivered("p", 1).await.expect("storable");
-    store.outbox_delivered("p", 1).await.expect("storable");
-    let left = store.outbox("p", 10).await.expect("readable");
-    assert_eq!(left, [message("p", 2), message("p", 3)]);
-    assert_eq!(store.outbox("p", 1).await.expect("readable"), [message("p", 2)]);
-    assert_eq!(store.outbox("q", 10).await.expect("readable"), [message("q", 1)]);
 }
 
 pub(super) async fn a_list_shows_the_newest_first_and_goes_on_at_its_cursor(store: &dyn Store) {

@@ -7,9 +7,10 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
 
+use super::messages;
 use super::reader::ReadFault;
 use super::schema::checksum;
-use crate::store::{Committed, EventRow, KeyRow, NoticeRow, OrderChange, OutboxRow, Write};
+use crate::store::{Committed, EventRow, KeyRow, NoticeRow, OrderChange, Write};
 
 /// Why a statement did not work, by what must happen next.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ pub(super) fn write(conn: &Connection, write: &Write) -> Result<Committed, Fault
     }
     put_answers(conn, write)?;
     put_events(conn, row, &write.events)?;
-    put_messages(conn, row, &write.outbox)?;
+    messages::put(conn, row, &write.merchant, &write.outbox)?;
     Ok(Committed::Done)
 }
 
@@ -98,16 +99,6 @@ pub(super) fn put_setting(conn: &Connection, name: &str, bytes: &[u8]) -> Result
          ON CONFLICT DO UPDATE SET bytes = excluded.bytes, sum = excluded.sum",
         &[text(name), ValueRef::Blob(bytes)],
     )?;
-    Ok(())
-}
-
-/// Forgets a delivered message.
-pub(super) fn drop_message(conn: &Connection, payment: &str, seq: u64) -> Result<(), Fault> {
-    conn.prepare_cached(
-        "DELETE FROM outbox
-         WHERE payment = (SELECT row FROM payment WHERE id = ?1) AND seq = ?2",
-    )?
-    .execute(params![payment, signed(seq)?])?;
     Ok(())
 }
 
@@ -383,40 +374,22 @@ fn put_events(conn: &Connection, row: i64, events: &[EventRow]) -> Result<(), Fa
     Ok(())
 }
 
-fn put_messages(conn: &Connection, row: i64, outbox: &[OutboxRow]) -> Result<(), Fault> {
-    for message in outbox {
-        put(
-            conn,
-            "INSERT INTO outbox(payment, seq, at_ms, kind, body, sum)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-            &[
-                ValueRef::Integer(row),
-                ValueRef::Integer(signed(message.seq)?),
-                ValueRef::Integer(message.at_ms),
-                text(&message.kind),
-                ValueRef::Blob(&message.body),
-            ],
-        )?;
-    }
-    Ok(())
-}
-
 /// Runs a statement whose parameters are the cells and, last, their checksum; how many rows it
 /// changed.
-fn put(conn: &Connection, sql: &str, cells: &[ValueRef<'_>]) -> Result<usize, Fault> {
+pub(super) fn put(conn: &Connection, sql: &str, cells: &[ValueRef<'_>]) -> Result<usize, Fault> {
     let sum = checksum(cells.iter().copied());
     let all = cells.iter().copied().chain([ValueRef::Blob(&sum)]).map(ToSqlOutput::Borrowed);
     Ok(conn.prepare_cached(sql)?.execute(params_from_iter(all))?)
 }
 
-fn text(text: &str) -> ValueRef<'_> {
+pub(super) fn text(text: &str) -> ValueRef<'_> {
     ValueRef::Text(text.as_bytes())
 }
 
-fn perhaps(text: Option<&str>) -> ValueRef<'_> {
+pub(super) fn perhaps(text: Option<&str>) -> ValueRef<'_> {
     text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
 }
 
-fn signed(number: u64) -> Result<i64, Fault> {
+pub(super) fn signed(number: u64) -> Result<i64, Fault> {
     i64::try_from(number).map_err(|_| Fault::Unfit(format!("a number is too large: {number}")))
 }

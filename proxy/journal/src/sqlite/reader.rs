@@ -16,14 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{is_whole, open_reader};
 use crate::store::{
-    Cursor, Due, EventRow, KeyRow, ListQuery, NoticeRow, OutboxRow, Page, PaymentRow, Stats,
-    StoreError,
+    Cursor, Due, EventRow, KeyRow, ListQuery, NoticeRow, Page, PaymentRow, Stats, StoreError,
 };
 
 /// Rows of one answer, whatever was asked for.
 const MOST_ROWS: usize = 10_000;
 /// Payments on one page of a list.
-const MOST_LISTED: usize = 500;
+pub(super) const MOST_LISTED: usize = 500;
 /// Rows looked at for one page: a filter that matches little must not read the whole table.
 const MOST_SCANNED: usize = 20_000;
 
@@ -288,31 +287,6 @@ pub(super) fn events(
     Ok(events)
 }
 
-pub(super) fn outbox(
-    conn: &Connection,
-    payment: &str,
-    limit: usize,
-) -> Result<Vec<OutboxRow>, ReadFault> {
-    let mut find = conn.prepare_cached(
-        "SELECT payment.id, outbox.payment, seq, at_ms, kind, outbox.body, outbox.sum
-         FROM payment CROSS JOIN outbox ON outbox.payment = payment.row
-         WHERE payment.id = ?1 ORDER BY seq LIMIT ?2",
-    )?;
-    let mut rows = find.query(params![payment, rows_of(limit)])?;
-    let mut messages = Vec::new();
-    while let Some(row) = rows.next()? {
-        whole(row, 1..6, 6, "outbox", payment)?;
-        messages.push(OutboxRow {
-            payment: row.get(0)?,
-            seq: unsigned(row, 2)?,
-            at_ms: row.get(3)?,
-            kind: row.get(4)?,
-            body: row.get(5)?,
-        });
-    }
-    Ok(messages)
-}
-
 pub(super) fn setting(conn: &Connection, name: &str) -> Result<Option<Vec<u8>>, ReadFault> {
     let mut find = conn.prepare_cached("SELECT name, bytes, sum FROM setting WHERE name = ?1")?;
     let mut rows = find.query([name])?;
@@ -480,7 +454,7 @@ fn owner(
 }
 
 /// Refuses a row that is not what was written.
-fn whole(
+pub(super) fn whole(
     row: &Row<'_>,
     columns: Range<usize>,
     sum: usize,
@@ -493,16 +467,16 @@ fn whole(
     Err(ReadFault::Damaged { table, id: id.to_owned() })
 }
 
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
-fn clamped(number: u64) -> i64 {
+pub(super) fn clamped(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn rows_of(limit: usize) -> i64 {
+pub(super) fn rows_of(limit: usize) -> i64 {
     limit.min(MOST_ROWS) as i64
 }
 

@@ -27,7 +27,7 @@ const LOG: &str = "journal.db-wal";
 const APPLICATION_ID: i64 = 0x494c_4a4e;
 
 /// Each entry brings the schema from its index to the next version.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// What a group commit costs is the number of pages it touches, and ids are random. So bodies live
 /// in tables with a rowid, where new payments share pages, as do the next versions of payments of
@@ -73,6 +73,23 @@ CREATE TABLE outbox(
     body BLOB NOT NULL, sum BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
 CREATE TABLE setting(
     name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL, sum BLOB NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Messages stay when they are delivered; `outbox` has a narrow row for each that is not. In its
+/// `state` 0 waits behind another of its payment, 1 is the first, 2 was given up. The first schema
+/// had an outbox that no build wrote to.
+const SECOND: &str = "
+DROP TABLE outbox;
+CREATE TABLE message(
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, merchant TEXT NOT NULL,
+    payment INTEGER NOT NULL, seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
+    sum BLOB NOT NULL, body BLOB NOT NULL, UNIQUE(payment, seq)) STRICT;
+CREATE INDEX message_merchant ON message(merchant);
+CREATE TABLE outbox(
+    payment INTEGER NOT NULL, seq INTEGER NOT NULL, merchant TEXT NOT NULL,
+    state INTEGER NOT NULL, due_at_ms INTEGER NOT NULL, tries INTEGER NOT NULL, reason TEXT,
+    sum BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
+CREATE INDEX outbox_due ON outbox(merchant, due_at_ms) WHERE state = 1;
 ";
 
 /// The writer's connection, with the file proven to be ours, sound, of a known version and synced.
@@ -254,7 +271,11 @@ const NARROW: &[(&str, &str, usize)] = &[
     ("operation", "SELECT id, payment, sum FROM operation", 2),
     ("live_order", "SELECT merchant, merchant_ref, payment, sum FROM live_order", 3),
     ("notice", "SELECT account, event_id, payment, digest, at_ms, applied, sum FROM notice", 6),
-    ("outbox", "SELECT payment, seq, at_ms, kind, body, sum FROM outbox", 5),
+    (
+        "outbox",
+        "SELECT payment, seq, merchant, state, due_at_ms, tries, reason, sum FROM outbox",
+        7,
+    ),
     ("setting", "SELECT name, bytes, sum FROM setting", 2),
 ];
 

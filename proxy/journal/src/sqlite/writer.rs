@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::apply::{self, Fault};
 use super::disk::{Disk, Moment};
 use super::keeper::{self, Keeper};
+use super::messages;
 use super::reader::Readers;
 use super::schema::open_writer;
 use super::sync_times::SyncTimes;
-use crate::store::{Committed, NoticeRow, Purpose, StoreError, Write};
+use crate::store::{Committed, NoticeRow, Purpose, StoreError, Told, Write};
 
 /// Bytes of one batch, so that a batch of large bodies does not hold everybody up.
 const BATCH_BYTES: usize = 8 << 20;
@@ -45,7 +46,7 @@ pub(super) enum Task {
     Commit(Box<Write>),
     KeepNotice(NoticeRow),
     PutSetting { name: String, bytes: Vec<u8> },
-    DropMessage { payment: String, seq: u64 },
+    Tell { payment: String, seq: u64, told: Told },
 }
 
 /// What became of a task that is durable (or was judged and left nothing).
@@ -242,7 +243,7 @@ impl Task {
         match self {
             Task::Commit(write) => super::size(write),
             Task::PutSetting { bytes, .. } => bytes.len(),
-            Task::KeepNotice(_) | Task::DropMessage { .. } => 256,
+            Task::KeepNotice(_) | Task::Tell { .. } => 256,
         }
     }
 }
@@ -295,8 +296,8 @@ fn perform(conn: &Connection, task: &Task) -> Result<Applied, Fault> {
         Task::PutSetting { name, bytes } => {
             apply::put_setting(conn, name, bytes).map(|()| Applied::Stored)
         }
-        Task::DropMessage { payment, seq } => {
-            apply::drop_message(conn, payment, *seq).map(|()| Applied::Stored)
+        Task::Tell { payment, seq, told } => {
+            messages::tell(conn, payment, *seq, told).map(|()| Applied::Stored)
         }
     }
 }

@@ -4,7 +4,7 @@ use interlock_engine::gates::{AccountState, Group, Hold};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Answered, EVIDENCE_MAX};
+use super::{Admin, Answered, EVIDENCE_MAX, overview};
 use crate::accounts::OpenAccount;
 use crate::front_door::{Request, Response};
 use crate::health::{Deed, Wish};
@@ -47,7 +47,9 @@ impl Admin {
     pub(super) fn account_list(&self) -> Vec<Value> {
         let now = self.driver.clock.now();
         let open = self.driver.accounts.open.iter().filter_map(|(name, account)| {
-            Some(shown(name, account, &self.driver.gates().state(name, now)?))
+            let mut told = shown(name, account, &self.driver.gates().state(name, now)?);
+            told["now"] = overview::now_of(&self.driver, name, None);
+            Some(told)
         });
         let disabled = self.driver.accounts.disabled.iter().map(|(name, reason)| {
             json!({ "name": name, "serves": false, "reason": reason, "breakers": [] })

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::client::{Server, list_of};
 use super::output;
-use super::payment::{Server, list_of};
 use crate::config::parse_duration;
 
 /// Who does something, why, and where.

@@ -18,6 +18,15 @@ pub fn json(value: &Value) {
     line(format_args!("{value}"));
 }
 
+/// Whether standard output may be coloured: a terminal, and `NO_COLOR` is not set.
+pub fn colours() -> bool {
+    io::stdout().is_terminal() && !colourless()
+}
+
+fn colourless() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 /// What went wrong, on standard error.
 pub fn error(what: &dyn Display) {
     let mut out = io::stderr().lock();
@@ -39,7 +48,7 @@ pub fn findings(findings: &[Diagnostic]) {
     if findings.is_empty() {
         return;
     }
-    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let color = io::stderr().is_terminal() && !colourless();
     let mut out = io::stderr().lock();
     let _ = writeln!(out, "{}", config::render(findings, color));
 }

@@ -1,37 +1,12 @@
 //! `interlock payment`: where a customer's money is, and what may safely be done about it.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::client::{Server, list_of};
 use super::output;
-use crate::config;
-
-/// The longest answer that is read from the server.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where the server is.
-#[derive(clap::Args)]
-pub struct Server {
-    /// The admin address of the running proxy.
-    #[arg(long, value_name = "URL", env = "INTERLOCK_ADMIN")]
-    admin: Option<String>,
-    /// The configuration file, for the admin address.
-    #[arg(long, value_name = "PATH", env = "INTERLOCK_CONFIG")]
-    config: Option<PathBuf>,
-    /// Your token, where the admin door asks for one.
-    #[arg(long, value_name = "TOKEN", env = "INTERLOCK_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// Certificates to trust in the place of the system's, where the admin door speaks TLS.
-    #[arg(long, value_name = "PATH", env = "INTERLOCK_CA")]
-    ca: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
 
 /// What can be done with payments.
 #[derive(Subcommand)]
@@ -144,117 +119,6 @@ pub fn run(command: Command) -> ExitCode {
     }
 }
 
-impl Server {
-    pub(super) fn get(&self, path: &str, show: impl FnOnce(&Value)) -> Result<(), u8> {
-        let url = self.url(path)?;
-        let request = self.agent()?.get(&url);
-        self.told(self.signed(request).call(), show)
-    }
-
-    pub(super) fn post(
-        &self,
-        path: &str,
-        body: &Value,
-        show: impl FnOnce(&Value),
-    ) -> Result<(), u8> {
-        let url = self.url(path)?;
-        let request = self.agent()?.post(&url);
-        self.told(self.signed(request).send_json(body), show)
-    }
-
-    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        }
-    }
-
-    fn agent(&self) -> Result<ureq::Agent, u8> {
-        let roots = trusted(self.ca.as_deref()).map_err(|why| {
-            output::error(&why);
-            1
-        })?;
-        let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .tls_config(tls);
-        Ok(config.build().into())
-    }
-
-    fn told(
-        &self,
-        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        show: impl FnOnce(&Value),
-    ) -> Result<(), u8> {
-        let mut answer = answer.map_err(|e| {
-            output::error(&format!("the proxy can't be reached, is it running? {e}"));
-            3
-        })?;
-        let status = answer.status();
-        let body: Value = answer.body_mut().read_json().map_err(|e| {
-            output::error(&format!("the proxy's answer can't be read: {e}"));
-            3
-        })?;
-        if self.json {
-            output::json(&body);
-        } else if status.is_success() {
-            show(&body);
-        }
-        if status.is_success() {
-            return Ok(());
-        }
-        if !self.json {
-            let text = |key: &str| body[key].as_str().unwrap_or("-").to_owned();
-            output::error(&format!("{}: {}", text("title"), text("detail")));
-        }
-        Err(if matches!(status.as_u16(), 401 | 403) { 4 } else { 1 })
-    }
-
-    fn url(&self, path: &str) -> Result<String, u8> {
-        let base = match (&self.admin, &self.config) {
-            (Some(admin), _) => admin.trim_end_matches('/').to_owned(),
-            (None, Some(file)) => {
-                let loaded = config::load(file).map_err(|found| {
-                    output::findings(&found);
-                    1
-                })?;
-                let scheme = if loaded.config.admin.tls.is_some() { "https" } else { "http" };
-                format!("{scheme}://{}", loaded.config.server.admin)
-            }
-            (None, None) => "http://127.0.0.1:9700".to_owned(),
-        };
-        Ok(format!("{base}/admin/v1/{path}"))
-    }
-}
-
-/// Whose certificates are believed: those of a file, or the system's.
-fn trusted(ca: Option<&Path>) -> Result<ureq::tls::RootCerts, String> {
-    use ureq::tls::{Certificate, PemItem, parse_pem};
-
-    // The cryptography of the server serves the command line, too.
-    pingora::tls::install_default_crypto_provider();
-    let certificates: Vec<Certificate<'static>> = match ca {
-        Some(path) => {
-            let told =
-                |why: String| format!("certificates can't be read, {why}: {}", path.display());
-            let pem = std::fs::read(path).map_err(|e| told(e.kind().to_string()))?;
-            let items: Result<Vec<_>, _> = parse_pem(&pem).collect();
-            let items = items.map_err(|e| told(e.to_string()))?;
-            let certificate = |item| match item {
-                PemItem::Certificate(certificate) => Some(certificate),
-                _ => None,
-            };
-            items.into_iter().filter_map(certificate).collect()
-        }
-        None => {
-            let system = pingora::tls::load_native_certs().unwrap_or_default();
-            system.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect()
-        }
-    };
-    Ok(ureq::tls::RootCerts::new_with_certs(&certificates))
-}
-
 fn show(p: &Value) {
     let text = |key: &str| p[key].as_str().unwrap_or("-").to_owned();
     let number = |key: &str| p[key].as_i64().unwrap_or(0);
@@ -339,8 +203,4 @@ fn list(body: &Value) {
     } else if body["has_more"].as_bool() == Some(true) {
         output::line(format_args!("more: raise --limit or narrow the list"));
     }
-}
-
-pub(super) fn list_of(value: &Value, key: &str) -> Vec<Value> {
-    value[key].as_array().cloned().unwrap_or_default()
 }

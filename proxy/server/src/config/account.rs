@@ -12,7 +12,8 @@ use interlock_plugin_api::{NotFound, OfferExpiry, Strengthen, Stronger};
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, Origin, nearest};
-use super::reader::{Table, Value};
+use super::inventory::Shape;
+use super::reader::{Table, Value, quoted};
 use super::sections::good_name;
 use super::words::format_duration;
 use super::{Account, AutoRefund, BreakerSettings, Conversion, Secret, doors, maintenance};
@@ -50,6 +51,12 @@ pub(super) fn is_loopback(url: &str) -> bool {
 /// An `http` or `https` address without its trailing `/`.
 pub(super) fn address(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
+    check_address(value, text)?;
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+/// Whether a text is an `http` or `https` address; if not, that is reported at the value.
+pub(super) fn check_address(value: &Value<'_>, text: &str) -> Option<()> {
     let fail = |label: &str, help: &str| {
         let finding =
             Diagnostic::error("C010", format!("`{}` is not a usable address", value.path));
@@ -78,7 +85,7 @@ pub(super) fn address(value: &Value<'_>) -> Option<String> {
         }
         _ => return fail("not `https`", "write \"https://HOST\""),
     }
-    Some(text.trim_end_matches('/').to_owned())
+    Some(())
 }
 
 fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<Account> {
@@ -99,6 +106,8 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let connect_timeout_ms = connect_timeout_of(&table, timeout_ms);
     let limit = table.rate("limit");
     let in_flight = table.number("in_flight", 1..=100_000, 300);
+    table.default("breaker", quoted("default"));
+    table.default("isolation", quoted("in-process"));
     let breaker = table.get("breaker").and_then(|v| chosen_breaker(&v, breakers));
     let failure_domain = table.text("failure_domain");
     let maintenance = table.get("maintenance").map(|v| maintenance::read_all(&v));
@@ -106,13 +115,12 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let slow_start_ms = table.duration("slow_start", 0..=HOUR, 30 * SECOND);
     let conversion = match table.get("conversion") {
         Some(written) => conversion_of(&written),
-        None => Some(Conversion::default()),
+        None => conversion_table(&table.empty("conversion")),
     };
     let late_window_ms = late_window_of(name, &table, &endpoints, &mut origin);
     let contract = table.get("contract").and_then(|v| v.table());
     let contract = contract.map(|t| contract_of(name, t, &mut origin)).unwrap_or_default();
-    let auto_refund = table.get("auto_refund").and_then(|v| v.table());
-    let auto_refund = auto_refund_of(auto_refund);
+    let auto_refund = auto_refund_of(table.section("auto_refund"));
     if let Some(isolation) = table.get("isolation") {
         isolation_of(&isolation);
     }
@@ -147,6 +155,7 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
 /// Nobody can wait longer for the connection than for the whole call.
 fn connect_timeout_of(table: &Table<'_>, timeout_ms: u64) -> u64 {
     let default = timeout_ms.min(3 * SECOND);
+    table.default("connect_timeout", quoted(&format_duration(default)));
     let Some(written) = table.get("connect_timeout") else { return default };
     match written.duration(10..=30 * SECOND) {
         Some(connect_ms) if connect_ms > timeout_ms => {
@@ -203,7 +212,9 @@ fn client_of(table: &Table<'_>) -> Option<(std::path::PathBuf, std::path::PathBu
 
 fn readable_file(value: &Value<'_>) -> Option<std::path::PathBuf> {
     let path = value.file_path()?;
-    if let Err(why) = std::fs::File::open(&path) {
+    if let Err(why) = std::fs::File::open(&path)
+        && !value.sink.alone
+    {
         let text = format!("`{}` cannot be read: {}: {}", value.path, why.kind(), path.display());
         return value.refuse(Diagnostic::error("C013", text));
     }
@@ -230,7 +241,7 @@ fn settings_of(
 fn plain_value(value: &Value<'_>) -> Option<serde_json::Value> {
     match value.value {
         DeValue::String(_) => value.text().map(serde_json::Value::from),
-        DeValue::Boolean(truth) => Some((*truth).into()),
+        DeValue::Boolean(_) => value.switch().map(serde_json::Value::from),
         DeValue::Integer(_) => value.integer(i64::MIN..=i64::MAX).map(serde_json::Value::from),
         _ => {
             let text = format!("`{}` must be a text, a truth value or a whole number", value.path);
@@ -270,7 +281,7 @@ fn chosen_breaker(value: &Value<'_>, breakers: &BreakerTable) -> Option<BreakerS
 /// Reads the settings of a breaker; `None` when they could never work together.
 pub(super) fn breaker_of(table: Table<'_>) -> Option<BreakerSettings> {
     let or = Settings::default();
-    let share = |key, or| table.get(key).and_then(|v| v.share()).unwrap_or(or);
+    let share = |key, or| table.share(key, or);
     let settings = Settings {
         window_ms: table.duration("window", 100..=HOUR, or.window_ms),
         buckets: table.number("buckets", 1..=u32::MAX, or.buckets),
@@ -313,18 +324,23 @@ fn in_words(why: SettingsError) -> String {
 /// How it is judged whether shoppers can pay what the account offers; `None` does not judge.
 fn conversion_of(value: &Value<'_>) -> Option<Conversion> {
     if value.value.as_str() == Some("off") {
+        value.shaped(Shape::Word(vec!["off".into()]));
         return None;
     }
+    let Some(table) = value.table() else { return Some(Conversion::default()) };
+    let conversion = conversion_table(&table);
+    table.finish(&[]);
+    conversion
+}
+
+fn conversion_table(table: &Table<'_>) -> Option<Conversion> {
     let or = Conversion::default();
-    let Some(table) = value.table() else { return Some(or) };
-    let conversion = Conversion {
+    Some(Conversion {
         window_ms: table.duration("window", SECOND..=24 * HOUR, or.window_ms),
         mature_ms: table.duration("mature", 100..=24 * HOUR, or.mature_ms),
         minimum: table.number("minimum", 5..=1_000_000, or.minimum),
-        drop: table.get("drop").and_then(|v| v.share()).unwrap_or(or.drop),
-    };
-    table.finish(&[]);
-    Some(conversion)
+        drop: table.share("drop", or.drop),
+    })
 }
 
 fn late_window_of(
@@ -443,14 +459,14 @@ fn auto_refund_of(table: Option<Table<'_>>) -> AutoRefund {
 }
 
 fn isolation_of(value: &Value<'_>) {
-    match value.text() {
-        Some("in-process") | None => {}
+    match value.value.as_str() {
+        Some("in-process") => value.shaped(Shape::Word(vec!["in-process".into()])),
         Some("process") => {
             let text = "isolation `process` is not available in this version";
             let finding = Diagnostic::error("C017", text).help("write \"in-process\"");
             value.refuse::<()>(finding);
         }
-        Some(_) => {
+        _ => {
             value.word(&[("in-process", ())]);
         }
     }

@@ -183,10 +183,21 @@ impl Source {
     }
 
     /// Line and column, both from 1, of a byte.
-    fn position(&self, at: usize) -> (usize, usize) {
+    pub(super) fn position(&self, at: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= at);
         let start = self.lines[line - 1];
         (line, self.text[start..at].chars().count() + 1)
+    }
+
+    /// The text at a place, with its secrets blotted out.
+    pub(super) fn quote(&self, place: &Range<usize>) -> &str {
+        let place = self.clamp(place.clone());
+        &self.text[place]
+    }
+
+    /// The file as it was named.
+    pub(super) fn file(&self) -> &str {
+        &self.file
     }
 
     /// The same place inside the text, on whole characters.

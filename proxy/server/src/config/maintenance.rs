@@ -7,6 +7,7 @@ use jiff::{Span, Timestamp, ZonedDateTime};
 use toml::de::DeValue;
 
 use super::diagnostic::Diagnostic;
+use super::inventory::Shape;
 use super::reader::{Table, Value};
 
 const MINUTE: u64 = 60_000;
@@ -137,6 +138,7 @@ fn weekly_of(table: &Table<'_>, every: &Value<'_>) -> Option<When> {
 
 fn days_of(value: &Value<'_>) -> Option<Vec<Weekday>> {
     if value.value.as_str() == Some("day") {
+        value.shaped(Shape::Word(vec!["day".into()]));
         return Some(DAYS.map(|(_, day)| day).to_vec());
     }
     let words = match value.value.as_str() {

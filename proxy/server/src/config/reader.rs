@@ -12,6 +12,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Source, nearest};
+use super::inventory::{Inventory, Shape};
 use super::secret::{Reference, Secret};
 use super::words::{
     Rate, WordError, format_duration, format_size, parse_duration, parse_rate, parse_size,
@@ -22,12 +23,25 @@ pub(super) struct Sink {
     pub(super) source: Arc<Source>,
     /// The folder of the file, to which its paths are relative.
     pub(super) base: PathBuf,
+    /// Files and variables outside the configuration are left alone.
+    pub(super) alone: bool,
+    /// What was asked for.
+    pub(super) inventory: Inventory,
+    nothing: DeTable<'static>,
     found: RefCell<Vec<Diagnostic>>,
 }
 
 impl Sink {
-    pub(super) fn new(source: Source, base: &Path) -> Self {
-        Self { source: Arc::new(source), base: base.to_owned(), found: RefCell::default() }
+    pub(super) fn new(source: Source, base: &Path, alone: bool) -> Self {
+        let base = base.to_owned();
+        Self {
+            source: Arc::new(source),
+            base,
+            alone,
+            inventory: Inventory::default(),
+            nothing: DeTable::new(),
+            found: RefCell::default(),
+        }
     }
 
     /// Reports something at a place.
@@ -41,8 +55,8 @@ impl Sink {
     }
 
     /// Everything that was found, in the order of the file.
-    pub(super) fn into_findings(self) -> Vec<Diagnostic> {
-        let mut found = self.found.into_inner();
+    pub(super) fn findings(&self) -> Vec<Diagnostic> {
+        let mut found = self.found.borrow().clone();
         found.sort_by_key(|d| (d.line, d.column, d.code));
         found
     }
@@ -67,12 +81,14 @@ impl<'a> Table<'a> {
     /// The value of a key, if it is written.
     pub(super) fn get(&self, key: &'static str) -> Option<Value<'a>> {
         self.asked.borrow_mut().push(key);
+        self.sink.inventory.asked(&self.path_of(key));
         self.entries.iter().find(|(k, _)| k.get_ref() == key).map(|(k, v)| self.value(k, v))
     }
 
     /// The value of a key that must be written.
     pub(super) fn need(&self, key: &'static str, help: &str) -> Option<Value<'a>> {
         let found = self.get(key);
+        self.sink.inventory.needed(&self.path_of(key));
         if found.is_none() {
             let place = self.place.clone();
             let missing = format!("{} needs `{key}`", self.called());
@@ -83,7 +99,44 @@ impl<'a> Table<'a> {
 
     /// Every entry of a table whose keys are names.
     pub(super) fn names(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + '_ {
+        self.sink.inventory.shape(&self.path, Shape::Names);
         self.entries.iter().map(|(k, v)| (k.get_ref().as_ref(), self.value(k, v)))
+    }
+
+    /// The table of a key; an empty one where it is not written, so that its defaults are known.
+    pub(super) fn section(&self, key: &'static str) -> Option<Table<'a>> {
+        match self.get(key) {
+            Some(written) => written.table(),
+            None => Some(self.empty(key)),
+        }
+    }
+
+    /// A table that is not written.
+    pub(super) fn empty(&self, key: &str) -> Table<'a> {
+        let path = self.path_of(key);
+        self.sink.inventory.shape(&path, Shape::Table);
+        let (sink, entries) = (self.sink, &self.sink.nothing);
+        Table { sink, path, place: self.place.clone(), entries, asked: RefCell::default() }
+    }
+
+    /// What a key is when it is not written, as it would be written.
+    pub(super) fn default(&self, key: &str, text: impl Into<String>) {
+        self.sink.inventory.otherwise(&self.path_of(key), text);
+    }
+
+    /// A form that a key may have besides the ones that it is read in.
+    pub(super) fn may_be(&self, key: &str, shape: Shape) {
+        self.sink.inventory.shape(&self.path_of(key), shape);
+    }
+
+    fn takes(&self, key: &str, shape: Shape, default: impl Into<String>) {
+        self.sink.inventory.shape(&self.path_of(key), shape);
+        self.default(key, default);
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        format!("{}{dot}{key}", self.path)
     }
 
     /// Keys of a later version: refused with a reason, so that nobody takes them for active.
@@ -127,22 +180,44 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn duration(&self, key: &'static str, within: RangeInclusive<u64>, or: u64) -> u64 {
+        self.takes(key, Shape::duration(&within), quoted(&format_duration(or)));
         self.get(key).and_then(|v| v.duration(within)).unwrap_or(or)
     }
 
     pub(super) fn number(&self, key: &'static str, within: RangeInclusive<u32>, or: u32) -> u32 {
+        let whole = Shape::Whole((*within.start()).into(), (*within.end()).into());
+        self.takes(key, whole, or.to_string());
         self.get(key).and_then(|v| v.number(within)).unwrap_or(or)
     }
 
+    pub(super) fn size(&self, key: &'static str, within: RangeInclusive<u64>, or: u64) -> u64 {
+        self.takes(key, Shape::size(&within), quoted(&format_size(or)));
+        self.get(key).and_then(|v| v.size(within)).unwrap_or(or)
+    }
+
+    pub(super) fn share(&self, key: &'static str, or: f64) -> f64 {
+        self.takes(key, Shape::Share, or.to_string());
+        self.get(key).and_then(|v| v.share()).unwrap_or(or)
+    }
+
     pub(super) fn rate(&self, key: &'static str) -> Option<Rate> {
+        self.sink.inventory.shape(&self.path_of(key), Shape::Rate);
         self.get(key).and_then(|v| v.rate())
     }
 
     pub(super) fn switch(&self, key: &'static str, or: bool) -> bool {
+        self.takes(key, Shape::Switch, or.to_string());
         self.get(key).and_then(|v| v.switch()).unwrap_or(or)
     }
 
-    pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)], or: T) -> T {
+    pub(super) fn word<T: Copy + PartialEq>(
+        &self,
+        key: &'static str,
+        words: &[(&str, T)],
+        or: T,
+    ) -> T {
+        let default = words.iter().find(|(_, meaning)| *meaning == or).map_or("", |(word, _)| word);
+        self.takes(key, Shape::words(words), quoted(default));
         self.get(key).and_then(|v| v.word(words)).unwrap_or(or)
     }
 
@@ -156,10 +231,11 @@ impl<'a> Table<'a> {
         key: &'a toml::Spanned<toml::de::DeString<'a>>,
         value: &'a toml::Spanned<DeValue<'a>>,
     ) -> Value<'a> {
-        let dot = if self.path.is_empty() { "" } else { "." };
+        let path = self.path_of(key.get_ref());
+        self.sink.inventory.written(&path, value.span());
         Value {
             sink: self.sink,
-            path: format!("{}{dot}{}", self.path, key.get_ref()),
+            path,
             key: key.span(),
             place: value.span(),
             value: value.get_ref(),
@@ -181,6 +257,7 @@ pub(super) struct Value<'a> {
 
 impl<'a> Value<'a> {
     pub(super) fn table(&self) -> Option<Table<'a>> {
+        self.shaped(Shape::Table);
         let Some(entries) = self.value.as_table() else { return self.wrong("a table", None) };
         Some(Table {
             sink: self.sink,
@@ -192,24 +269,29 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn list(&self) -> Option<Vec<Value<'a>>> {
+        self.shaped(Shape::List);
         let Some(items) = self.value.as_array() else { return self.wrong("a list", None) };
-        let item = |(at, v): (usize, &'a toml::Spanned<DeValue<'a>>)| Value {
-            sink: self.sink,
-            path: format!("{}[{at}]", self.path),
-            key: v.span(),
-            place: v.span(),
-            value: v.get_ref(),
+        let item = |(at, v): (usize, &'a toml::Spanned<DeValue<'a>>)| {
+            let path = format!("{}[{at}]", self.path);
+            self.sink.inventory.written(&path, v.span());
+            Value { sink: self.sink, path, key: v.span(), place: v.span(), value: v.get_ref() }
         };
         Some(items.as_ref().iter().enumerate().map(item).collect())
     }
 
     /// One value or a list of them.
     pub(super) fn one_or_more(self) -> Vec<Value<'a>> {
+        self.shaped(Shape::OneOrMore);
         if self.value.is_array() { self.list().unwrap_or_default() } else { vec![self] }
     }
 
     /// A text that is no secret, so it may not refer to one.
     pub(super) fn text(&self) -> Option<&'a str> {
+        self.shaped(Shape::Text);
+        self.plain_text()
+    }
+
+    fn plain_text(&self) -> Option<&'a str> {
         let Some(text) = self.value.as_str() else { return self.wrong("a text", None) };
         if text.contains("${") {
             let finding = Diagnostic::error("C016", "a reference stands where no secret is read")
@@ -235,6 +317,7 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn switch(&self) -> Option<bool> {
+        self.shaped(Shape::Switch);
         self.value.as_bool().or_else(|| self.wrong("`true` or `false`", None))
     }
 
@@ -246,6 +329,7 @@ impl<'a> Value<'a> {
 
     /// A whole number within bounds.
     pub(super) fn integer(&self, within: RangeInclusive<i64>) -> Option<i64> {
+        self.shaped(Shape::Whole(*within.start(), *within.end()));
         let Some(digits) = self.value.as_integer() else {
             return self.wrong("a whole number", None);
         };
@@ -258,6 +342,7 @@ impl<'a> Value<'a> {
 
     /// A fraction between 0 and 1; whole `0` and `1` are read too.
     pub(super) fn share(&self) -> Option<f64> {
+        self.shaped(Shape::Share);
         let number: Option<f64> = match self.value {
             DeValue::Float(f) => f.as_str().parse().ok(),
             DeValue::Integer(i) => i.as_str().parse().ok(),
@@ -271,6 +356,7 @@ impl<'a> Value<'a> {
 
     /// A duration in words, in ms, within bounds.
     pub(super) fn duration(&self, within: RangeInclusive<u64>) -> Option<u64> {
+        self.shaped(Shape::duration(&within));
         let form = "a duration such as \"10s\", \"250ms\" or \"2h\"";
         let help =
             self.value.as_integer().map(|n| format!("write the unit: \"{n}s\" or \"{n}ms\""));
@@ -285,6 +371,7 @@ impl<'a> Value<'a> {
 
     /// A rate in words.
     pub(super) fn rate(&self) -> Option<Rate> {
+        self.shaped(Shape::Rate);
         let form = "a rate such as \"200/s\", \"30/m\" or \"200/s burst 50\"";
         let help = self.value.as_integer().map(|n| format!("write the period: \"{n}/s\""));
         let Some(text) = self.value.as_str() else { return self.wrong(form, help) };
@@ -293,6 +380,7 @@ impl<'a> Value<'a> {
 
     /// A size in words, in bytes, within bounds.
     pub(super) fn size(&self, within: RangeInclusive<u64>) -> Option<u64> {
+        self.shaped(Shape::size(&within));
         let form = "a size such as \"64KiB\" or \"1MiB\"";
         let Some(text) = self.value.as_str() else { return self.wrong(form, None) };
         let bytes = parse_size(text).map_err(|e| self.not_a_word("C007", form, e)).ok()?;
@@ -305,7 +393,8 @@ impl<'a> Value<'a> {
 
     /// One of some words.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
-        let text = self.text()?;
+        self.shaped(Shape::words(words));
+        let text = self.plain_text()?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*meaning);
         }
@@ -321,6 +410,7 @@ impl<'a> Value<'a> {
 
     /// A secret: a reference, or the value itself with a warning.
     pub(super) fn secret(&self) -> Option<Secret> {
+        self.shaped(Shape::Secret);
         let Some(text) = self.value.as_str() else {
             return self.wrong("a text that names a secret", Some(SECRET_HELP.into()));
         };
@@ -345,6 +435,9 @@ impl<'a> Value<'a> {
                 self.sink.report(finding, self.place.clone());
                 Some(Secret::new(text.to_owned()))
             }
+            Reference::Env(_) | Reference::File(_) if self.sink.alone => {
+                Some(Secret::new(format!("unread:{}", self.path)))
+            }
             Reference::Env(_) | Reference::File(_) => match reference.resolve(&self.sink.base) {
                 Ok(secret) => Some(secret),
                 Err(why) => fail(
@@ -353,6 +446,11 @@ impl<'a> Value<'a> {
                 ),
             },
         }
+    }
+
+    /// Says what the value may be.
+    pub(super) fn shaped(&self, shape: Shape) {
+        self.sink.inventory.shape(&self.path, shape);
     }
 
     /// Reports an error at this value.
@@ -383,6 +481,11 @@ impl<'a> Value<'a> {
         let text = format!("`{}` must be between {least} and {most}: {found}", self.path);
         self.refuse(Diagnostic::error("C009", text))
     }
+}
+
+/// A text as it would be written.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
 }
 
 const SECRET_HELP: &str = "write \"${env:NAME}\" or \"${file:PATH}\", a path beside this file";

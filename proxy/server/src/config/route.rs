@@ -3,7 +3,7 @@
 use interlock_plugin_api::Currency;
 
 use super::diagnostic::{Diagnostic, Origin, nearest};
-use super::reader::{Table, Value};
+use super::reader::{Table, Value, quoted};
 use super::sections::{Names, good_name};
 use super::{Candidate, Failover, Match, OnAllOpen, Route, Strategy};
 
@@ -31,6 +31,8 @@ fn route_of(table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let candidates = written.as_ref().map(|v| candidates_of(v, names, &mut origin));
     let weighted = written.as_ref().is_some_and(|v| weights_written(v));
     let strategy = strategy_of(&table, weighted);
+    table.default("failover", quoted("proven"));
+    table.default("on_all_open", quoted("fail"));
     let failover = table.get("failover").and_then(|v| failover_of(&v));
     let deadline_ms = table.duration("deadline", SECOND..=5 * MINUTE, 25 * SECOND);
     let attempts_max = table.number("attempts_max", 1..=10, 3);
@@ -211,8 +213,10 @@ fn weights_written(value: &Value<'_>) -> bool {
 
 fn strategy_of(table: &Table<'_>, weighted: bool) -> Strategy {
     let natural = if weighted { Strategy::Weighted } else { Strategy::Priority };
+    let word = if weighted { "weighted" } else { "priority" };
+    table.default("strategy", quoted(word));
     let Some(written) = table.get("strategy") else { return natural };
-    if let Some(later @ ("least_cost" | "success_rate" | "fastest")) = written.text() {
+    if let Some(later @ ("least_cost" | "success_rate" | "fastest")) = written.value.as_str() {
         let text = format!("strategy `{later}` is not available in this version");
         let finding = Diagnostic::error("C017", text);
         written.refuse::<()>(finding.help("write `priority` or `weighted`"));

@@ -11,10 +11,12 @@ use toml::de::DeTable;
 
 use super::account::{self, BreakerTable};
 use super::diagnostic::{Diagnostic, Origin};
-use super::reader::{Sink, Table, Value};
+use super::inventory::Shape;
+use super::reader::{Sink, Table, Value, quoted};
+use super::words::format_duration;
 use super::{
     Admin, Config, FailoverBudget, Inquiry, LateSuccess, LogFormat, Merchant, Server, Telemetry,
-    cross_checks, doors, route,
+    cross_checks, doors, route, webhook,
 };
 
 const SECOND: u64 = 1_000;
@@ -33,6 +35,9 @@ pub(super) struct Names<'a> {
 /// Reads all sections; `None` when something is missing without which nothing can be made.
 pub(super) fn read<'a>(sink: &'a Sink, entries: &'a DeTable<'a>) -> Option<Config> {
     let root = Table::root(sink, entries);
+    for key in ["server", "merchants", "accounts", "routes"] {
+        sink.inventory.needed(key);
+    }
     let admin = doors::admin_of(section(&root, "admin"));
     let server = section(&root, "server").and_then(|table| server_of(table, &admin));
     let breakers = breakers(&root);
@@ -47,9 +52,9 @@ pub(super) fn read<'a>(sink: &'a Sink, entries: &'a DeTable<'a>) -> Option<Confi
     let routes = root.get("routes").and_then(|v| v.list());
     let has_routes = routes.is_some();
     let routes = route::read_all(routes.unwrap_or_default(), &names);
-    let inquiry = inquiry_of(section(&root, "inquiry"));
-    let failover_budget = budget_of(section(&root, "failover_budget"));
-    let telemetry = telemetry_of(section(&root, "telemetry"));
+    let inquiry = inquiry_of(root.section("inquiry"));
+    let failover_budget = budget_of(root.section("failover_budget"));
+    let telemetry = telemetry_of(root.section("telemetry"));
     root.finish(&[]);
 
     let nothing = |what: &str, example: &str| {
@@ -102,6 +107,8 @@ fn section<'a>(root: &Table<'a>, key: &'static str) -> Option<Table<'a>> {
 }
 
 fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
+    table.default("admin", quoted("127.0.0.1:9700"));
+    table.default("plugins_lock", quoted("plugins.lock"));
     let listen = table.need("listen", "write `listen = \"127.0.0.1:8080\"`");
     let listen = listen.and_then(|v| address(&v));
     let written = table.get("admin");
@@ -122,14 +129,8 @@ fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
         workers: table.number("workers", 1..=256, 2) as usize,
         drain_ms: table.duration("drain", SECOND..=30 * MINUTE, 45 * SECOND),
         public_url: table.get("public_url").and_then(|v| account::address(&v)),
-        body_limit: table
-            .get("body_limit")
-            .and_then(|v| v.size(1 << 10..=1 << 20))
-            .unwrap_or(64 << 10),
-        disk_low_water: table
-            .get("disk_low_water")
-            .and_then(|v| v.size(16 << 20..=1 << 50))
-            .unwrap_or(256 << 20),
+        body_limit: table.size("body_limit", 1 << 10..=1 << 20, 64 << 10),
+        disk_low_water: table.size("disk_low_water", 16 << 20..=1 << 50, 256 << 20),
         request_timeout_ms: table.duration("request_timeout", SECOND..=2 * MINUTE, 15 * SECOND),
         in_flight: table.number("in_flight", 1..=1_000_000, 4_096),
         shed_after_ms: shed_after_of(&table),
@@ -152,6 +153,8 @@ fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
 
 /// `None` sheds nothing.
 fn shed_after_of(table: &Table<'_>) -> Option<u64> {
+    table.may_be("shed_after", Shape::Word(vec!["never".into()]));
+    table.default("shed_after", quoted(&format_duration(SHED_AFTER_MS)));
     match table.get("shed_after") {
         Some(written) if written.value.as_str() == Some("never") => None,
         Some(written) => Some(written.duration(1..=MINUTE).unwrap_or(SHED_AFTER_MS)),
@@ -183,21 +186,25 @@ fn merchant_of(name: &str, table: Table<'_>) -> Option<Merchant> {
     let mut origin = Origin::new(table.sink.source.clone(), table.place.clone());
     let credentials = doors::credentials_of(name, &table, &mut origin);
     let limit = table.rate("limit");
+    table.default("late_success", quoted("refund"));
     let late_success = table.get("late_success").and_then(|v| late_success_of(&v));
     let instant_switch = table.switch("instant_switch", false);
-    table.finish(&["webhook"]);
+    let webhook = table.get("webhook").and_then(|v| webhook::webhook_of(&v));
+    table.finish(&[]);
     Some(Merchant {
         name: name.to_owned(),
         credentials: credentials?,
         limit,
         late_success: late_success.unwrap_or(LateSuccess::Refund),
         instant_switch,
+        webhook,
         origin,
     })
 }
 
 fn late_success_of(value: &Value<'_>) -> Option<LateSuccess> {
     if value.value.as_table().is_none() {
+        value.shaped(Shape::Word(vec!["refund".into()]));
         if value.value.as_str() == Some("refund") {
             return Some(LateSuccess::Refund);
         }
@@ -214,11 +221,16 @@ fn late_success_of(value: &Value<'_>) -> Option<LateSuccess> {
 
 fn breakers(root: &Table<'_>) -> BreakerTable {
     let mut breakers = BreakerTable::new();
-    for (name, value) in section(root, "breaker").iter().flat_map(Table::names) {
+    let Some(table) = root.section("breaker") else {
+        breakers.entry("default".into()).or_default();
+        return breakers;
+    };
+    for (name, value) in table.names() {
         let settings = value.table().and_then(account::breaker_of);
         breakers.insert(name.to_owned(), settings.unwrap_or_default());
     }
-    breakers.entry("default".into()).or_default();
+    let unwritten = || account::breaker_of(table.empty("default")).unwrap_or_default();
+    breakers.entry("default".into()).or_insert_with(unwritten);
     breakers
 }
 
@@ -226,6 +238,9 @@ fn inquiry_of(table: Option<Table<'_>>) -> Inquiry {
     let mut inquiry =
         Inquiry { recheck_ms: ladder(), alert_after_ms: 5 * MINUTE, give_up_ms: 72 * HOUR };
     let Some(table) = table else { return inquiry };
+    let steps: Vec<String> =
+        inquiry.recheck_ms.iter().map(|ms| quoted(&format_duration(*ms))).collect();
+    table.default("recheck", format!("[{}]", steps.join(", ")));
     if let Some(written) = table.get("recheck") {
         let waits = written.list().unwrap_or_default();
         let waits: Vec<u64> = waits.iter().filter_map(|v| v.duration(100..=24 * HOUR)).collect();
@@ -258,7 +273,7 @@ fn ladder() -> Vec<u64> {
 fn budget_of(table: Option<Table<'_>>) -> FailoverBudget {
     let mut budget = FailoverBudget { ratio: 0.2, per_second: 10, ttl_ms: 10 * SECOND };
     let Some(table) = table else { return budget };
-    budget.ratio = table.get("ratio").and_then(|v| v.share()).unwrap_or(budget.ratio);
+    budget.ratio = table.share("ratio", budget.ratio);
     budget.per_second = table.number("per_second", 0..=100_000, budget.per_second);
     budget.ttl_ms = table.duration("ttl", SECOND..=MINUTE, budget.ttl_ms);
     table.finish(&[]);
@@ -269,6 +284,7 @@ fn telemetry_of(table: Option<Table<'_>>) -> Telemetry {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let mut telemetry = Telemetry { log: "info".into(), format: LogFormat::Text };
     let Some(table) = table else { return telemetry };
+    table.default("log", quoted("info"));
     if let Some(written) = table.get("log")
         && let Some(filter) = written.text()
     {

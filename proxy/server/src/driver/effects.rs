@@ -8,7 +8,7 @@ use interlock_circuit_breaker::Verdict;
 use interlock_engine::gates::{Group, Reservation};
 use interlock_engine::{
     Asked, Call, Decision, Effect, Exchange, ExchangeKind, Input, Origin, Payment, Sent, Stamp,
-    Subject, classify, intake,
+    Subject, classify, intake, status,
 };
 use interlock_plugin_api::Fact;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -86,6 +86,14 @@ impl Driver {
             }
         }
         self.metrics.moved(before, p);
+        if before.is_none() {
+            self.accounts.recent.payment_began(now.mono_ms);
+        }
+        let answers = |p: &Payment| status::status(p).0.answers();
+        if answers(p) && !before.is_some_and(answers) {
+            let after_ms = now.wall_ms.saturating_sub(p.created_ms);
+            self.accounts.recent.payment_answered(now.mono_ms, after_ms);
+        }
         if p.settled.is_some() && before.is_none_or(|b| b.settled.is_none()) {
             self.metrics.settled(p, now.wall_ms.saturating_sub(p.created_ms));
         }
@@ -102,6 +110,9 @@ impl Driver {
         by: Stamp,
     ) {
         let Some(account) = self.accounts.get(&call.account).cloned() else { return };
+        if matches!(call.kind, ExchangeKind::Authorize | ExchangeKind::Continue) {
+            self.accounts.recent.began(&call.account, self.clock.now().mono_ms);
+        }
         let carrying = self.caller.carry(&account, ready, by);
         let carried = failpoint::during(call.kind.as_str(), carrying).await;
         let now = self.clock.now();
@@ -126,6 +137,9 @@ impl Driver {
             }
         };
         self.metrics.exchanged(&call.account, call.kind.as_str(), elapsed_ms);
+        if next.is_none() {
+            self.accounts.recent.ended(&call.account, now.mono_ms, verdict, elapsed_ms);
+        }
         if let Some(reservation) = reservation {
             reservation.settle(now, verdict, elapsed_ms);
         }

@@ -1,10 +1,11 @@
 //! How a decision is written: one transaction for one version of one payment.
 
 use interlock_engine::{Decision, Input, OrderStep, Payment, status};
-use interlock_journal::{EventRow, KeyRow, OrderChange, Purpose, Reference, Write};
+use interlock_journal::{EventRow, KeyRow, OrderChange, OutboxRow, Purpose, Reference, Write};
 
 use super::{Beside, Driver};
 use crate::merchant_api::answer;
+use crate::webhooks::message;
 
 impl Driver {
     /// The whole transaction of a decision, with what is written beside it.
@@ -71,11 +72,20 @@ impl Driver {
                     detail: None,
                 })
                 .collect(),
-            outbox: Vec::new(),
+            outbox: self.messages(before, p),
             purpose: match input {
                 Input::Submitted(_) => Purpose::Intake,
                 _ => Purpose::Outcome,
             },
         }
+    }
+
+    /// What the merchant is told of this version, if it has a webhook.
+    fn messages(&self, before: Option<&Payment>, p: &Payment) -> Vec<OutboxRow> {
+        if !self.webhooks.tells(&p.merchant) {
+            return Vec::new();
+        }
+        let at_ms = self.clock.now().wall_ms;
+        message::of_version(before, p, &self.accounts.policy, &*self.numbers, at_ms)
     }
 }

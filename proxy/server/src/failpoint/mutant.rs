@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use interlock_engine::Input;
 use interlock_journal::{
-    Committed, Due, EventRow, Health, KeyRow, ListQuery, Medium, Moment, NoticeRow, Options,
-    OutboxRow, Page, PaymentRow, Purpose, RealDisk, Stats, Store, StoreError, Write,
+    Committed, Due, EventRow, Health, KeyRow, ListQuery, Medium, Message, MessageQuery, Moment,
+    NoticeRow, Options, OutboxRow, Page, PaymentRow, Purpose, RealDisk, Stats, Store, StoreError,
+    Told, Write,
 };
 use interlock_plugin_api::What;
 
@@ -182,8 +183,29 @@ impl Store for Hasty {
         self.store.outbox(payment, limit).await
     }
 
-    async fn outbox_delivered(&self, payment: &str, seq: u64) -> Result<(), StoreError> {
-        self.store.outbox_delivered(payment, seq).await
+    async fn outbox_told(&self, payment: &str, seq: u64, told: Told) -> Result<(), StoreError> {
+        self.store.outbox_told(payment, seq, told).await
+    }
+
+    async fn deliveries(
+        &self,
+        merchant: &str,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
+        self.store.deliveries(merchant, before_ms, limit).await
+    }
+
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError> {
+        self.store.next_delivery(merchant, from_ms).await
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<Message>, StoreError> {
+        self.store.message(id).await
+    }
+
+    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError> {
+        self.store.messages(query).await
     }
 
     async fn settings_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -4,9 +4,10 @@ use interlock_engine::{
     AttemptState, ExchangeKind, Operation, OperationState, Origin, Payment, Policy, route, status,
 };
 use interlock_journal::{Answer, EventRow};
-use interlock_plugin_api::Advice;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+use super::advice;
 
 /// The path under which payments are made; a key is scoped by it.
 pub const PAYMENTS_PATH: &str = "/v1/payments";
@@ -69,6 +70,7 @@ pub fn refund(p: &Payment, o: &Operation) -> Value {
         "provider_ref": o.operation_ref,
         "failure": (o.state == OperationState::Rejected).then(|| json!({
             "code": "refund_refused", "provider_code": o.provider_code,
+            "advice": advice::ASK_THE_SHOP, "advice_text": advice::of_refund(),
         })),
         "created": time(o.created_ms),
     })
@@ -76,7 +78,12 @@ pub fn refund(p: &Payment, o: &Operation) -> Value {
 
 /// The refunds of a payment that its merchant may see: its own, and those made in the portal.
 pub fn refunds(p: &Payment) -> impl Iterator<Item = &Operation> {
-    p.operations.iter().filter(|o| o.kind == ExchangeKind::Refund && o.origin != Origin::Resolver)
+    p.operations.iter().filter(|o| o.kind == ExchangeKind::Refund && is_shown(o))
+}
+
+/// Whether an operation is the merchant's, or was made in the provider's portal.
+pub fn is_shown(o: &Operation) -> bool {
+    o.origin != Origin::Resolver
 }
 
 /// One line of a timeline.
@@ -178,14 +185,11 @@ fn failure(p: &Payment) -> Value {
             "code": f.code,
             "class": f.class.map(|c| c.as_str()),
             "provider_code": f.provider_code,
-            "advice": advice(f.advice),
+            "advice": advice::word(f.advice),
+            "advice_text": advice::text(f.advice),
         }),
         None => Value::Null,
     }
-}
-
-fn advice(advice: Advice) -> Value {
-    serde_json::to_value(advice).unwrap_or(Value::Null)
 }
 
 fn refund_status(state: OperationState) -> &'static str {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use interlock_engine::{Method, Submission};
 use interlock_plugin_api::{CaptureMode, Credential, CredentialForm, Currency, Customer, Money};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -17,6 +18,7 @@ const TEXT_MAX: usize = 500;
 const REFERENCE_MAX: usize = 64;
 const URL_MAX: usize = 2_048;
 const TOKEN_MAX: usize = 4_096;
+const ACCEPT_MAX: usize = 16;
 /// The words that a list can be narrowed to.
 pub const STATUSES: [&str; 6] =
     ["processing", "requires_action", "requires_capture", "succeeded", "failed", "canceled"];
@@ -29,39 +31,59 @@ pub struct NewPayment {
     pub credential: Option<Held>,
 }
 
-#[derive(Deserialize)]
+/// `POST /v1/payments`.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PaymentBody {
+pub(super) struct PaymentBody {
+    /// ISO 4217 minor units.
+    #[schemars(range(min = 1))]
     amount: i64,
+    /// ISO 4217.
+    #[schemars(regex(pattern = "^[A-Za-z]{3}$"))]
     currency: String,
+    /// `automatic` or `manual`.
     #[serde(default)]
     capture: Option<String>,
+    #[schemars(schema_with = "super::openapi::method_schema")]
     method: Map<String, Value>,
+    /// The merchant's order: it has one live payment at a time.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
     merchant_ref: Option<String>,
+    /// One more payment for an order that was paid.
     #[serde(default)]
     another: bool,
+    /// For the shopper's statement.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 500))]
     description: Option<String>,
+    /// Where the shopper returns to.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
     return_url: Option<String>,
+    /// Who pays.
     #[serde(default)]
     customer: Option<CustomerBody>,
+    /// The merchant's own notes, at most 50.
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CustomerBody {
+    /// The merchant's name of the customer.
     #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
     id: Option<String>,
+    /// ISO 3166-1, two letters.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z]{2}$"))]
     country: Option<String>,
 }
 
 /// `POST /v1/payments/{id}/capture`.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureBody {
     /// Minor units.
@@ -70,20 +92,21 @@ pub struct CaptureBody {
 }
 
 /// `POST /v1/payments/{id}/cancel`.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmptyBody {}
 
 /// `POST /v1/payments/{id}/switch`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchBody {
     /// As in a payment.
+    #[schemars(schema_with = "super::openapi::method_schema")]
     pub method: Map<String, Value>,
 }
 
 /// `POST /v1/refunds`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundBody {
     /// The payment's id.
@@ -118,7 +141,7 @@ pub fn new_payment(merchant: &str, key: &str, body: &[u8]) -> Result<NewPayment,
         Some("manual") => CaptureMode::Manual,
         Some(_) => return Err(Problem::unprocessable("capture", "use `automatic` or `manual`")),
     };
-    let (method, credential) = method(&body.method)?;
+    let Accepted { method, accept, credential } = accepted(&body.method)?;
     let customer = customer(body.customer)?;
     text("merchant_ref", body.merchant_ref.as_deref(), REFERENCE_MAX)?;
     text("description", body.description.as_deref(), TEXT_MAX)?;
@@ -137,6 +160,7 @@ pub fn new_payment(merchant: &str, key: &str, body: &[u8]) -> Result<NewPayment,
         money,
         capture,
         method,
+        accept,
         merchant_ref: body.merchant_ref,
         another: body.another,
         description: body.description,
@@ -145,6 +169,43 @@ pub fn new_payment(merchant: &str, key: &str, body: &[u8]) -> Result<NewPayment,
         metadata,
     };
     Ok(NewPayment { submission, credential })
+}
+
+/// How a new payment may be paid.
+struct Accepted {
+    method: Method,
+    /// The methods of `any`.
+    accept: Vec<Method>,
+    credential: Option<Held>,
+}
+
+/// Reads one method, or the several of `any`.
+fn accepted(members: &Map<String, Value>) -> Result<Accepted, Problem> {
+    const AT: &str = "method.accept";
+    if members.get("type").and_then(Value::as_str) != Some("any") {
+        let (method, credential) = method(members)?;
+        return Ok(Accepted { method, accept: Vec::new(), credential });
+    }
+    only(members, &["type", "accept"])?;
+    let list = members.get("accept").ok_or(Problem::invalid(AT, "is missing"))?;
+    let list = list.as_array().ok_or(Problem::invalid(AT, "expected a list of methods"))?;
+    if list.is_empty() || list.len() > ACCEPT_MAX {
+        return Err(Problem::unprocessable(AT, format!("give 1 to {ACCEPT_MAX} methods")));
+    }
+    let mut accept: Vec<Method> = Vec::new();
+    let mut held = BTreeMap::new();
+    for item in list {
+        let item = item.as_object().ok_or(Problem::invalid(AT, "a method must be an object"))?;
+        let (method, credential) = method(item)?;
+        if accept.iter().any(|m| m.kind == method.kind && m.flow == method.flow) {
+            return Err(Problem::unprocessable(AT, "a type and flow is given more than once"));
+        }
+        let name = (method.kind.clone(), method.flow.clone());
+        held.extend(credential.map(|credential| (name, credential)));
+        accept.push(method);
+    }
+    let credential = (!held.is_empty()).then_some(Held::Any(held));
+    Ok(Accepted { method: accept[0].clone(), accept, credential })
 }
 
 /// Reads a method and takes the credential out of it.
@@ -162,7 +223,7 @@ pub fn method(members: &Map<String, Value>) -> Result<(Method, Option<Held>), Pr
             return Ok((plain(&kind, "transfer"), None));
         }
         "any" => {
-            let detail = "this version chooses no method by itself; name one";
+            let detail = "name one method here; `any` is for a new payment";
             return Err(Problem::unprocessable("method.type", detail));
         }
         _ => return Err(Problem::unprocessable("method.type", "not a known method")),
@@ -210,13 +271,18 @@ pub fn idempotency_key(header: Option<&str>) -> Result<String, Problem> {
     Ok(key.to_owned())
 }
 
-/// `Prefer: wait=N` (RFC 7240), in s; 10 by default, at most 30.
+/// How long an answer waits for news, in s: 10 by default.
 pub fn wait_s(prefer: Option<&str>) -> u64 {
+    preferred_wait_s(prefer).unwrap_or(10)
+}
+
+/// `Prefer: wait=N` (RFC 7240) as it is honoured, in s: at most 30.
+pub fn preferred_wait_s(prefer: Option<&str>) -> Option<u64> {
     let wait = prefer.into_iter().flat_map(|p| p.split(',')).find_map(|part| {
         let (name, value) = part.split_once('=')?;
         (name.trim().eq_ignore_ascii_case("wait")).then(|| value.trim().parse::<u64>().ok())?
     });
-    wait.unwrap_or(10).min(30)
+    wait.map(|seconds| seconds.min(30))
 }
 
 fn card(members: &Map<String, Value>) -> Result<(Method, Option<Held>), Problem> {
@@ -294,7 +360,8 @@ fn wallet(kind: &str, members: &Map<String, Value>) -> Result<(Method, Option<He
     Ok(with(kind, "token", credential))
 }
 
-fn money(amount: i64, currency: &str) -> Result<Money, Problem> {
+/// An amount in minor units of a known currency.
+pub fn money(amount: i64, currency: &str) -> Result<Money, Problem> {
     let currency = Currency::parse(currency).filter(|c| iso_exponent(*c).is_some());
     let known = "not a currency of ISO 4217 with minor units";
     let currency = currency.ok_or(Problem::unprocessable("currency", known))?;
@@ -307,13 +374,19 @@ fn money(amount: i64, currency: &str) -> Result<Money, Problem> {
 fn customer(body: Option<CustomerBody>) -> Result<Customer, Problem> {
     let Some(body) = body else { return Ok(Customer::default()) };
     text("customer.id", body.id.as_deref(), REFERENCE_MAX)?;
-    let country = body.country.map(|c| c.to_ascii_uppercase());
+    let country = country("customer.country", body.country)?;
+    Ok(Customer { id: body.id, country })
+}
+
+/// A country in two capital letters.
+pub fn country(param: &str, country: Option<String>) -> Result<Option<String>, Problem> {
+    let country = country.map(|c| c.to_ascii_uppercase());
     let letters = |c: &str| c.len() == 2 && c.bytes().all(|b| b.is_ascii_uppercase());
     if country.as_deref().is_some_and(|c| !letters(c)) {
         let detail = "must be two letters (ISO 3166-1)";
-        return Err(Problem::unprocessable("customer.country", detail));
+        return Err(Problem::unprocessable(param, detail));
     }
-    Ok(Customer { id: body.id, country })
+    Ok(country)
 }
 
 fn plain(kind: &str, flow: &str) -> Method {

@@ -25,7 +25,8 @@ pub(super) struct Answer {
 }
 
 /// Reads interim answers away, then the answer and all of its body.
-pub(super) async fn read(stream: Stream, body_limit: usize) -> Result<Answer, Failure> {
+/// With `cut` a body over the limit is left behind, and the connection with it.
+pub(super) async fn read(stream: Stream, body_limit: usize, cut: bool) -> Result<Answer, Failure> {
     let mut session = HttpSession::new(stream);
     let mut interim = 0;
     let status = loop {
@@ -38,8 +39,11 @@ pub(super) async fn read(stream: Stream, body_limit: usize) -> Result<Answer, Fa
         }
     };
     let headers = read_headers(&session);
-    let body = read_body(&mut session, body_limit).await?;
-    Ok(Answer { status, headers, body, session: Some(session) })
+    match read_body(&mut session, body_limit).await {
+        Ok(body) => Ok(Answer { status, headers, body, session: Some(session) }),
+        Err(_) if cut => Ok(Answer { status, headers, body: Bytes::new(), session: None }),
+        Err(failure) => Err(failure),
+    }
 }
 
 impl Answer {

@@ -20,8 +20,8 @@ use pingora::{ErrorType, OrErr};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Failure;
 use super::names::Names;
+use super::{Failure, reason};
 use crate::access::Hash;
 
 /// How long a site that could not be reached comes after its neighbours.
@@ -80,6 +80,8 @@ struct Inner {
     /// SHA-256 of certificates whose public key is pinned.
     leaves: Mutex<HashSet<Vec<u8>>>,
     set_aside_until: Mutex<Option<Instant>>,
+    /// Which addresses may be connected to.
+    allowed: fn(IpAddr) -> bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +170,7 @@ impl Endpoint {
                 group_key: hasher.finish(),
                 leaves: Mutex::default(),
                 set_aside_until: Mutex::default(),
+                allowed: |_| true,
             }),
             others: Arc::default(),
         })
@@ -222,6 +225,25 @@ impl Endpoint {
         self.inner.trust.pins.is_empty() || leaves.contains(digest)
     }
 
+    /// The same, connecting only to addresses that are allowed: each is judged when its name was
+    /// resolved, and what was judged is what is connected to.
+    pub fn only_to(self, allowed: fn(IpAddr) -> bool) -> Endpoint {
+        let i = &*self.inner;
+        let inner = Inner {
+            tls: i.tls,
+            host: i.host.clone(),
+            port: i.port,
+            authority: i.authority.clone(),
+            prefix: i.prefix.clone(),
+            trust: i.trust.clone(),
+            group_key: i.group_key,
+            allowed,
+            leaves: Mutex::default(),
+            set_aside_until: Mutex::default(),
+        };
+        Endpoint { inner: Arc::new(inner), others: self.others.clone() }
+    }
+
     /// As it stands in `Host`.
     pub fn authority(&self) -> &str {
         &self.inner.authority
@@ -233,10 +255,15 @@ impl Endpoint {
     }
 
     pub(super) async fn addresses(&self, names: &Names) -> Result<Vec<SocketAddr>, Failure> {
-        match &self.inner.host {
-            Host::Literal(address) => Ok(vec![SocketAddr::new(*address, self.inner.port)]),
-            Host::Name(name) => names.resolve(name, self.inner.port).await,
+        let mut addresses = match &self.inner.host {
+            Host::Literal(address) => vec![SocketAddr::new(*address, self.inner.port)],
+            Host::Name(name) => names.resolve(name, self.inner.port).await?,
+        };
+        addresses.retain(|address| (self.inner.allowed)(address.ip()));
+        if addresses.is_empty() {
+            return Err(Failure::not_sent(reason::ADDRESS_REFUSED));
         }
+        Ok(addresses)
     }
 
     pub(super) fn peer(

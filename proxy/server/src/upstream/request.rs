@@ -225,6 +225,7 @@ mod tests {
             deadline: Instant::now() + Duration::from_secs(5),
             last_send_by: Instant::now() + Duration::from_secs(5),
             body_limit: 1 << 20,
+            cut_body: false,
             retry_read: false,
         }
     }

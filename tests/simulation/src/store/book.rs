@@ -33,6 +33,8 @@ pub struct Book<R: Rows> {
     pub(super) notices: FxHashMap<R::Name, Notice<R>>,
     pub(super) settings: FxHashMap<R::Name, R::Setting>,
     pub(super) messages: BTreeMap<(R::Id, u64), R::Message>,
+    /// Where the messages are, in the order of their commits.
+    pub(super) places: Vec<(R::Id, u64)>,
     pub(super) timelines: BTreeMap<(R::Id, u64), usize>,
     pub(super) events: Vec<(R::Id, u64, R::Event)>,
     /// What each change since the last sync replaced, in the order of the changes.
@@ -43,6 +45,8 @@ pub struct Book<R: Rows> {
     due: BTreeSet<(i64, R::Id)>,
     /// How many events readers see.
     events_shown: usize,
+    /// How many messages readers see.
+    places_shown: usize,
 }
 
 /// What a change replaced; `None` where there was nothing.
@@ -70,12 +74,14 @@ impl<R: Rows> Default for Book<R> {
             notices: FxHashMap::default(),
             settings: FxHashMap::default(),
             messages: BTreeMap::new(),
+            places: Vec::new(),
             timelines: BTreeMap::new(),
             events: Vec::new(),
             undo: Vec::new(),
             shown: 0,
             due: BTreeSet::new(),
             events_shown: 0,
+            places_shown: 0,
         }
     }
 }
@@ -164,7 +170,13 @@ impl<R: Rows> Book<R> {
         of_one.filter_map(|((_, seq), at)| Some((*seq, &self.events().get(*at)?.2)))
     }
 
-    /// What a payment still has to tell its merchant, in the order of the messages' numbers.
+    /// All messages in the order of their commits: payment and number. They are only ever added
+    /// at the end.
+    pub fn places(&self) -> &[(R::Id, u64)] {
+        &self.places[..self.places_shown]
+    }
+
+    /// A payment's messages to its merchant, in the order of the messages' numbers.
     pub fn messages(&self, id: &R::Id) -> impl Iterator<Item = (u64, &R::Message)> + use<'_, R> {
         let of_one = self.messages.range((id.clone(), 0)..=(id.clone(), u64::MAX));
         let mut seen: BTreeMap<u64, &R::Message> =
@@ -198,6 +210,7 @@ impl<R: Rows> Book<R> {
         }
         self.shown = self.undo.len();
         self.events_shown = self.events.len();
+        self.places_shown = self.places.len();
     }
 
     /// Everything that was judged is so for ever.
@@ -230,6 +243,7 @@ impl<R: Rows> Book<R> {
                 }
                 Some(Undo::Message(place, None)) => {
                     self.messages.remove(&place);
+                    self.places.pop();
                 }
                 Some(Undo::Event) => {
                     if let Some((id, seq, _)) = self.events.pop() {
@@ -241,6 +255,7 @@ impl<R: Rows> Book<R> {
         }
         self.shown = self.shown.min(mark);
         self.events_shown = self.events_shown.min(self.events.len());
+        self.places_shown = self.places_shown.min(self.places.len());
     }
 
     /// What was there before the first change that readers do not see, else what is there.

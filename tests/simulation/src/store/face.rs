@@ -12,10 +12,11 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use interlock_journal::{
-    Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery, NoticeRow, OrderChange as Order,
-    OutboxRow, Page, PaymentRow, Stats, Store, StoreError, Write,
+    Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, NoticeRow,
+    OrderChange as Order, OutboxRow, Page, PaymentRow, Stats, Store, StoreError, Told, Write,
 };
 
+use super::mail;
 use super::{
     Answer, Book, Key, Notice, OrderChange, Refusal, Rows, Simulated, Space, Task, Transaction,
     Verdict, Version,
@@ -37,12 +38,17 @@ impl Rows for Whole {
     type Answer = (u16, Vec<u8>);
     type Notice = NoticeRow;
     type Event = EventRow;
-    type Message = OutboxRow;
+    type Message = Message;
+    type Told = Told;
     type Setting = Vec<u8>;
 
     fn follow(before: &PaymentRow, next: &mut PaymentRow) {
         next.merchant.clone_from(&before.merchant);
         next.created_ms = before.created_ms;
+    }
+
+    fn tell(message: &mut Message, told: &Told) {
+        mail::tell(message, told);
     }
 }
 
@@ -186,14 +192,44 @@ impl Store for Face {
     }
 
     async fn outbox(&self, payment: &str, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        let limit = limit.min(MOST_ROWS);
+        self.read(|book| mail::outbox(book, &payment.to_owned()).take(limit).collect())
+    }
+
+    async fn outbox_told(&self, payment: &str, seq: u64, told: Told) -> Result<(), StoreError> {
+        self.perform(Task::Tell(payment.to_owned(), seq, told)).await.map(|_| ())
+    }
+
+    async fn deliveries(
+        &self,
+        merchant: &str,
+        before_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
         self.read(|book| {
-            let messages = book.messages(&payment.to_owned());
-            messages.take(limit.min(MOST_ROWS)).map(|(_, message)| message.clone()).collect()
+            let mut due = mail::due(book, merchant);
+            due.retain(|message| mail::due_ms(message) < Some(before_ms));
+            due.truncate(limit.min(MOST_ROWS));
+            due
         })
     }
 
-    async fn outbox_delivered(&self, payment: &str, seq: u64) -> Result<(), StoreError> {
-        self.perform(Task::Forget(payment.to_owned(), seq)).await.map(|_| ())
+    async fn next_delivery(&self, merchant: &str, from_ms: i64) -> Result<Option<i64>, StoreError> {
+        self.read(|book| {
+            let due = mail::due(book, merchant);
+            due.iter().filter_map(mail::due_ms).find(|due_ms| *due_ms >= from_ms)
+        })
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<Message>, StoreError> {
+        self.read(|book| mail::all(book).find(|message| message.row.id == id))
+    }
+
+    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError> {
+        let limit = query.limit.min(MOST_LISTED);
+        self.read(|book| {
+            mail::all(book).filter(|m| mail::is_meant(m, &query)).take(limit).collect()
+        })
     }
 
     async fn settings_get(&self, setting: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -270,6 +306,8 @@ fn transaction(write: Write) -> Result<Transaction<Whole>, StoreError> {
         Order::Release { merchant_ref } => OrderChange::Release(order_of(&merchant_ref)),
     };
     let (keys, answers, references) = (w.keys, w.answers, w.references);
+    let messages = w.outbox.into_iter().map(|row| (row.seq, mail::new(&w.merchant, row)));
+    let messages = messages.collect();
     let bytes = u32::try_from(w.body.len()).unwrap_or(u32::MAX).saturating_add(512);
     let row = PaymentRow {
         id: w.payment.clone(),
@@ -299,7 +337,7 @@ fn transaction(write: Write) -> Result<Transaction<Whole>, StoreError> {
             .collect(),
         operations: w.operations.into_iter().map(|id| vec![id]).collect(),
         events: w.events.into_iter().map(|event| (event.seq, event)).collect(),
-        messages: w.outbox.into_iter().map(|message| (message.seq, message)).collect(),
+        messages,
         purpose: w.purpose,
         bytes,
         ..Transaction::new(w.payment, w.expect, row, w.due_at_ms)

@@ -25,9 +25,11 @@ impl<R: Rows> Book<R> {
                 self.undo.push(Undo::Setting(name, before));
                 Ok(Verdict::Done)
             }
-            Task::Forget(id, seq) => {
+            Task::Tell(id, seq, told) => {
                 let place = (id, seq);
-                if let Some(before) = self.messages.remove(&place) {
+                if let Some(message) = self.messages.get_mut(&place) {
+                    let before = message.clone();
+                    R::tell(message, &told);
                     self.undo.push(Undo::Message(place, Some(before)));
                 }
                 Ok(Verdict::Done)
@@ -232,6 +234,7 @@ impl<R: Rows> Book<R> {
             btree_map::Entry::Occupied(_) => Err(Unfit),
             btree_map::Entry::Vacant(free) => {
                 self.undo.push(Undo::Message(free.key().clone(), None));
+                self.places.push(free.key().clone());
                 free.insert(message);
                 Ok(())
             }

@@ -25,11 +25,16 @@ pub trait Rows: Clone + Debug + PartialEq + Eq {
     type Event: Clone + Debug + PartialEq;
     /// What a merchant must be told.
     type Message: Clone + Debug + PartialEq;
+    /// What became of telling it.
+    type Told: Clone + Debug + PartialEq;
     /// A named value of the node.
     type Setting: Clone + Debug + PartialEq;
 
     /// Carries over what only a payment's first write may fix.
     fn follow(_before: &Self::Payment, _next: &mut Self::Payment) {}
+
+    /// Records in a message what became of telling it.
+    fn tell(_message: &mut Self::Message, _told: &Self::Told) {}
 }
 
 /// One payment's next version and everything that becomes true with it.
@@ -60,7 +65,7 @@ pub struct Transaction<R: Rows> {
     pub operations: Vec<R::Name>,
     /// Timeline lines by their number, which is unique in the payment for ever.
     pub events: Vec<(u64, R::Event)>,
-    /// Messages by their number, which is unique among the payment's undelivered.
+    /// Messages by their number, which is unique in the payment for ever.
     pub messages: Vec<(u64, R::Message)>,
     /// Whether it takes new work or records what happened.
     pub purpose: Purpose,
@@ -137,8 +142,8 @@ pub enum Task<R: Rows> {
     KeepNotice(Notice<R>),
     /// Sets a named value of the node.
     Set(R::Name, R::Setting),
-    /// Forgets a delivered message; doing so again changes nothing.
-    Forget(R::Id, u64),
+    /// Records what became of telling a message; of one that is not there, nothing.
+    Tell(R::Id, u64, R::Told),
 }
 
 impl<R: Rows> Task<R> {
@@ -149,7 +154,7 @@ impl<R: Rows> Task<R> {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Task::Write(write) => write.bytes.into(),
-            Task::KeepNotice(_) | Task::Set(..) | Task::Forget(..) => 256,
+            Task::KeepNotice(_) | Task::Set(..) | Task::Tell(..) => 256,
         }
     }
 }

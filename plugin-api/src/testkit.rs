@@ -20,9 +20,15 @@ pub struct TestHost {
     macs: BTreeMap<String, Vec<u8>>,
     private: BTreeMap<String, RsaKeyPair>,
     public: BTreeMap<String, Vec<u8>>,
+    believes: bool,
 }
 
 impl TestHost {
+    /// Holds every signature for good, for tests of what lies behind them.
+    pub fn believing(self) -> Self {
+        Self { believes: true, ..self }
+    }
+
     /// Adds a key for [`Host::mac`].
     pub fn with_mac(mut self, name: &str, key: &[u8]) -> Self {
         self.macs.insert(name.into(), key.into());
@@ -63,6 +69,7 @@ impl Host for TestHost {
 
     fn verify(&self, key: &str, alg: &str, data: &[u8], sig: &[u8]) -> Result<bool, HostError> {
         match alg {
+            _ if self.believes => Ok(true),
             "hmac-sha256" => {
                 let key = self.macs.get(key).ok_or(HostError::NoSuchKey)?;
                 Ok(hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), data, sig).is_ok())

@@ -449,9 +449,11 @@ impl House {
         self.send(method, &url, &[], body.as_deref().map(str::as_bytes))
     }
 
-    /// A request to the operators' door.
+    /// A request to the operators' door; a change without a body sends an empty object, because
+    /// that door takes changes as JSON only.
     pub fn operate(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let body = body.map(Value::to_string);
+        let empty = (method == "POST").then(|| json!({}));
+        let body = body.or(empty.as_ref()).map(Value::to_string);
         self.send(method, &format!("{}{path}", self.admin), &[], body.as_deref().map(str::as_bytes))
     }
 

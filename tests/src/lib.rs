@@ -3,5 +3,8 @@
 pub mod hook;
 pub mod house;
 pub mod ledger;
+pub mod mutator;
+pub mod pki;
+pub mod raw;
 pub mod recorder;
 pub mod report;

@@ -75,6 +75,42 @@ fn a_hang_is_told_as_unknown_and_nothing_is_sent_twice() {
 }
 
 #[test]
+fn whatever_the_provider_does_one_copy_arrives_and_no_is_never_said_of_it() {
+    let house = House::with(Plan { timeout: "700ms", ..Plan::default() });
+    // The last one makes the account be left alone for a while.
+    for fault in [
+        "refuse",
+        "reset_after_read",
+        "hang",
+        "slow",
+        "error_before",
+        "error_after",
+        "charge_then_drop",
+        "garbage",
+        "decline_soft",
+        "decline_hard",
+        "rate_limited",
+    ] {
+        let (sent, before) = (house.requests(ACCOUNT).len(), charges(&house));
+        house.fault_with(json!({
+            "account": ACCOUNT, "operation": "authorize", "fault": fault, "ms": 200,
+        }));
+        let answer = pay(&house, &fresh("native"));
+        let copies = house.requests(ACCOUNT).len() - sent;
+        let charged = charges(&house) - before;
+        assert!(copies <= 1 && charged <= copies, "{fault}: {copies} copies, {charged} charged");
+        match answer["sent"].as_str() {
+            // Ours: it says whether the provider may have it.
+            Some("no") => assert_eq!(copies, 0, "{fault}: {answer:?}"),
+            Some(word) => assert_eq!((word, copies), ("maybe", 1), "{fault}: {answer:?}"),
+            // The provider's own.
+            None => assert_eq!(copies, 1, "{fault}: {answer:?}"),
+        }
+        house.lift_faults();
+    }
+}
+
+#[test]
 fn what_never_left_is_told_so_and_the_next_one_passes() {
     let house = House::start();
     house.fault_with(json!({ "account": ACCOUNT, "operation": "*", "fault": "refuse" }));

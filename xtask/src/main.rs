@@ -8,6 +8,7 @@
 mod bench;
 mod control;
 mod demo;
+mod deny;
 mod failpoints;
 mod ground;
 mod rehearsal;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::control::need_proxies;
+use crate::deny;
 use crate::failpoints;
 use crate::ground::{Ground, Progress, apt_install, need_c_tools, version_of};
 use crate::safety::{self, Size};
@@ -60,6 +61,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
     } else {
         progress.try_run("all tests", &mut cargo(&["test", "--workspace", "--no-fail-fast"]))?
     };
+    let passed = deny::judge(ground, progress, wish.quick)? && passed;
     let size = if wish.quick { Size::Quick } else { Size::Change };
     let passed = safety::rehearse(ground, progress, size)? && passed;
     progress.say(if passed { "all tests passed" } else { "some tests FAILED, see above" });

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use interlock_engine::{
 };
 use interlock_plugin_api::{Currency, Manifest, Operation};
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use crate::config::{self, Account, Config, LateSuccess, Window, strengthened};
 use crate::native;
 use crate::plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
 use crate::recent::Recent;
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Trust};
 
 /// An account whose plugin is open.
 pub struct OpenAccount {
@@ -167,13 +169,15 @@ fn open_account(
         .map(|(name, secret)| (name.clone(), SecretString::from(secret.expose().to_owned())))
         .collect();
     let secrets = Secrets::from_pairs(&manifest.secrets, pairs).map_err(|e| e.to_string())?;
-    let ca = account.ca.as_ref().map(fs::read).transpose();
-    let ca = ca.map_err(|e| format!("ca can't be read, {}: {}", e.kind(), account.name))?;
+    let trust = trust(account)?;
+    let site =
+        |url: &String| Endpoint::trusting(&account.name, url, &trust).map_err(|e| e.to_string());
     let (mut endpoints, mut addresses) = (BTreeMap::new(), BTreeMap::new());
     for (name, default) in &manifest.hosts {
         let url = account.endpoints.get(name).unwrap_or(default);
-        let endpoint = Endpoint::new(&account.name, url, ca.as_deref());
-        endpoints.insert(name.clone(), endpoint.map_err(|e| e.to_string())?);
+        let others = account.alternatives.get(name).into_iter().flatten().map(site);
+        let endpoint = site(url)?.with_others(others.collect::<Result<_, _>>()?);
+        endpoints.insert(name.clone(), endpoint);
         addresses.insert(name.clone(), url.clone());
     }
     let settings = serde_json::Value::Object(account.config.clone());
@@ -190,6 +194,20 @@ fn open_account(
         notify_url: config.server.notify_url(&account.name),
         maintenance: account.maintenance.clone(),
     })
+}
+
+/// Whom an account's connections trust, and how we prove ourselves to its provider.
+fn trust(account: &Account) -> Result<Trust, String> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|e| format!("file can't be read, {}: {}", e.kind(), path.display()))
+    };
+    let ca = account.ca.as_ref().map(read).transpose()?;
+    let client = match &account.client {
+        Some((certificate, key)) => Some((read(certificate)?, Zeroizing::new(read(key)?))),
+        None => None,
+    };
+    let client = client.as_ref().map(|(certificate, key)| (&certificate[..], &key[..]));
+    Trust::new(ca.as_deref(), client, &account.spki).map_err(|e| e.to_string())
 }
 
 /// Each route's line in the file.
@@ -279,6 +297,7 @@ fn identity(account: &Account, open: &OpenAccount) -> String {
     for (name, default) in &open.manifest().hosts {
         add(name);
         add(account.endpoints.get(name).unwrap_or(default));
+        account.alternatives.get(name).into_iter().flatten().for_each(|url| add(url));
     }
     for (name, secret) in &account.secrets {
         add(name);

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod explain;
+pub mod guard;
 mod overview;
 mod webhooks;
 

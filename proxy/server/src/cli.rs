@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod config;
 mod explain;
+mod keys;
 mod offline;
 mod output;
 mod papers;
@@ -76,6 +77,16 @@ enum Command {
         #[command(subcommand)]
         command: plugin::Command,
     },
+    /// Make keys for merchants and operators.
+    Merchant {
+        #[command(subcommand)]
+        command: keys::Merchant,
+    },
+    /// Look at certificates.
+    Tls {
+        #[command(subcommand)]
+        command: keys::Tls,
+    },
     /// Look at what merchants could not be told, and tell it again.
     Webhook {
         #[command(subcommand)]
@@ -121,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Payment { command } => payment::run(command),
         Command::Config { command } => config::run(command),
         Command::Plugin { command } => plugin::run(command),
+        Command::Merchant { command } => keys::merchant(&command),
+        Command::Tls { command } => keys::tls(&command),
         Command::Webhook { command } => webhook::run(command),
         Command::Completions { shell } => papers::completions(shell),
         Command::Man { out } => papers::man(out.as_deref()),

@@ -9,6 +9,7 @@ mod account;
 mod against_plugins;
 mod cross_checks;
 mod diagnostic;
+mod doors;
 #[cfg(test)]
 mod drift;
 mod inventory;
@@ -31,6 +32,9 @@ pub use interlock_engine::gates::ConversionSettings as Conversion;
 use interlock_plugin_api::{Currency, Strengthen};
 use toml::de::DeTable;
 use zeroize::Zeroizing;
+
+use crate::access::{self, Credential, Hash, Operator, Proof};
+use crate::front_door::TlsOptions;
 
 pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
@@ -61,6 +65,8 @@ pub struct Loaded {
 pub struct Config {
     /// `[server]`.
     pub server: Server,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[merchants.NAME]`; at least one.
     pub merchants: BTreeMap<String, Merchant>,
     /// `[accounts.NAME]`; at least one.
@@ -80,8 +86,10 @@ pub struct Config {
 pub struct Server {
     /// Where merchants call.
     pub listen: SocketAddr,
-    /// Where operators look: probes, metrics, the admin API. Loopback only.
+    /// Where operators look: probes, metrics, the admin API.
     pub admin: SocketAddr,
+    /// `[server.tls]`; without it the merchants' door speaks plain HTTP.
+    pub tls: Option<TlsOptions>,
     /// The folder of the journal.
     pub data_dir: PathBuf,
     /// The folder of the plugin libraries.
@@ -109,6 +117,23 @@ pub struct Server {
     pub shed_after_ms: Option<u64>,
     /// How often one client address may call before it has proved who it is.
     pub address_limit: Option<Rate>,
+    /// How many connections may be open at once; more are refused.
+    pub connections: u32,
+    /// How many of them may come from one client address.
+    pub address_connections: Option<u32>,
+}
+
+/// Who may use the operators' door, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    /// `[admin.tokens.NAME]`; without any, whoever reaches the door may do everything.
+    pub operators: Vec<Operator>,
+    /// `[admin.tls]`; without it the door speaks plain HTTP.
+    pub tls: Option<TlsOptions>,
+    /// Names under which it is called, besides `localhost` and addresses; lower case, no port.
+    pub hosts: Vec<String>,
+    /// Tokens may cross the network in clear.
+    pub plaintext: bool,
 }
 
 impl Server {
@@ -123,8 +148,8 @@ impl Server {
 pub struct Merchant {
     /// Its name in the file.
     pub name: String,
-    /// What it presents as a bearer token.
-    pub api_key: Secret,
+    /// What proves it, and what each may be used for; at least one.
+    pub credentials: Vec<Credential>,
     /// How often it may call.
     pub limit: Option<Rate>,
     /// What becomes of money that arrives after a payment was told failed.
@@ -138,17 +163,39 @@ pub struct Merchant {
 }
 
 impl Merchant {
-    /// The merchant whose key this is. Every key is compared, so that the time tells nothing about
-    /// their order.
-    pub fn of_key<'m>(merchants: &'m [Merchant], key: &[u8]) -> Option<&'m Merchant> {
-        let mut found = None;
-        for merchant in merchants {
-            if merchant.api_key.matches(key) {
-                found = Some(merchant);
-            }
-        }
-        found
+    /// The merchant whose key was presented, or else whose certificate the connection proved. A
+    /// key that is not known proves nothing, whatever the connection proved.
+    pub fn of_caller<'m>(
+        merchants: &'m [Merchant],
+        key: Option<&[u8]>,
+        client: Option<Hash>,
+    ) -> Option<Caller<'m>> {
+        let wanted = match (key, client) {
+            (Some(key), _) => Proof::Key(Hash::of(key)),
+            (None, Some(client)) => Proof::Certificate(client),
+            (None, None) => return None,
+        };
+        let all = merchants.iter().flat_map(|merchant| {
+            merchant.credentials.iter().map(move |credential| Caller { merchant, credential })
+        });
+        let all: Vec<Caller<'_>> = all.collect();
+        let known = all.iter().filter_map(|caller| match (caller.credential.proof, wanted) {
+            (Proof::Key(hash), Proof::Key(_))
+            | (Proof::Certificate(hash), Proof::Certificate(_)) => Some((caller, hash)),
+            _ => None,
+        });
+        let (Proof::Key(presented) | Proof::Certificate(presented)) = wanted;
+        access::holder_of(known, &presented).copied()
     }
+}
+
+/// A merchant, and the key by which it proved itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'m> {
+    /// Who it is.
+    pub merchant: &'m Merchant,
+    /// By what.
+    pub credential: &'m Credential,
 }
 
 /// What becomes of money that arrives after a payment was told failed or canceled.
@@ -173,8 +220,14 @@ pub struct Account {
     /// By the manifest's name: the address to use in the place of its production address,
     /// without a trailing `/`.
     pub endpoints: BTreeMap<String, String>,
+    /// Further addresses of the same system by the same names, tried in the connect phase alone.
+    pub alternatives: BTreeMap<String, Vec<String>>,
     /// Certificates to trust in the place of the system's.
     pub ca: Option<PathBuf>,
+    /// Our own certificate chain and its private key, shown to the provider.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Public keys of which the provider's certificate must have one.
+    pub spki: Vec<Hash>,
     /// The plain settings, checked by the manifest.
     pub config: serde_json::Map<String, serde_json::Value>,
     /// The secrets by the manifest's name.
@@ -462,6 +515,21 @@ recheck = ["1s", "1m30s"]
         assert_eq!(config.inquiry.recheck_ms, [1_000, 90_000]);
         let within_ms = 600_000;
         assert_eq!(config.merchants["shop"].late_success, LateSuccess::Accept { within_ms });
+    }
+
+    #[test]
+    fn damaged_files_are_read_or_refused_with_their_place() {
+        let seeds = [
+            "tests/corpora/config",
+            "config/interlock.toml",
+            "proxy/server/tests/config/doors.toml",
+        ];
+        crate::mutator::each(&seeds, 300, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let (config, found) = read(&text);
+            assert!(config.is_some() || found.iter().any(Diagnostic::is_error));
+            assert_eq!(render(&found, false).is_empty(), found.is_empty());
+        });
     }
 
     proptest! {

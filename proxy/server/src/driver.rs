@@ -553,3 +553,24 @@ fn group(kind: ExchangeKind) -> Group {
         _ => Group::Operations,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_row_is_told_by_its_number_and_what_is_read_stays_what_it_is() {
+        let mut read = 0;
+        crate::mutator::each(&["tests/corpora/journal-payment"], 600, |body| {
+            let Ok(payment) = decode("pay_1", body).map_err(|error| {
+                assert!(matches!(&error, DriveError::Unreadable(id) if id == "pay_1"), "{error}");
+            }) else {
+                return;
+            };
+            read += 1;
+            let again = serde_json::to_vec(&payment).expect("it is JSON");
+            assert_eq!(decode("pay_1", &again).ok(), Some(payment));
+        });
+        assert!(read > 0);
+    }
+}

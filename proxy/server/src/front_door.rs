@@ -13,12 +13,15 @@
 //!
 //! Everything is bounded by [`Limits`]; what the door refuses, it refuses as a problem document.
 
+mod chunks;
 mod connection;
 mod framing;
 mod problem;
+mod seats;
 mod serving;
+mod tls;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,8 +34,12 @@ use pingora::server::ShutdownWatch;
 use pingora_limits::rate::Rate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::access::Hash;
+
 pub use problem::Problem;
-pub use serving::{Door, Running, Stopped, TlsFiles, serve};
+use seats::{ByAddress, Seat, network_of};
+pub use serving::{Door, Running, Stopped, serve};
+pub use tls::{DoorTls, Reload, TlsError, TlsFiles, TlsOptions};
 
 /// One whole request.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ pub struct Request {
     pub body: Bytes,
     /// Who is at the other end of the socket.
     pub peer: Option<SocketAddr>,
+    /// The public key of the client's certificate, when it proved one in the handshake.
+    pub client: Option<Hash>,
     /// `req_` and a ULID; the answer carries it as `Request-Id`.
     pub request_id: String,
 }
@@ -120,6 +129,8 @@ pub struct Limits {
     pub keepalive: Duration,
     /// Connections open at once; one more is closed with a 503.
     pub connections: usize,
+    /// Connections open at once from one client address (a /64 of IPv6); 0 is no limit.
+    pub connections_per_address: usize,
     /// Requests handled at once; one more is answered 503.
     pub inflight: usize,
     /// Requests per second and client address (a /64 of IPv6), before authentication; 0 is
@@ -138,6 +149,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
             connections: 4096,
+            connections_per_address: 0,
             inflight: 1024,
             rate_per_address: 2000,
         }
@@ -170,6 +182,7 @@ struct Inner {
     passage: Option<Arc<dyn Passage>>,
     limits: Limits,
     connections: Arc<Semaphore>,
+    by_address: Arc<ByAddress>,
     inflight: Arc<Semaphore>,
     rate: Rate,
     requests: AtomicU64,
@@ -194,6 +207,7 @@ impl FrontDoor {
                 handler,
                 passage,
                 connections: Arc::new(Semaphore::new(limits.connections)),
+                by_address: Arc::default(),
                 inflight: Arc::new(Semaphore::new(limits.inflight)),
                 rate: Rate::new(Duration::from_secs(1)),
                 requests: AtomicU64::new(0),
@@ -240,21 +254,25 @@ impl FrontDoor {
         (response, Some(permit))
     }
 
+    /// A place for one connection, until it is dropped; none above the limits.
+    fn seat(&self, peer: Option<SocketAddr>) -> Option<Seat> {
+        let limit = self.inner.limits.connections_per_address;
+        let all = self.inner.connections.clone().try_acquire_owned().ok()?;
+        let address = peer.map(|peer| network_of(peer.ip())).filter(|_| limit > 0);
+        let own = address.map(|address| self.inner.by_address.take(address, limit));
+        match own {
+            Some(None) => None,
+            own => Some(Seat::new(all, own.flatten())),
+        }
+    }
+
     /// Counts one request of this address; false above its limit.
     fn within_rate(&self, peer: Option<SocketAddr>) -> bool {
         let limit = self.inner.limits.rate_per_address;
         let Some(peer) = peer.filter(|_| limit > 0) else {
             return true;
         };
-        let address = match peer.ip() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            // One customer owns at least a /64, and could otherwise call from each of its numbers.
-            IpAddr::V6(address) => {
-                let network = address.to_bits() & !u128::from(u64::MAX);
-                IpAddr::V6(Ipv6Addr::from_bits(network))
-            }
-        };
-        self.inner.rate.observe(&address, 1) <= limit as isize
+        self.inner.rate.observe(&network_of(peer.ip()), 1) <= limit as isize
     }
 
     /// Waits until nothing is in flight; new requests are answered 503 from then on.

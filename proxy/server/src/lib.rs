@@ -6,12 +6,14 @@
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
 //! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
 //! [`webhooks`] tells merchants what became of it; [`admin`] shows what is true, with what
-//! [`recent`] remembers, and [`explain`] what routing would do. [`failpoint`] is empty in every
-//! build that ships.
+//! [`recent`] remembers, and [`explain`] what routing would do; [`access`] says who may come in.
+//! [`failpoint`] is empty in every build that ships.
 
+pub mod access;
 pub mod accounts;
 pub mod admin;
 pub mod calls;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod credentials;
@@ -33,3 +35,7 @@ pub mod resolver;
 pub mod run;
 pub mod upstream;
 pub mod webhooks;
+
+#[cfg(test)]
+#[path = "../../../tests/src/mutator.rs"]
+mod mutator;

@@ -17,13 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, Method as Verb, header};
+use http::{HeaderValue, Method as Verb, header};
 use interlock_engine::{Input, Mint, OperationState, Payment, Request as Wish, status};
 use interlock_journal::{KeyRow, ListQuery};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::Merchant;
+use crate::access::Scope;
+use crate::config::{Caller, Merchant};
 use crate::driver::{Beside, Driver, Moved};
 use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
@@ -72,12 +73,17 @@ type Answered = Result<Response, Problem>;
 
 impl MerchantApi {
     async fn route(&self, request: &Request) -> Answered {
-        let merchant = self.authenticate(&request.headers)?;
+        let caller = self.authenticate(request)?;
+        let merchant = caller.merchant;
         let now = self.driver.clock.now();
         self.driver.gates().admit_merchant(&merchant.name, now).map_err(|wait_ms| {
             self.driver.metrics.limited("merchant", &merchant.name);
             Problem::rate_limited(wait_ms)
         })?;
+        let scope = Scope::needed(&request.method, &request.path);
+        if !caller.credential.allows(scope) {
+            return Err(Problem::out_of_scope(&caller.credential.name, scope));
+        }
         let merchant = merchant.name.as_str();
         let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
         if let Some(work) = spared(&request.method, &parts)
@@ -110,15 +116,18 @@ impl MerchantApi {
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<&Merchant, Problem> {
-        let presented = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|h| h.to_str().ok())
-            .and_then(|h| h.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, key)| key.trim())
-            .ok_or_else(Problem::unauthorized)?;
-        Merchant::of_key(&self.merchants, presented.as_bytes()).ok_or_else(Problem::unauthorized)
+    /// By the key in `Authorization`; where that is absent, by the client certificate.
+    fn authenticate(&self, request: &Request) -> Result<Caller<'_>, Problem> {
+        let bearer = |told: &HeaderValue| {
+            let (scheme, key) = told.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().to_owned())
+        };
+        let key = match request.headers.get(header::AUTHORIZATION) {
+            Some(told) => Some(bearer(told).ok_or_else(Problem::unauthorized)?),
+            None => None,
+        };
+        let key = key.as_deref().map(str::as_bytes);
+        Merchant::of_caller(&self.merchants, key, request.client).ok_or_else(Problem::unauthorized)
     }
 
     async fn create(&self, merchant: &str, request: &Request) -> Answered {

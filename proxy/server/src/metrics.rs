@@ -53,6 +53,9 @@ pub struct Metrics {
     account_up: IntGaugeVec,
     plugin_info: IntGaugeVec,
     plugin_panics: IntCounterVec,
+    tls_reloads: IntCounterVec,
+    tls_not_after: GaugeVec,
+    tls_failed: IntCounterVec,
 }
 
 impl Metrics {
@@ -100,6 +103,14 @@ impl Metrics {
             &["currency"],
         )?;
         r.register(Box::new(in_doubt_amount.clone()))?;
+        let tls_not_after = GaugeVec::new(
+            Opts::new(
+                "interlock_tls_not_after_seconds",
+                "when a certificate in use expires, s since 1970; alert two weeks before",
+            ),
+            &["door", "certificate"],
+        )?;
+        r.register(Box::new(tls_not_after.clone()))?;
         let commit_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "interlock_journal_sync_seconds",
@@ -227,6 +238,17 @@ impl Metrics {
                 "panics of a plugin since the start; alert on any",
                 &["plugin"],
             )?,
+            tls_reloads: counters(
+                "interlock_tls_reload_total",
+                "certificates read again: loaded, or kept because the new can't be used",
+                &["result"],
+            )?,
+            tls_failed: counters(
+                "interlock_tls_handshake_failures_total",
+                "handshakes that clients did not finish",
+                &["door"],
+            )?,
+            tls_not_after,
             in_doubt_oldest,
             in_doubt_amount,
             commit_seconds,
@@ -321,6 +343,20 @@ impl Metrics {
     pub fn panics(&self, plugin: &str, panics: u64) {
         let counter = self.plugin_panics.with_label_values(&[plugin]);
         counter.inc_by(panics.saturating_sub(counter.get()));
+    }
+
+    /// Certificates were read again.
+    pub fn tls_reloaded(&self, result: &str) {
+        self.tls_reloads.with_label_values(&[result]).inc();
+    }
+
+    /// A door's certificates, and its handshakes that failed since the start.
+    pub fn tls(&self, door: &str, expiries: &[(String, i64)], failed: u64) {
+        for (certificate, at_s) in expiries {
+            self.tls_not_after.with_label_values(&[door, certificate]).set(*at_s as f64);
+        }
+        let counter = self.tls_failed.with_label_values(&[door]);
+        counter.inc_by(failed.saturating_sub(counter.get()));
     }
 
     /// An account's gate, read just before a scrape.

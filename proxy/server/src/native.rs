@@ -2,14 +2,16 @@
 //! base URL changes in a merchant's SDK.
 //!
 //! Built on pingora's `ProxyHttp`: head, body and answer are streamed, the provider's signatures
-//! pass untouched. What the account shares with the unified API applies here too: its breaker, its
-//! limit, its requests in flight, its metrics. Another address of the provider is tried only while
-//! connecting; once a byte may have left, a request that is not a plain read is never sent again,
-//! and the merchant is told that its outcome is unknown. Nothing is journalled: what was paid here
-//! is between the merchant and the provider.
+//! pass untouched; only a chunked body is read whole first. What the account shares with the
+//! unified API applies here too: its breaker, its limit, its requests in flight, its metrics.
+//! Another address or site of the provider is tried only while connecting; once a byte may have
+//! left, a request that is not a plain read is never sent again, and the merchant is told that its
+//! outcome is unknown. Nothing is journalled: what was paid here is between the merchant and the
+//! provider.
 //!
-//! The merchant proves itself by `X-Interlock-Key`, because its SDK fills `Authorization` itself;
-//! the header never leaves this house. Bodies, queries and headers are not logged.
+//! The merchant proves itself by `X-Interlock-Key`, because its SDK fills `Authorization` itself,
+//! or by a client certificate; the header never leaves this house. Bodies, queries and headers are
+//! not logged.
 
 mod refusal;
 
@@ -31,12 +33,13 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
+use crate::access::{Hash, Scope};
 use crate::accounts::{Accounts, OpenAccount};
-use crate::config::Merchant;
+use crate::config::{Caller, Merchant};
 use crate::front_door::{Passage, Passed};
 use crate::metrics::Metrics;
 use crate::node::NodeClock;
-use crate::upstream::{Upstream, reason};
+use crate::upstream::{Endpoint, Upstream, reason};
 
 use refusal::Refusal;
 
@@ -50,7 +53,7 @@ const KEY_HEADER: &str = "x-interlock-key";
 /// the account's timeout; somebody who sends a byte now and then must not hold a place for ever.
 const WHOLE_MAX: Duration = Duration::from_millis(2 * TIMEOUT_MAX_MS);
 /// How many addresses are tried while connecting.
-const CONNECTS_MAX: usize = 4;
+const CONNECTS_MAX: usize = 8;
 /// Connections to providers that are kept open and idle.
 const POOL_SIZE: usize = 256;
 /// What a request is called that the plugin's manifest does not list.
@@ -75,6 +78,8 @@ pub struct Way {
     pub upstream: Upstream,
     /// The largest request body, bytes.
     pub body_limit: usize,
+    /// How long a body may take to arrive whole, however steadily it drips.
+    pub body_within: Duration,
 }
 
 /// One request on its way.
@@ -83,13 +88,24 @@ pub struct Visit {
     target: Option<Target>,
     reservation: Option<Reservation>,
     began: Option<Instant>,
-    /// Addresses that are left to try while connecting.
-    peers: Vec<HttpPeer>,
-    tried: usize,
+    /// Sites and addresses that are left to try while connecting.
+    peers: Vec<(Endpoint, HttpPeer)>,
+    /// The one that is tried.
+    site: Option<Endpoint>,
     /// A connection stood, so bytes may have left.
     connected: bool,
     received: usize,
     answered: Option<u16>,
+}
+
+impl Visit {
+    /// The site comes last for a while, when no address of it is left to try.
+    fn not_reached(&self) {
+        let Some(site) = &self.site else { return };
+        if self.peers.last().is_none_or(|(next, _)| next.authority() != site.authority()) {
+            site.reached(false);
+        }
+    }
 }
 
 struct Target {
@@ -140,7 +156,9 @@ impl ProxyHttp for Way {
 
     async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> OrError<bool> {
         visit.began = Some(Instant::now());
-        match self.admit(session.req_header(), visit) {
+        let tls = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
+        let client = tls.and_then(|tls| tls.extension.get::<Hash>().copied());
+        match self.admit(session.req_header(), client, visit) {
             Ok(()) => Ok(false),
             Err(refusal) => {
                 // What is left of the body is not read, so the connection ends with the answer.
@@ -155,12 +173,15 @@ impl ProxyHttp for Way {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        whole: bool,
         visit: &mut Visit,
     ) -> OrError<()> {
         visit.received += body.as_ref().map_or(0, Bytes::len);
         if visit.received > self.body_limit {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large"));
+        }
+        if !whole && visit.began.is_some_and(|began| began.elapsed() > self.body_within) {
+            return Err(Error::explain(ErrorType::HTTPStatus(408), "the body took too long"));
         }
         Ok(())
     }
@@ -169,12 +190,13 @@ impl ProxyHttp for Way {
         let Some(target) = &visit.target else {
             return Err(Error::new(ErrorType::InternalError));
         };
-        if visit.tried == 0 {
+        if visit.site.is_none() {
             visit.peers = self.peers(target).await?;
             visit.peers.reverse();
         }
-        visit.tried += 1;
-        let peer = visit.peers.pop().ok_or_else(|| Error::new_up(ErrorType::ConnectError))?;
+        let next = visit.peers.pop().ok_or_else(|| Error::new_up(ErrorType::ConnectError))?;
+        let (site, peer) = next;
+        visit.site = Some(site);
         Ok(Box::new(peer))
     }
 
@@ -184,14 +206,11 @@ impl ProxyHttp for Way {
         request: &mut RequestHeader,
         visit: &mut Visit,
     ) -> OrError<()> {
-        let Some(target) = &visit.target else {
-            return Err(Error::new(ErrorType::InternalError));
-        };
-        let Some(endpoint) = target.account.endpoints.get(&target.endpoint) else {
+        let (Some(target), Some(site)) = (&visit.target, &visit.site) else {
             return Err(Error::new(ErrorType::InternalError));
         };
         request.remove_header(KEY_HEADER);
-        request.insert_header("Host", endpoint.authority())?;
+        request.insert_header("Host", site.authority())?;
         request.set_raw_path(target.path_and_query.as_bytes())
     }
 
@@ -199,11 +218,19 @@ impl ProxyHttp for Way {
         &self,
         _: &mut Session,
         _: bool,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         #[cfg(unix)] _: std::os::unix::io::RawFd,
-        _: Option<&pingora::protocols::Digest>,
+        digest: Option<&pingora::protocols::Digest>,
         visit: &mut Visit,
     ) -> OrError<()> {
+        let Some(site) = &visit.site else { return Err(Error::new(ErrorType::InternalError)) };
+        let leaf = digest.and_then(|digest| digest.ssl_digest.as_ref());
+        let leaf = leaf.map(|tls| tls.cert_digest.as_slice()).unwrap_or_default();
+        if !self.upstream.proves(site, peer, leaf).await {
+            let told = "the provider's public key is not the pinned one";
+            return Err(Error::explain(ErrorType::InvalidCert, told).into_up());
+        }
+        site.reached(true);
         visit.connected = true;
         Ok(())
     }
@@ -217,6 +244,7 @@ impl ProxyHttp for Way {
     ) -> Box<Error> {
         // No byte of the request has left, so another address may have it.
         error.set_retry(!visit.peers.is_empty());
+        visit.not_reached();
         error
     }
 
@@ -231,7 +259,11 @@ impl ProxyHttp for Way {
         // A plain read may be repeated when a pooled connection died under it; nothing else is.
         let plain = session.req_header().method == http::Method::GET;
         let reads = visit.target.as_ref().is_some_and(|target| target.reads);
-        if plain && reads && !session.as_ref().retry_buffer_truncated() {
+        if !visit.connected {
+            // It was the wrong certificate, before a byte was written.
+            error.set_retry(!visit.peers.is_empty());
+            visit.not_reached();
+        } else if plain && reads && !session.as_ref().retry_buffer_truncated() {
             error.retry.decide_reuse(reused);
         } else {
             error.set_retry(false);
@@ -300,13 +332,22 @@ type OrError<T> = pingora::Result<T>;
 
 impl Way {
     /// Who calls, whom it wants to reach, and a place there.
-    fn admit(&self, head: &RequestHeader, visit: &mut Visit) -> Result<(), Refusal> {
-        let merchant = self.authenticate(head)?;
+    fn admit(
+        &self,
+        head: &RequestHeader,
+        client: Option<Hash>,
+        visit: &mut Visit,
+    ) -> Result<(), Refusal> {
+        let caller = self.authenticate(head, client)?;
+        let merchant = caller.merchant;
         let now = self.clock.now();
         self.accounts.gates.admit_merchant(&merchant.name, now).map_err(|wait_ms| {
             self.metrics.limited("merchant", &merchant.name);
             Refusal::rate_limited(wait_ms)
         })?;
+        if !caller.credential.allows(Scope::Native) {
+            return Err(Refusal::out_of_scope(&caller.credential.name));
+        }
         if head.headers.contains_key("upgrade") {
             return Err(Refusal::upgrade());
         }
@@ -331,9 +372,14 @@ impl Way {
         Refusal::no_place(account, skip)
     }
 
-    fn authenticate(&self, head: &RequestHeader) -> Result<&Merchant, Refusal> {
-        let key = head.headers.get(KEY_HEADER).ok_or_else(Refusal::unauthorized)?;
-        Merchant::of_key(&self.merchants, key.as_bytes()).ok_or_else(Refusal::unauthorized)
+    /// By the key in its own header; where that is absent, by the client certificate.
+    fn authenticate(
+        &self,
+        head: &RequestHeader,
+        client: Option<Hash>,
+    ) -> Result<Caller<'_>, Refusal> {
+        let key = head.headers.get(KEY_HEADER).map(|value| value.as_bytes());
+        Merchant::of_caller(&self.merchants, key, client).ok_or_else(Refusal::unauthorized)
     }
 
     /// `/native/ACCOUNT/path`, or `/native/ACCOUNT@ENDPOINT/path` where a plugin has several: the
@@ -372,8 +418,8 @@ impl Way {
         Ok(Target { account, endpoint, path_and_query, purpose, reads })
     }
 
-    /// Where to connect to, in order: every address of the endpoint.
-    async fn peers(&self, target: &Target) -> OrError<Vec<HttpPeer>> {
+    /// Where to connect to, in order: every address of every site. They share the time.
+    async fn peers(&self, target: &Target) -> OrError<Vec<(Endpoint, HttpPeer)>> {
         let endpoint = target.account.endpoints.get(&target.endpoint);
         let Some(endpoint) = endpoint else { return Err(Error::new(ErrorType::InternalError)) };
         let mut peers = self.upstream.peers(endpoint).await.ok_or_else(|| {
@@ -382,9 +428,10 @@ impl Way {
         })?;
         peers.truncate(CONNECTS_MAX);
         let timeout = target.account.timeout;
-        for peer in &mut peers {
-            peer.options.total_connection_timeout = Some(target.account.connect_timeout);
-            peer.options.connection_timeout = Some(target.account.connect_timeout);
+        let share = target.account.connect_timeout / peers.len().max(1) as u32;
+        for (_, peer) in &mut peers {
+            peer.options.total_connection_timeout = Some(share);
+            peer.options.connection_timeout = Some(share);
             peer.options.read_timeout = Some(timeout);
             peer.options.write_timeout = Some(timeout);
         }

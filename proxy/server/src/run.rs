@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interlock_journal::{Options as StoreOptions, SqliteStore, Store};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::accounts::Accounts;
 use crate::admin::Admin;
+use crate::admin::guard::Guard;
 use crate::calls::Caller;
+use crate::certificates;
 use crate::config::{Config, LogFormat, Telemetry};
 use crate::driver::Driver;
 use crate::failpoint::{self, Side};
-use crate::front_door::{Door, FrontDoor, Limits, Passage, serve};
+use crate::front_door::{Door, DoorTls, FrontDoor, Limits, Passage, TlsOptions, serve};
 use crate::health::Health;
 use crate::merchant_api::MerchantApi;
 use crate::metrics::Metrics;
@@ -63,6 +66,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
+    let hangup = signal(SignalKind::hangup())?;
     let config = Arc::new(config);
     let loading = Arc::clone(&config);
     let opened = tokio::task::spawn_blocking(move || open(&loading)).await;
@@ -83,7 +87,9 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         metrics: Arc::clone(&metrics),
         upstream,
         body_limit: limits(&config).body,
+        body_within: limits(&config).read_timeout,
     });
+    let watched = Arc::clone(&metrics);
     let desk = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&metrics));
     let webhooks = Webhooks::open(&merchants, desk).await.map_err(StartError)?;
     let numbers = Arc::new(numbers);
@@ -105,12 +111,23 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     let passage: Arc<dyn Passage> = Arc::new(native);
     let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));
     let admin = Admin::new(Arc::clone(&driver), health, host, front.clone());
+    let admin = Guard::new(Arc::new(admin), &config.admin);
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
-    let bind = |address, front| {
-        Door::bind(address, front)
-            .map_err(|e| StartError(format!("address can't be used, {e}: {address}")))
+    let mut certificates = Vec::new();
+    let mut open = |name, address, front, tls: &Option<TlsOptions>| {
+        let door = Door::bind(address, front)
+            .map_err(|e| StartError(format!("address can't be used, {e}: {address}")))?;
+        let Some(options) = tls else { return Ok::<_, StartError>(door) };
+        let tls = DoorTls::load(options.clone())
+            .map_err(|e| StartError(format!("TLS of the {name} door can't be used, {e}")))?;
+        certificates.push((name, Arc::clone(&tls)));
+        Ok(door.with_tls(tls))
     };
-    let doors = vec![bind(config.server.listen, front)?, bind(config.server.admin, back)?];
+    let doors = vec![
+        open("merchants", config.server.listen, front, &config.server.tls)?,
+        open("admin", config.server.admin, back, &config.admin.tls)?,
+    ];
+    tokio::spawn(certificates::watch(certificates, watched, hangup));
     // Outcomes of sends still under way are taken by the driver's own tasks.
     let drained = async move {
         while driver.sends_under_way() > 0 {
@@ -164,6 +181,8 @@ fn limits(config: &Config) -> Limits {
         body: usize::try_from(s.body_limit).unwrap_or(usize::MAX),
         read_timeout: Duration::from_millis(s.request_timeout_ms),
         inflight: s.in_flight as usize,
+        connections: s.connections as usize,
+        connections_per_address: s.address_connections.unwrap_or(0) as usize,
         rate_per_address: s
             .address_limit
             .map_or(0, |r| r.per_second().ceil().clamp(1.0, f64::from(u32::MAX)) as u32),

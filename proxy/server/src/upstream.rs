@@ -33,7 +33,7 @@ use pingora::{ErrorType, tls};
 use tokio::time::timeout_at;
 
 pub use counters::UpstreamCounts;
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, Trust};
 
 use counters::{Counters, OpenSockets};
 use names::Names;
@@ -260,11 +260,29 @@ impl Upstream {
         })
     }
 
-    /// Where an endpoint listens, for another way out than [`Upstream::send`]; none when its name
-    /// has no address.
-    pub async fn peers(&self, endpoint: &Endpoint) -> Option<Vec<HttpPeer>> {
-        let addresses = endpoint.addresses(&self.shared.names).await.ok()?;
-        Some(addresses.into_iter().map(|address| self.peer(endpoint, address)).collect())
+    /// Where an endpoint listens, for another way out than [`Upstream::send`]: the site and one of
+    /// its addresses, in the order in which they are to be tried. None when no name of it has an
+    /// address.
+    pub async fn peers(&self, endpoint: &Endpoint) -> Option<Vec<(Endpoint, HttpPeer)>> {
+        let mut peers = Vec::new();
+        for site in endpoint.sites() {
+            let addresses = site.addresses(&self.shared.names).await.unwrap_or_default();
+            let addresses = addresses.into_iter().take(ADDRESSES_TRIED);
+            peers.extend(addresses.map(|address| (site.clone(), self.peer(site, address))));
+        }
+        (!peers.is_empty()).then_some(peers)
+    }
+
+    /// Whether the certificate with this SHA-256, which another way out has met at `peer`, has a
+    /// pinned public key. One that is not known yet is looked at on a connection of our own, on
+    /// which nothing is sent.
+    pub async fn proves(&self, site: &Endpoint, peer: &HttpPeer, leaf: &[u8]) -> bool {
+        if site.knows_leaf(leaf) {
+            return true;
+        }
+        let within = peer.options.total_connection_timeout.unwrap_or(Duration::from_secs(1));
+        let look = tokio::time::timeout(within, self.shared.transport.new_stream(peer)).await;
+        matches!(look, Ok(Ok(stream)) if site.is_pinned(&stream)) && site.knows_leaf(leaf)
     }
 
     /// Connections that are open and carry nothing.
@@ -284,19 +302,46 @@ impl Upstream {
         progress: &Progress,
         began: Instant,
     ) -> Result<Incoming, Failure> {
-        let wire = request::to_wire(endpoint, outgoing)?;
-        request::still_in_time(outgoing.last_send_by, outgoing.deadline)?;
         let connect_by = outgoing.deadline.min(began + outgoing.connect_timeout);
-        let addresses = timeout_at(connect_by.into(), endpoint.addresses(&self.shared.names))
+        let sites = endpoint.sites();
+        let mut last = Failure::not_sent(reason::DNS);
+        for (at, site) in sites.iter().enumerate() {
+            let wire = request::to_wire(site, outgoing)?;
+            request::still_in_time(outgoing.last_send_by, outgoing.deadline)?;
+            let left = connect_by.saturating_duration_since(Instant::now());
+            let by = Instant::now() + left / (sites.len() - at) as u32;
+            match self.at_site(site, &wire, outgoing, progress, by).await {
+                // Nothing has left, so another site may have it.
+                Err(failure) if failure.sent == Sent::NotSent && progress.is_untouched() => {
+                    last = failure;
+                }
+                outcome => return outcome.map(|(answer, took)| answer.incoming(began, took)),
+            }
+        }
+        Err(last)
+    }
+
+    /// The whole exchange at one site; how long connecting took, `None` on a pooled connection.
+    async fn at_site(
+        &self,
+        site: &Endpoint,
+        wire: &[u8],
+        outgoing: &Outgoing,
+        progress: &Progress,
+        connect_by: Instant,
+    ) -> Result<(answer::Answer, Option<Duration>), Failure> {
+        let mut connecting = Instant::now();
+        let budget = connect_by.saturating_duration_since(connecting);
+        let addresses = timeout_at(connect_by.into(), site.addresses(&self.shared.names))
             .await
             .unwrap_or(Err(Failure::not_sent(reason::DNS)))?;
         let peers: Vec<HttpPeer> = addresses
             .into_iter()
             .take(ADDRESSES_TRIED)
-            .map(|address| self.peer(endpoint, address))
+            .map(|address| self.peer(site, address))
             .collect();
 
-        let mut connecting = began;
+        let mut connect_by = connect_by;
         for peer in &peers {
             // Pingora has watched the idle connection, and reads it once more here: a provider
             // that has closed it is noticed before a byte is written.
@@ -304,27 +349,28 @@ impl Upstream {
                 continue;
             };
             self.shared.counters.reused();
-            match self.converse(stream, peer, &wire, outgoing, progress).await {
-                Ok(answer) => return Ok(answer.incoming(began, None)),
+            match self.converse(stream, peer, wire, outgoing, progress).await {
+                Ok(answer) => return Ok((answer, None)),
                 Err(failure) if outgoing.retry_read && failure.looks_like_a_dead_connection() => {
                     tracing::debug!(reason = failure.reason, "read again on a fresh connection");
                     progress.begin_again();
                     connecting = Instant::now();
+                    connect_by = outgoing.deadline.min(connecting + budget);
                     break;
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        let connect_by = outgoing.deadline.min(connecting + outgoing.connect_timeout);
-        let (stream, peer) = self.connect(&peers, connect_by).await?;
+        let (stream, peer) = self.connect(site, &peers, connect_by).await?;
         let connect_elapsed = connecting.elapsed();
-        let answer = self.converse(stream, peer, &wire, outgoing, progress).await?;
-        Ok(answer.incoming(began, Some(connect_elapsed)))
+        let answer = self.converse(stream, peer, wire, outgoing, progress).await?;
+        Ok((answer, Some(connect_elapsed)))
     }
 
     /// Opens a connection to the first address that accepts one; nothing of a request is sent.
     async fn connect<'p>(
         &self,
+        site: &Endpoint,
         peers: &'p [HttpPeer],
         connect_by: Instant,
     ) -> Result<(Stream, &'p HttpPeer), Failure> {
@@ -336,14 +382,20 @@ impl Upstream {
             let share = left / (peers.len() - at) as u32;
             let attempt = self.shared.transport.new_stream(peer);
             match tokio::time::timeout(share, attempt).await {
+                // Whoever signed it: with another key than the pinned one it is not our provider.
+                Ok(Ok(stream)) if !site.is_pinned(&stream) => {
+                    last = Failure::not_sent(reason::TLS);
+                }
                 Ok(Ok(stream)) => {
                     self.shared.counters.connected();
+                    site.reached(true);
                     return Ok((stream, peer));
                 }
                 Ok(Err(error)) => last = Failure::not_sent(connect_reason(&error)),
                 Err(_) => last = Failure::not_sent(reason::CONNECT_TIMEOUT),
             }
         }
+        site.reached(false);
         Err(last)
     }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use interlock::front_door::{
-    Door, FrontDoor, Handler, Limits, Request, Response, Running, TlsFiles, serve,
+    Door, DoorTls, FrontDoor, Handler, Limits, Request, Response, Running, TlsFiles, TlsOptions,
+    serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -448,20 +449,31 @@ async fn a_door_speaks_tls_and_refuses_files_that_it_cannot_use() {
     let write = |name: &str, text: String| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
+        path
     };
     let files = TlsFiles {
         certificate: write("c.pem", made.cert.pem()),
         key: write("k.pem", made.signing_key.serialize_pem()),
+    };
+    let options = |files: &TlsFiles| TlsOptions {
+        certificates: vec![files.clone()],
+        client_ca: None,
+        handshake_timeout: Duration::from_secs(5),
+        handshakes: 4,
     };
     let door = || {
         let front = FrontDoor::new(Arc::new(Echo::default()), Limits::default());
         Door::bind("127.0.0.1:0".parse().unwrap(), front).unwrap()
     };
     let wrong = TlsFiles { key: write("w.pem", "nonsense".to_owned()), ..files.clone() };
-    assert!(Running::open(vec![door().with_tls(wrong)]).is_err());
-
-    let running = Running::open(vec![door().with_tls(files)]).unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    let foreign = TlsFiles { key: write("o.pem", other.serialize_pem()), ..files.clone() };
+    for (unusable, why) in [(&wrong, "no private key"), (&foreign, "of no use for")] {
+        let told = DoorTls::load(options(unusable)).err().unwrap().to_string();
+        assert!(told.contains(why) && told.contains(".pem"), "{told}");
+    }
+    let tls = DoorTls::load(options(&files)).unwrap();
+    let running = Running::open(vec![door().with_tls(tls)]).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

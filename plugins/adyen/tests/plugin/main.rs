@@ -4,10 +4,14 @@
 
 mod answers;
 mod codes;
+mod damage;
 mod honesty;
 mod manifest;
 mod notices;
 mod requests;
+
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 
 use adyen::Adyen;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};

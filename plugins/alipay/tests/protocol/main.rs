@@ -5,8 +5,12 @@
 
 mod answers;
 mod codes;
+mod damage;
 mod doubts;
 mod notifications;
 mod pages;
 mod peer;
 mod requests;
+
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;

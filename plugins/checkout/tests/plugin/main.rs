@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod damage;
 mod honesty;
 mod inquiries;
 mod manifest;
 mod notices;
 mod requests;
+
+#[path = "../../../../tests/src/mutator.rs"]
+mod mutator;
 
 use checkout::Checkout;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};

@@ -9,13 +9,18 @@ use serde_json::json;
 use super::output;
 use crate::accounts;
 use crate::config::{self, Config, Diagnostic};
+use crate::front_door::DoorTls;
 use crate::plugin_host::{Options, PluginHost, PluginLock};
+
+/// A certificate that ends sooner is worth a warning.
+const EXPIRY_DAYS: i64 = 14;
 
 /// Exit 0 when it is safe to run, 1 when it is not.
 pub fn check(path: &Path, strict: bool, as_json: bool) -> ExitCode {
     let findings = match config::load(path) {
         Ok(loaded) => {
             let mut findings = loaded.warnings;
+            findings.extend(certificates(&loaded.config));
             findings.extend(with_plugins(&loaded.config));
             findings
         }
@@ -36,6 +41,32 @@ pub fn check(path: &Path, strict: bool, as_json: bool) -> ExitCode {
         ));
     }
     if errors > 0 || (strict && warnings > 0) { ExitCode::from(1) } else { ExitCode::SUCCESS }
+}
+
+/// Whether the doors' certificates can be used, and for how long.
+fn certificates(config: &Config) -> Vec<Diagnostic> {
+    let doors = [("server.tls", &config.server.tls), ("admin.tls", &config.admin.tls)];
+    let mut findings = Vec::new();
+    for (section, options) in doors {
+        let Some(options) = options else { continue };
+        let tls = match DoorTls::load(options.clone()) {
+            Ok(tls) => tls,
+            Err(e) => {
+                let text = format!("`[{section}]` can't be used, {e}");
+                findings.push(Diagnostic::error("C071", text));
+                continue;
+            }
+        };
+        for (file, at_s) in tls.expiries() {
+            let left_days = (at_s - jiff::Timestamp::now().as_second()) / 86_400;
+            if left_days < EXPIRY_DAYS {
+                let text =
+                    format!("`[{section}]`: the certificate ends in {left_days} days: {file}");
+                findings.push(Diagnostic::warning("C072", text));
+            }
+        }
+    }
+    findings
 }
 
 /// What the plugins say of the accounts and routes.

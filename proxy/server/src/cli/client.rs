@@ -1,6 +1,6 @@
 //! Asks a running proxy through its admin door, and turns what comes back into an exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +20,12 @@ pub struct Server {
     /// The configuration file, for the admin address.
     #[arg(long, value_name = "PATH", env = "INTERLOCK_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Your token, where the admin door asks for one.
+    #[arg(long, value_name = "TOKEN", env = "INTERLOCK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Certificates to trust in the place of the system's, where the admin door speaks TLS.
+    #[arg(long, value_name = "PATH", env = "INTERLOCK_CA")]
+    ca: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -51,13 +57,35 @@ impl Server {
     /// The answer to a question.
     pub fn ask(&self, path: &str) -> Result<Value, Code> {
         let url = self.url(path)?;
-        self.told(agent().get(&url).call())
+        let request = self.agent()?.get(&url);
+        self.told(self.signed(request).call())
     }
 
     /// The answer to a question with a body.
     pub fn tell(&self, path: &str, body: &Value) -> Result<Value, Code> {
         let url = self.url(path)?;
-        self.told(agent().post(&url).send_json(body))
+        let request = self.agent()?.post(&url);
+        self.told(self.signed(request).send_json(body))
+    }
+
+    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn agent(&self) -> Result<ureq::Agent, u8> {
+        let roots = trusted(self.ca.as_deref()).map_err(|why| {
+            output::error(&why);
+            1
+        })?;
+        let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .tls_config(tls);
+        Ok(config.build().into())
     }
 
     fn show(&self, body: &Value, show: impl FnOnce(&Value)) {
@@ -99,7 +127,8 @@ impl Server {
                     output::findings(&found);
                     NO
                 })?;
-                format!("http://{}", loaded.config.server.admin)
+                let scheme = if loaded.config.admin.tls.is_some() { "https" } else { "http" };
+                format!("{scheme}://{}", loaded.config.server.admin)
             }
             (None, None) => "http://127.0.0.1:9700".to_owned(),
         };
@@ -112,10 +141,29 @@ pub fn list_of(value: &Value, key: &str) -> Vec<Value> {
     value[key].as_array().cloned().unwrap_or_default()
 }
 
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into()
+/// Whose certificates are believed: those of a file, or the system's.
+fn trusted(ca: Option<&Path>) -> Result<ureq::tls::RootCerts, String> {
+    use ureq::tls::{Certificate, PemItem, parse_pem};
+
+    // The cryptography of the server serves the command line, too.
+    pingora::tls::install_default_crypto_provider();
+    let certificates: Vec<Certificate<'static>> = match ca {
+        Some(path) => {
+            let told =
+                |why: String| format!("certificates can't be read, {why}: {}", path.display());
+            let pem = std::fs::read(path).map_err(|e| told(e.kind().to_string()))?;
+            let items: Result<Vec<_>, _> = parse_pem(&pem).collect();
+            let items = items.map_err(|e| told(e.to_string()))?;
+            let certificate = |item| match item {
+                PemItem::Certificate(certificate) => Some(certificate),
+                _ => None,
+            };
+            items.into_iter().filter_map(certificate).collect()
+        }
+        None => {
+            let system = pingora::tls::load_native_certs().unwrap_or_default();
+            system.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect()
+        }
+    };
+    Ok(ureq::tls::RootCerts::new_with_certs(&certificates))
 }

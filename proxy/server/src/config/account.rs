@@ -16,7 +16,7 @@ use super::inventory::Shape;
 use super::reader::{Table, Value, quoted};
 use super::sections::good_name;
 use super::words::format_duration;
-use super::{Account, AutoRefund, BreakerSettings, Conversion, Secret, maintenance};
+use super::{Account, AutoRefund, BreakerSettings, Conversion, Secret, doors, maintenance};
 
 /// The named breakers of the file; always with a `default`.
 pub(super) type BreakerTable = BTreeMap<String, BreakerSettings>;
@@ -95,8 +95,11 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
         origin.note("plugin", plugin.place.clone());
     }
     let plugin = plugin.and_then(|v| v.text().filter(|t| good_name(v.sink, t, &v.place)));
-    let endpoints = endpoints_of(&table, &mut origin);
+    let (endpoints, alternatives) = endpoints_of(&table, &mut origin);
     let ca = table.get("ca").and_then(|v| readable_file(&v));
+    let client = client_of(&table);
+    let spki = table.get("spki").map(Value::one_or_more).unwrap_or_default();
+    let spki = spki.iter().filter_map(doors::hash_of).collect();
     let config = settings_of(&table, &mut origin);
     let secrets = secrets_of(&table, &mut origin);
     let timeout_ms = table.duration("timeout", 100..=TIMEOUT_MAX_MS, 10 * SECOND);
@@ -126,7 +129,10 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
         name: name.to_owned(),
         plugin: plugin?.to_owned(),
         endpoints,
+        alternatives,
         ca,
+        client,
+        spki,
         config,
         secrets,
         timeout_ms,
@@ -162,17 +168,46 @@ fn connect_timeout_of(table: &Table<'_>, timeout_ms: u64) -> u64 {
     }
 }
 
-fn endpoints_of(table: &Table<'_>, origin: &mut Origin) -> BTreeMap<String, String> {
-    let mut endpoints = BTreeMap::new();
+/// Addresses by the manifest's names: the first of each, and those to try after it.
+type Endpoints = (BTreeMap<String, String>, BTreeMap<String, Vec<String>>);
+
+fn endpoints_of(table: &Table<'_>, origin: &mut Origin) -> Endpoints {
+    let mut endpoints = Endpoints::default();
     let Some(written) = table.get("endpoints") else { return endpoints };
     origin.note("endpoints", written.key.clone());
     for (name, value) in written.table().iter().flat_map(Table::names) {
         origin.note(format!("endpoints.{name}"), value.key.clone());
-        if let Some(address) = address(&value) {
-            endpoints.insert(name.to_owned(), address);
+        for value in value.one_or_more() {
+            let Some(address) = address(&value) else { continue };
+            match endpoints.0.get(name) {
+                None => drop(endpoints.0.insert(name.to_owned(), address)),
+                Some(first) if path_of(first) == path_of(&address) => {
+                    endpoints.1.entry(name.to_owned()).or_default().push(address);
+                }
+                Some(first) => {
+                    let text = format!("`{}` has another path than `{first}`", value.path);
+                    let help = "sites of one system differ in their hosts alone";
+                    value.refuse::<()>(Diagnostic::error("C010", text).help(help));
+                }
+            }
         }
     }
     endpoints
+}
+
+fn path_of(url: &str) -> String {
+    let uri: Option<http::Uri> = url.parse().ok();
+    uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+}
+
+/// Our own certificate and key: both or none.
+fn client_of(table: &Table<'_>) -> Option<(std::path::PathBuf, std::path::PathBuf)> {
+    let [certificate, key] = ["client_cert", "client_key"].map(|key| table.get(key));
+    if certificate.is_some() != key.is_some() {
+        let text = format!("{} needs both `client_cert` and `client_key`", table.called());
+        table.sink.report(Diagnostic::error("C004", text), table.place.clone());
+    }
+    Some((readable_file(&certificate?)?, readable_file(&key?)?))
 }
 
 fn readable_file(value: &Value<'_>) -> Option<std::path::PathBuf> {

@@ -3,11 +3,13 @@
 use super::diagnostic::Diagnostic;
 use super::reader::Sink;
 use super::words::format_duration;
-use super::{Config, Failover, Match, Route};
+use super::{Config, Failover, Match, Route, doors};
 
 /// Reports everything that needs more than one section to be seen.
 pub(super) fn run(config: &Config, sink: &Sink) {
-    keys_are_different(config, sink);
+    for finding in doors::keys_are_different(config.merchants.values()) {
+        sink.push(finding);
+    }
     for (at, route) in config.routes.iter().enumerate() {
         let earlier = &config.routes[..at];
         if let Some(same) = earlier.iter().find(|e| e.name == route.name) {
@@ -30,19 +32,6 @@ pub(super) fn run(config: &Config, sink: &Sink) {
         one_route(route, sink);
     }
     drain_waits_for_calls(config, sink);
-}
-
-fn keys_are_different(config: &Config, sink: &Sink) {
-    let merchants: Vec<_> = config.merchants.values().collect();
-    for (at, merchant) in merchants.iter().enumerate() {
-        let key = merchant.api_key.expose().as_bytes();
-        if let Some(other) = merchants[..at].iter().find(|m| m.api_key.matches(key)) {
-            let text =
-                format!("merchants `{}` and `{}` have the same key", other.name, merchant.name);
-            let finding = Diagnostic::error("C015", text).help("give each its own key");
-            sink.push(merchant.origin.point(finding, "api_key"));
-        }
-    }
 }
 
 fn one_route(route: &Route, sink: &Sink) {

@@ -15,10 +15,13 @@ const HARMLESS_TABLES: [&str; 6] =
     ["server", "routes", "breaker", "inquiry", "failover_budget", "telemetry"];
 
 /// The keys of an account or merchant whose values may be quoted.
-const HARMLESS_KEYS: [&str; 19] = [
+const HARMLESS_KEYS: [&str; 22] = [
     "plugin",
     "endpoints",
     "ca",
+    "client_cert",
+    "client_key",
+    "spki",
     "timeout",
     "connect_timeout",
     "limit",
@@ -50,6 +53,7 @@ pub(super) fn mask(text: &str, root: &DeTable<'_>) -> String {
             Some(things) => things.iter().for_each(|(_, thing)| {
                 in_thing(thing.get_ref(), thing.span(), &mut hidden);
             }),
+            None if key == "admin" => in_admin(value.get_ref(), value.span(), &mut hidden),
             None if HARMLESS_TABLES.contains(&key) => {
                 credentials(value.get_ref(), value.span(), &mut hidden);
             }
@@ -80,7 +84,7 @@ pub(super) fn mask_unparsed(text: &str) -> String {
         }
         let shown = match line.split_once('=') {
             Some((key, _)) if HARMLESS_KEYS.contains(&key.trim()) => continue,
-            Some((key, _)) if matches!(key.trim(), "api_key" | "secrets" | "config") => {
+            Some((key, _)) if matches!(key.trim(), "api_key" | "secrets" | "config" | "key") => {
                 let value = &line[key.len() + 1..];
                 key.len() + 1 + value.len() - value.trim_start().len()
             }
@@ -105,7 +109,34 @@ fn in_thing(thing: &DeValue<'_>, place: Range<usize>, hidden: &mut Vec<Range<usi
                     }
                 }
             }
+            ("keys", DeValue::Table(keys)) => in_keys(keys, "scopes", hidden),
             (known, value_of) if HARMLESS_KEYS.contains(&known) => {
+                credentials(value_of, value.span(), hidden);
+            }
+            (_, value_of) => leaves(value_of, value.span(), hidden),
+        }
+    }
+}
+
+/// Named keys; of each, one value may be quoted. A hash is not: somebody may have put a key there.
+fn in_keys(keys: &DeTable<'_>, shown: &str, hidden: &mut Vec<Range<usize>>) {
+    for (_, key) in keys.iter() {
+        match key.get_ref().as_table() {
+            Some(members) => members
+                .iter()
+                .filter(|(name, _)| name.get_ref() != shown)
+                .for_each(|(_, value)| leaves(value.get_ref(), value.span(), hidden)),
+            None => leaves(key.get_ref(), key.span(), hidden),
+        }
+    }
+}
+
+fn in_admin(admin: &DeValue<'_>, place: Range<usize>, hidden: &mut Vec<Range<usize>>) {
+    let Some(admin) = admin.as_table() else { return leaves(admin, place, hidden) };
+    for (key, value) in admin.iter() {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("tokens", DeValue::Table(tokens)) => in_keys(tokens, "role", hidden),
+            ("tls" | "hosts" | "plaintext", value_of) => {
                 credentials(value_of, value.span(), hidden);
             }
             (_, value_of) => leaves(value_of, value.span(), hidden),
@@ -175,6 +206,13 @@ mod tests {
             "[accounts.a]\nendpoints = { api_key = \"sk_live\" }\n",
             "[accounts.a]\nendpoints = { api = \"https://x:sk_live@host\" }\n",
             "[server]\npublic_url = \"https://x:sk_live@host\"\n",
+            "[merchants.m.keys.a]\nkey = \"sk_live\"\n",
+            "[merchants.m.keys]\na = { hash = \"sk_live\" }\n",
+            "[merchants.m]\nkeys = [\"sk_live\"]\n",
+            "[admin.tokens.a]\ntoken = \"sk_live\"\n",
+            "[admin.tokens]\na = \"sk_live\"\n",
+            "[admin]\ntoken = \"sk_live\"\n",
+            "admin = \"sk_live\"\n",
             "accounts = \"sk_live\"\n",
             "api_key = \"sk_live\"\n",
         ] {
@@ -188,6 +226,8 @@ mod tests {
     #[test]
     fn what_is_harmless_stays_readable() {
         let text = "[accounts.a]\nplugin = \"alipay\"\nsecrets = { k = \"${env:K}\" }\n";
+        assert_eq!(masked(text), text);
+        let text = "[admin.tokens.a]\nrole = \"lok\"\n[merchants.m.keys.a]\nscopes = [\"al\"]\n";
         assert_eq!(masked(text), text);
     }
 

@@ -297,8 +297,8 @@ impl<'a> Value<'a> {
             let finding = Diagnostic::error("C016", "a reference stands where no secret is read")
                 .help("write the value itself")
                 .note(
-                    "`${env:NAME}` and `${file:PATH}` are read in `api_key` and in `secrets` \
-                     only, so that no secret ends up in a place that is shown",
+                    "`${env:NAME}` and `${file:PATH}` are read where a key or a secret stands, \
+                     and nowhere else, so that no secret ends up in a place that is shown",
                 );
             self.sink.report(finding, self.place.clone());
             return None;

@@ -15,8 +15,8 @@ use super::inventory::Shape;
 use super::reader::{Sink, Table, Value, quoted};
 use super::words::format_duration;
 use super::{
-    Config, FailoverBudget, Inquiry, LateSuccess, LogFormat, Merchant, Server, Telemetry,
-    cross_checks, route, webhook,
+    Admin, Config, FailoverBudget, Inquiry, LateSuccess, LogFormat, Merchant, Server, Telemetry,
+    cross_checks, doors, route, webhook,
 };
 
 const SECOND: u64 = 1_000;
@@ -38,7 +38,8 @@ pub(super) fn read<'a>(sink: &'a Sink, entries: &'a DeTable<'a>) -> Option<Confi
     for key in ["server", "merchants", "accounts", "routes"] {
         sink.inventory.needed(key);
     }
-    let server = section(&root, "server").and_then(server_of);
+    let admin = doors::admin_of(section(&root, "admin"));
+    let server = section(&root, "server").and_then(|table| server_of(table, &admin));
     let breakers = breakers(&root);
     let merchants = section(&root, "merchants");
     let accounts = section(&root, "accounts");
@@ -77,6 +78,7 @@ pub(super) fn read<'a>(sink: &'a Sink, entries: &'a DeTable<'a>) -> Option<Confi
     };
     let config = Config {
         server,
+        admin,
         merchants: merchants.unwrap_or_default(),
         accounts: accounts.unwrap_or_default(),
         routes,
@@ -104,23 +106,14 @@ fn section<'a>(root: &Table<'a>, key: &'static str) -> Option<Table<'a>> {
     root.get(key).and_then(|v| v.table())
 }
 
-fn server_of(table: Table<'_>) -> Option<Server> {
+fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
     table.default("admin", quoted("127.0.0.1:9700"));
     table.default("plugins_lock", quoted("plugins.lock"));
     let listen = table.need("listen", "write `listen = \"127.0.0.1:8080\"`");
     let listen = listen.and_then(|v| address(&v));
-    let admin = match table.get("admin") {
-        Some(written) => address(&written).filter(|admin| {
-            let closed = admin.ip().is_loopback();
-            if !closed {
-                let finding = Diagnostic::error("C012", "the admin door may open on loopback only")
-                    .label("reachable from other machines")
-                    .help("write `admin = \"127.0.0.1:9700\"` and reach it through a tunnel")
-                    .note("it has no roles yet, and it can drain accounts and show payments");
-                written.sink.report(finding, written.place.clone());
-            }
-            closed
-        }),
+    let written = table.get("admin");
+    let admin = match &written {
+        Some(written) => address(written),
         None => Some(SocketAddr::from(([127, 0, 0, 1], 9700))),
     };
     let data_dir = table.need("data_dir", "write `data_dir = \"/var/lib/interlock\"`");
@@ -142,7 +135,13 @@ fn server_of(table: Table<'_>) -> Option<Server> {
         in_flight: table.number("in_flight", 1..=1_000_000, 4_096),
         shed_after_ms: shed_after_of(&table),
         address_limit: table.rate("address_limit"),
+        connections: table.number("connections", 1..=1_000_000, 4_096),
+        address_connections: table.get("address_connections").and_then(|v| v.number(1..=1_000_000)),
+        tls: table.get("tls").and_then(|v| v.table()).and_then(doors::tls_of),
     };
+    if let Some(written) = &written {
+        doors::closed_to_strangers(&server, operators, written);
+    }
     if server.listen == server.admin {
         let finding = Diagnostic::error("C011", "merchants and operators cannot share a door")
             .help("give `listen` and `admin` different ports");
@@ -184,21 +183,8 @@ fn merchants_of(table: Table<'_>) -> BTreeMap<String, Merchant> {
 }
 
 fn merchant_of(name: &str, table: Table<'_>) -> Option<Merchant> {
-    let written = table.need("api_key", "write `api_key = \"${env:NAME}\"`");
-    let api_key = written.as_ref().and_then(|v| v.secret()).filter(|key| {
-        let long = key.expose().len() >= 8;
-        let plain = key.expose().bytes().all(|b| b.is_ascii_graphic());
-        if let (Some(written), false) = (&written, long && plain) {
-            let finding = Diagnostic::error("C013", format!("the key of `{name}` cannot be used"))
-                .help("use at least 8 visible ASCII characters, better 32 at random");
-            written.sink.report(finding, written.place.clone());
-        }
-        long && plain
-    });
     let mut origin = Origin::new(table.sink.source.clone(), table.place.clone());
-    if let Some(written) = &written {
-        origin.note("api_key", written.place.clone());
-    }
+    let credentials = doors::credentials_of(name, &table, &mut origin);
     let limit = table.rate("limit");
     table.default("late_success", quoted("refund"));
     let late_success = table.get("late_success").and_then(|v| late_success_of(&v));
@@ -207,7 +193,7 @@ fn merchant_of(name: &str, table: Table<'_>) -> Option<Merchant> {
     table.finish(&[]);
     Some(Merchant {
         name: name.to_owned(),
-        api_key: api_key?,
+        credentials: credentials?,
         limit,
         late_success: late_success.unwrap_or(LateSuccess::Refund),
         instant_switch,

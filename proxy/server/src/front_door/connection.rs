@@ -21,8 +21,11 @@ use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::chunks::Chunks;
 use super::framing::{self, Body, Framing};
+use super::tls::DoorTls;
 use super::{FrontDoor, Passage, Problem, Request, Response};
+use crate::access::Hash;
 use crate::failpoint::{Side, Told};
 
 /// Room for the next request's head while a connection is idle; most heads fit.
@@ -31,21 +34,37 @@ const HEAD_ROOM: usize = 2048;
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
 
+/// A door as pingora's listener sees it: with the TLS that it speaks, if it does.
+pub(super) struct Doorway {
+    pub(super) front: FrontDoor,
+    pub(super) tls: Option<Arc<DoorTls>>,
+}
+
 #[async_trait]
-impl ServerApp for FrontDoor {
+impl ServerApp for Doorway {
     async fn process_new(
         self: &Arc<Self>,
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Ok(_seat) = self.inner.connections.clone().try_acquire_owned() else {
-            self.refuse(stream, Problem::overloaded().into()).await;
-            return None;
-        };
+        let door = &self.front;
         let peer =
             stream.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        let mut visit = Visit { door: self, peer, shutdown: shutdown.clone() };
-        let limits = &self.inner.limits;
+        let Some(_seat) = door.seat(peer) else {
+            // Before a handshake nothing can be said that the client would read.
+            match self.tls {
+                None => door.refuse(stream, Problem::overloaded().into()).await,
+                Some(_) => drop(door.inner.refused.fetch_add(1, Relaxed)),
+            }
+            return None;
+        };
+        let stream = match &self.tls {
+            Some(tls) => tls.accept(stream).await?,
+            None => stream,
+        };
+        let client = client_key(&stream);
+        let mut visit = Visit { door, peer, client, shutdown: shutdown.clone() };
+        let limits = &door.inner.limits;
         let mut next = Some((stream, BytesMut::new()));
         let mut patience = limits.read_timeout;
         while let Some((stream, early)) = next {
@@ -59,6 +78,7 @@ impl ServerApp for FrontDoor {
 struct Visit<'d> {
     door: &'d FrontDoor,
     peer: Option<SocketAddr>,
+    client: Option<Hash>,
     shutdown: ShutdownWatch,
 }
 
@@ -87,8 +107,8 @@ impl Visit<'_> {
         }
         let by = Instant::now() + self.door.inner.limits.read_timeout;
         let head = tokio::time::timeout_at(by.into(), self.read_head(&mut stream, &mut early));
-        let framing = match head.await {
-            Ok(Ok(Some(framing))) => framing,
+        let (framing, end) = match head.await {
+            Ok(Ok(Some(judged))) => judged,
             Ok(Ok(None)) => return None,
             Ok(Err(refusal)) => return self.refuse(stream, refusal).await,
             Err(_) => return self.refuse(stream, Problem::too_slow().into()).await,
@@ -97,6 +117,17 @@ impl Visit<'_> {
             return self.refuse(stream, Problem::too_many_requests().into()).await;
         }
         let path = path_of(&early).unwrap_or_default();
+        if framing.body == Body::Chunked {
+            let whole = self.unchunk(&mut stream, &mut early, end, framing.expects_continue);
+            match tokio::time::timeout_at(by.into(), whole).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return None,
+                Ok(Err(problem)) => {
+                    return self.refuse(stream, Refusal { problem, path: Some(path) }).await;
+                }
+                Err(_) => return self.refuse(stream, Problem::too_slow().into()).await,
+            }
+        }
         if let Some(passage) = self.door.inner.passage.clone().filter(|p| p.takes(&path)) {
             return self.pass(passage, stream, early, &path).await;
         }
@@ -180,7 +211,7 @@ impl Visit<'_> {
         &self,
         stream: &mut Stream,
         early: &mut BytesMut,
-    ) -> Result<Option<Framing>, Refusal> {
+    ) -> Result<Option<(Framing, usize)>, Refusal> {
         let limits = &self.door.inner.limits;
         loop {
             // RFC 9112, 2.2: an empty line before the request line is skipped.
@@ -190,7 +221,7 @@ impl Visit<'_> {
             if let Some(end) = framing::end_of_head(early, limits)? {
                 let head = &early[..end];
                 return framing::judge(head, limits)
-                    .map(Some)
+                    .map(|framing| Some((framing, end)))
                     .map_err(|problem| Refusal { problem, path: path_of(head) });
             }
             early.reserve(HEAD_ROOM);
@@ -198,6 +229,33 @@ impl Visit<'_> {
                 return Ok(None);
             }
         }
+    }
+
+    /// Reads a chunked body and puts it behind its head as one of a known length; false when the
+    /// client left.
+    async fn unchunk(
+        &self,
+        stream: &mut Stream,
+        early: &mut BytesMut,
+        end: usize,
+        expects_continue: bool,
+    ) -> Result<bool, Problem> {
+        let head = early.split_to(end);
+        if expects_continue {
+            let told = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+            if told.is_err() || stream.flush().await.is_err() {
+                return Ok(false);
+            }
+        }
+        let mut chunks = Chunks::new(self.door.inner.limits.body);
+        while !chunks.take(early)? {
+            early.reserve(HEAD_ROOM);
+            if !matches!(stream.read_buf(early).await, Ok(1..)) {
+                return Ok(false);
+            }
+        }
+        *early = chunks.rewritten(&head, early);
+        Ok(true)
     }
 
     /// Lets pingora parse the judged head, and reads the body; `Err(None)` when the client left.
@@ -212,10 +270,10 @@ impl Visit<'_> {
             Ok(None) => return Err(None),
             Err(_) => return Err(Some(Problem::malformed("the head cannot be parsed").into())),
         }
-        if framing.expects_continue && framing.body != Body::Length(0) {
+        if framing.expects_continue && matches!(framing.body, Body::Length(1..)) {
             session.write_continue_response().await.map_err(|_| None)?;
         }
-        let body = self.read_body(session, &framing).await;
+        let body = self.read_body(session).await;
         let head = session.req_header();
         let target = std::str::from_utf8(head.raw_path())
             .map_err(|_| Some(Problem::malformed("the target is not UTF-8").into()))?;
@@ -234,21 +292,13 @@ impl Visit<'_> {
             headers: head.headers.clone(),
             body,
             peer: self.peer,
+            client: self.client,
             request_id: id.to_owned(),
         })
     }
 
-    async fn read_body(
-        &self,
-        session: &mut HttpSession,
-        framing: &Framing,
-    ) -> Result<Bytes, Option<Problem>> {
-        let room = match framing.body {
-            Body::Length(0) => return Ok(Bytes::new()),
-            Body::Length(length) => length,
-            Body::Chunked => 0,
-        };
-        let mut body = BytesMut::with_capacity(room);
+    async fn read_body(&self, session: &mut HttpSession) -> Result<Bytes, Option<Problem>> {
+        let mut body = BytesMut::new();
         loop {
             match session.read_body_bytes().await {
                 Ok(Some(part)) if body.len() + part.len() > self.door.inner.limits.body => {
@@ -258,7 +308,7 @@ impl Visit<'_> {
                 Ok(None) => return Ok(body.freeze()),
                 Err(error) => match error.etype() {
                     ErrorType::ConnectionClosed | ErrorType::ReadError => return Err(None),
-                    _ => return Err(Some(Problem::malformed("the body is not well chunked"))),
+                    _ => return Err(Some(Problem::malformed("the body is not whole"))),
                 },
             }
         }
@@ -364,6 +414,11 @@ impl FrontDoor {
         };
         let _ = timeout(LINGER, told).await;
     }
+}
+
+/// The key that the client proved in the handshake.
+fn client_key(stream: &Stream) -> Option<Hash> {
+    stream.get_ssl_digest()?.extension.get::<Hash>().copied()
 }
 
 async fn drain_body(session: &mut HttpSession) {

@@ -215,6 +215,27 @@ mod tests {
         assert_eq!(status("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"), 413);
     }
 
+    #[test]
+    fn damaged_heads_are_judged_and_what_passes_is_read_in_one_way() {
+        let limits = Limits::default();
+        let mut passed = 0;
+        let cases = crate::mutator::each(&["tests/corpora/framing"], 2_000, |bytes| {
+            let Ok(Some(end)) = end_of_head(bytes, &limits) else { return };
+            let head = &bytes[..end];
+            let Ok(framing) = judge(head, &limits) else { return };
+            passed += 1;
+            let lower = String::from_utf8(head.to_ascii_lowercase()).expect("judged");
+            let said = |name: &str| lower.lines().filter(|line| line.starts_with(name)).count();
+            let (lengths, chunked) = (said("content-length:"), said("transfer-encoding:"));
+            assert!(lengths + chunked <= 1 && said("host:") <= 1, "{lower}");
+            assert_eq!(framing.body == Body::Chunked, chunked == 1, "{lower}");
+            assert!(lower.split("\r\n").all(|line| !line.contains(['\r', '\n', '\0'])), "{lower}");
+            let folded = lower.split("\r\n").any(|line| line.starts_with([' ', '\t']));
+            assert!(!folded, "{lower}");
+        });
+        assert!(passed > cases / 50, "{passed} of {cases} passed");
+    }
+
     fn read(head: &str) -> Result<Framing, Problem> {
         let limits = Limits::default();
         let end = end_of_head(head.as_bytes(), &limits)?.expect("a whole head");

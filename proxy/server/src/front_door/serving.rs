@@ -12,11 +12,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::Fds;
 use pingora::services::Service as _;
@@ -27,6 +25,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::FrontDoor;
+use super::connection::Doorway;
+use super::tls::DoorTls;
 
 /// Pingora's 64 KiB read buffer would make 1,000 idle clients cost 100 MiB. The door reads into
 /// its own small buffer, and one write buffer lets head and body of an answer leave together.
@@ -35,20 +35,11 @@ const WRITE_BUFFER: usize = 4096;
 /// How long the runtime waits for what is left when everything was drained.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
-/// PEM files of a listener's certificate chain and private key.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The chain, leaf first.
-    pub certificate: String,
-    /// The private key.
-    pub key: String,
-}
-
 /// A front door with an address. It is listening already; connections wait until it is opened.
 pub struct Door {
     listener: TcpListener,
     front: FrontDoor,
-    tls: Option<TlsFiles>,
+    tls: Option<Arc<DoorTls>>,
 }
 
 impl Door {
@@ -68,8 +59,8 @@ impl Door {
     }
 
     /// Speaks TLS 1.2 and 1.3.
-    pub fn with_tls(self, files: TlsFiles) -> Door {
-        Door { tls: Some(files), ..self }
+    pub fn with_tls(self, tls: Arc<DoorTls>) -> Door {
+        Door { tls: Some(tls), ..self }
     }
 }
 
@@ -101,11 +92,9 @@ impl Running {
             door.listener.set_nonblocking(true)?;
             let name = address.to_string();
             let buffers = L4BufferSettings::default().read(0).write(WRITE_BUFFER);
-            let mut endpoint = ListenerConfig::tcp(name.clone()).l4_buffer(buffers);
-            if let Some(files) = &door.tls {
-                endpoint = endpoint.tls(checked_tls(files)?);
-            }
-            let mut service = Service::new(name.clone(), door.front.clone());
+            let endpoint = ListenerConfig::tcp(name.clone()).l4_buffer(buffers);
+            let doorway = Doorway { front: door.front.clone(), tls: door.tls };
+            let mut service = Service::new(name.clone(), doorway);
             service.add_listener(endpoint);
             let mut bound = Fds::new();
             bound.add(name, door.listener.into_raw_fd());
@@ -183,18 +172,4 @@ where
     });
     runtime.shutdown_timeout(LAST_MOMENT);
     stopped
-}
-
-/// Pingora panics on files that it cannot use, and only after the start.
-fn checked_tls(files: &TlsFiles) -> io::Result<TlsSettings> {
-    let settings = || TlsSettings::intermediate(&files.certificate, &files.key);
-    let refused = || {
-        let told = format!("certificate or key cannot be used: {}", files.certificate);
-        io::Error::new(io::ErrorKind::InvalidInput, told)
-    };
-    let tried = catch_unwind(AssertUnwindSafe(|| settings().map(TlsSettings::build).is_ok()));
-    if !tried.unwrap_or(false) {
-        return Err(refused());
-    }
-    settings().map_err(|_| refused())
 }

@@ -50,6 +50,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_damaged_cursor_is_refused_or_is_the_one_that_it_says() {
+        let mut read = 0;
+        crate::mutator::each(&["tests/corpora/cursor"], 2_000, |bytes| {
+            // As it may come from outside, and what stands in a good one.
+            let outer = String::from_utf8_lossy(bytes).into_owned();
+            let inner = URL_SAFE_NO_PAD.encode([b"p1.", bytes].concat());
+            for text in [outer, inner] {
+                let Some(found) = to_payment(&text) else { continue };
+                read += 1;
+                assert!(found.created_ms >= 0 && found.id.len() == 30, "{text}");
+                assert_eq!(to_payment(&of_payment(&found)), Some(found), "{text}");
+            }
+        });
+        assert!(read > 0);
+    }
+
+    #[test]
     fn a_cursor_comes_back_as_it_went() {
         let cursor =
             Cursor { created_ms: 1_700_000_000_000, id: format!("pay_{}", "A".repeat(26)) };

@@ -6,6 +6,7 @@ use interlock_engine::Refusal;
 use interlock_journal::{Health, StoreError};
 use serde_json::{Map, Value, json};
 
+use crate::access::Scope;
 use crate::driver::DriveError;
 use crate::front_door::Response;
 
@@ -58,6 +59,23 @@ impl Problem {
     pub fn unauthorized() -> Self {
         let detail = "send `Authorization: Bearer` with the merchant's API key";
         Self::new(401, "unauthorized", "The API key is missing or not known", detail)
+    }
+
+    /// 401 of the operators' door.
+    pub fn no_token() -> Self {
+        let detail = "send `Authorization: Bearer` with an operator's token";
+        Self::new(401, "unauthorized", "The token is missing or not known", detail)
+    }
+
+    /// 403: known, but not for this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(403, "forbidden", "This is not allowed", detail)
+    }
+
+    /// 403: a merchant's key without the scope that the request needs.
+    pub fn out_of_scope(key: &str, scope: Scope) -> Self {
+        let scope = scope.as_str();
+        Self::forbidden(format!("the key `{key}` lacks the scope `{scope}`")).with("scope", scope)
     }
 
     /// 404.
@@ -153,6 +171,11 @@ impl Problem {
         let detail = "the journal did not take the request; ask again with the same key";
         Self::new(503, "journal_unavailable", "The journal can't be used", detail)
             .retry(Retry::SameKey)
+    }
+
+    /// Its word for programs.
+    pub fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The answer over HTTP.

@@ -557,6 +557,31 @@ mod tests {
     }
 
     #[test]
+    fn damaged_bodies_are_read_or_refused_by_name() {
+        let judge = |problem: Option<Problem>| {
+            let Some(problem) = problem else { return true };
+            let said = problem.response("/v1/payments", "req_1");
+            assert!(matches!(said.status, 400 | 422), "{said:?}");
+            let body: Value = serde_json::from_slice(&said.body).expect("a problem document");
+            let named = |member: &str| body[member].as_str().is_some_and(|text| !text.is_empty());
+            assert!(named("param") && named("detail"), "{body}");
+            false
+        };
+        let mut read_whole = 0;
+        let cases = crate::mutator::each(&["tests/corpora/payment-request"], 800, |body| {
+            read_whole += usize::from(judge(new_payment("shop", "key", body).err()));
+        });
+        assert!(read_whole > cases / 100, "{read_whole} of {cases}");
+        crate::mutator::each(&["tests/corpora/wishes"], 400, |body| {
+            judge(read::<CaptureBody>(body).err());
+            judge(read::<EmptyBody>(body).err());
+            judge(read::<RefundBody>(body).err());
+            let switch = read::<SwitchBody>(body);
+            judge(switch.and_then(|body| method(&body.method).map(drop)).err());
+        });
+    }
+
+    #[test]
     fn values_are_never_echoed() {
         let secret = "4111111111111111";
         for body in [

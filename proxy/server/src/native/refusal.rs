@@ -7,6 +7,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 use serde_json::json;
 
+use crate::access::Scope;
+
 /// A refusal, or a loss.
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -24,8 +26,15 @@ impl Refusal {
     }
 
     pub(super) fn unauthorized() -> Self {
-        let detail = "send the merchant's API key in `X-Interlock-Key`".to_owned();
+        let detail = "send the merchant's API key in `X-Interlock-Key`, or show its client \
+                      certificate"
+            .to_owned();
         Self::new(401, "unauthorized", "The API key is missing or not known", detail)
+    }
+
+    pub(super) fn out_of_scope(key: &str) -> Self {
+        let detail = format!("the key `{key}` lacks the scope `{}`", Scope::Native.as_str());
+        Self::new(403, "forbidden", "This is not allowed", detail)
     }
 
     pub(super) fn unknown_account(name: &str) -> Self {
@@ -42,6 +51,11 @@ impl Refusal {
     pub(super) fn too_large() -> Self {
         let detail = "the body exceeds the limit of this listener".to_owned();
         Self::new(413, "payload_too_large", "The request body is too large", detail)
+    }
+
+    fn too_slow() -> Self {
+        let detail = "head and body together took too long".to_owned();
+        Self::new(408, "request_timeout", "The request did not arrive in time", detail)
     }
 
     pub(super) fn rate_limited(wait_ms: u64) -> Self {
@@ -63,6 +77,10 @@ impl Refusal {
         let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
         match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(413), _) => Self { sent: connected, ..Self::too_large() },
+            (ErrorType::HTTPStatus(408), _) => Self { sent: connected, ..Self::too_slow() },
+            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
+                Self { sent: connected, ..Self::too_slow() }
+            }
             (_, ErrorSource::Downstream) => {
                 let detail = "the request did not arrive whole".to_owned();
                 let refusal =

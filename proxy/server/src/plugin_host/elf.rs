@@ -396,3 +396,39 @@ fn machine() -> Result<elf::Machine, LoadReason> {
         other => Err(LoadReason::elf("e_machine", format!("host can't load plugins on {other}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_files_are_refused_by_name_and_never_run() {
+        let mut accepted = 0;
+        let cases = crate::mutator::each(&["tests/corpora/elf"], 4_000, |bytes| {
+            let file = PluginFile {
+                name: "libtiny.so".to_owned(),
+                bytes: bytes.to_vec(),
+                sha256: sha256(bytes),
+            };
+            match file.inspect() {
+                Ok(_) => accepted += 1,
+                Err(why) => assert!(why.to_string().ends_with(": libtiny.so"), "{why}"),
+            }
+        });
+        // The seed is a file for this machine only.
+        let readable = cfg!(target_arch = "x86_64");
+        assert_eq!(accepted > 0, readable, "{accepted} of {cases}");
+    }
+
+    #[test]
+    fn damaged_manifests_are_refused_with_their_field() {
+        let seeds = crate::mutator::manifests();
+        let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
+        let mut accepted = 0;
+        crate::mutator::each(&seeds, 600, |bytes| match Manifest::parse(bytes) {
+            Ok(_) => accepted += 1,
+            Err(why) => assert!(!why.field.is_empty() && !why.problem.is_empty(), "{why:?}"),
+        });
+        assert!(accepted >= seeds.len());
+    }
+}

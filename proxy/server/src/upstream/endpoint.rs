@@ -1,29 +1,70 @@
 //! Where one account's provider lives: scheme, host, base path and the authority it must prove.
 //!
 //! pingora verifies nothing when the server name is empty, and leaves the CA out of its pool key;
-//! so an endpoint always has a server name, and its pool key names the account and its CA.
+//! so an endpoint always has a server name, and its pool key names the account and all that a
+//! connection of it has proved.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use pingora::protocols::TcpKeepalive;
-use pingora::tls::RootCertStore;
+use pingora::protocols::{Stream, TcpKeepalive};
+use pingora::tls::sign::CertifiedKey;
+use pingora::tls::{CryptoProvider, RootCertStore};
 use pingora::upstreams::peer::{HttpPeer, Tracer};
-use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{ErrorType, OrErr};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::names::Names;
 use super::{Failure, reason};
+use crate::access::Hash;
 
-/// A provider's base URL as one account uses it; cheap to clone.
+/// How long a site that could not be reached comes after its neighbours.
+const SET_ASIDE: Duration = Duration::from_secs(10);
+/// A provider has one certificate in use at each site, for a time two.
+const LEAVES_KEPT: usize = 64;
+
+/// A provider's base URL as one account uses it; cheap to clone. It may have further sites: other
+/// doors of the same system, tried in the connect phase alone.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
+    others: Arc<[Endpoint]>,
+}
+
+/// What a connection must prove, and how we prove ourselves. All of it is checked when it is made.
+#[derive(Clone, Default)]
+pub struct Trust {
+    ca: Option<Arc<[WrappedX509]>>,
+    client: Option<Arc<CertKey>>,
+    pins: Vec<Hash>,
+    /// Stands for all of it in the key of the pool.
+    key: u64,
+}
+
+impl Trust {
+    /// With `ca_pem` only these authorities are trusted, else the platform's. `client` is our own
+    /// chain and private key, PEM. With `pins`, the provider's certificate must have one of these
+    /// public keys besides.
+    pub fn new(
+        ca_pem: Option<&[u8]>,
+        client: Option<(&[u8], &[u8])>,
+        pins: &[Hash],
+    ) -> Result<Trust, EndpointError> {
+        let mut hasher = DefaultHasher::new();
+        (ca_pem, client, pins.iter().map(Hash::bytes).collect::<Vec<_>>()).hash(&mut hasher);
+        Ok(Trust {
+            ca: ca_pem.map(read_authorities).transpose()?,
+            client: client.map(|(chain, key)| read_client(chain, key)).transpose()?,
+            pins: pins.to_vec(),
+            key: hasher.finish(),
+        })
+    }
 }
 
 struct Inner {
@@ -34,8 +75,11 @@ struct Inner {
     authority: String,
     /// Without its last slash; empty for the root.
     prefix: String,
-    authorities: Option<Arc<[WrappedX509]>>,
+    trust: Trust,
     group_key: u64,
+    /// SHA-256 of certificates whose public key is pinned.
+    leaves: Mutex<HashSet<Vec<u8>>>,
+    set_aside_until: Mutex<Option<Instant>>,
     /// Which addresses may be connected to.
     allowed: fn(IpAddr) -> bool,
 }
@@ -55,6 +99,8 @@ pub enum EndpointError {
     Surplus(String),
     /// The CA holds no PEM certificate, or one that cannot be read.
     BadCa(String),
+    /// Our own certificate and key can't be used together.
+    BadClient(String),
 }
 
 impl fmt::Display for EndpointError {
@@ -65,6 +111,9 @@ impl fmt::Display for EndpointError {
                 write!(out, "base url has a user, query or fragment: {url}")
             }
             EndpointError::BadCa(why) => write!(out, "pinned ca cannot be used: {why}"),
+            EndpointError::BadClient(why) => {
+                write!(out, "client certificate cannot be used: {why}")
+            }
         }
     }
 }
@@ -72,12 +121,21 @@ impl fmt::Display for EndpointError {
 impl std::error::Error for EndpointError {}
 
 impl Endpoint {
-    /// `base_url` may have a path, before which every request's path is put. With `ca_pem` only
-    /// these authorities are trusted, else the platform's. Accounts never share connections.
+    /// As [`Endpoint::trusting`], with authorities alone.
     pub fn new(
         account: &str,
         base_url: &str,
         ca_pem: Option<&[u8]>,
+    ) -> Result<Endpoint, EndpointError> {
+        Endpoint::trusting(account, base_url, &Trust::new(ca_pem, None, &[])?)
+    }
+
+    /// `base_url` may have a path, before which every request's path is put. Accounts never share
+    /// connections.
+    pub fn trusting(
+        account: &str,
+        base_url: &str,
+        trust: &Trust,
     ) -> Result<Endpoint, EndpointError> {
         let not_an_url = || EndpointError::NotAnUrl(base_url.to_owned());
         if base_url.contains(['@', '?', '#']) {
@@ -99,9 +157,8 @@ impl Endpoint {
         let port = url.port_u16().unwrap_or(usual);
         let authority =
             if port == usual { written.to_owned() } else { format!("{written}:{port}") };
-        let authorities = ca_pem.map(read_authorities).transpose()?;
         let mut hasher = DefaultHasher::new();
-        (account, tls, &authority, ca_pem).hash(&mut hasher);
+        (account, tls, &authority, trust.key).hash(&mut hasher);
         Ok(Endpoint {
             inner: Arc::new(Inner {
                 tls,
@@ -109,11 +166,63 @@ impl Endpoint {
                 port,
                 authority,
                 prefix: url.path().trim_end_matches('/').to_owned(),
-                authorities,
+                trust: trust.clone(),
                 group_key: hasher.finish(),
+                leaves: Mutex::default(),
+                set_aside_until: Mutex::default(),
                 allowed: |_| true,
             }),
+            others: Arc::default(),
         })
+    }
+
+    /// The same with further sites, in the order in which they are tried.
+    pub fn with_others(self, others: Vec<Endpoint>) -> Endpoint {
+        Endpoint { others: others.into(), ..self }
+    }
+
+    /// Every site, in the order in which they are to be tried now: those that could not be reached
+    /// a moment ago come last.
+    pub(super) fn sites(&self) -> Vec<&Endpoint> {
+        let mut sites: Vec<&Endpoint> = std::iter::once(self).chain(&*self.others).collect();
+        let now = Instant::now();
+        sites.sort_by_key(|site| {
+            let until = *site.inner.set_aside_until.lock().expect("nothing panics meanwhile");
+            until.is_some_and(|until| until > now)
+        });
+        sites
+    }
+
+    /// Notes whether a connection could be opened.
+    pub fn reached(&self, reached: bool) {
+        let until = (!reached).then(|| Instant::now() + SET_ASIDE);
+        *self.inner.set_aside_until.lock().expect("nothing panics meanwhile") = until;
+    }
+
+    /// Whether the other end has a public key that is pinned, if any is.
+    pub(super) fn is_pinned(&self, stream: &Stream) -> bool {
+        if self.inner.trust.pins.is_empty() {
+            return true;
+        }
+        let leaf = stream.get_ssl().and_then(|tls| tls.peer_certificate_der());
+        let Some(leaf) = leaf else { return false };
+        let key = Hash::of_certificate(leaf);
+        let pinned = key.is_some_and(|key| self.inner.trust.pins.contains(&key));
+        if pinned {
+            let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+            let mut leaves = self.inner.leaves.lock().expect("nothing panics meanwhile");
+            if leaves.len() >= LEAVES_KEPT {
+                leaves.clear();
+            }
+            leaves.insert(digest.as_ref().to_vec());
+        }
+        pinned
+    }
+
+    /// Whether a certificate with this SHA-256 is known to have a pinned key; true without pins.
+    pub(super) fn knows_leaf(&self, digest: &[u8]) -> bool {
+        let leaves = self.inner.leaves.lock().expect("nothing panics meanwhile");
+        self.inner.trust.pins.is_empty() || leaves.contains(digest)
     }
 
     /// The same, connecting only to addresses that are allowed: each is judged when its name was
@@ -126,11 +235,13 @@ impl Endpoint {
             port: i.port,
             authority: i.authority.clone(),
             prefix: i.prefix.clone(),
-            authorities: i.authorities.clone(),
+            trust: i.trust.clone(),
             group_key: i.group_key,
             allowed,
+            leaves: Mutex::default(),
+            set_aside_until: Mutex::default(),
         };
-        Endpoint { inner: Arc::new(inner) }
+        Endpoint { inner: Arc::new(inner), others: self.others.clone() }
     }
 
     /// As it stands in `Host`.
@@ -167,7 +278,8 @@ impl Endpoint {
         };
         let mut peer = HttpPeer::new(address, self.inner.tls, server_name);
         peer.group_key = self.inner.group_key;
-        peer.options.ca = self.inner.authorities.clone();
+        peer.options.ca = self.inner.trust.ca.clone();
+        peer.client_cert_key = self.inner.trust.client.clone();
         peer.options.tracer = Some(tracer);
         peer.options.tcp_keepalive = Some(TcpKeepalive {
             idle: Duration::from_secs(30),
@@ -187,6 +299,29 @@ impl fmt::Debug for Endpoint {
         let scheme = if self.inner.tls { "https" } else { "http" };
         write!(out, "{scheme}://{}{}", self.inner.authority, self.inner.prefix)
     }
+}
+
+/// Our own chain and key. Pingora uses them at each handshake, and panics on those that it can't.
+fn read_client(chain: &[u8], key: &[u8]) -> Result<Arc<CertKey>, EndpointError> {
+    let bad = |why: &str| EndpointError::BadClient(why.to_owned());
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+    let certificates = certificates.map_err(|_| bad("the certificate is not PEM"))?;
+    if certificates.is_empty() {
+        return Err(bad("no certificate is in it"));
+    }
+    if certificates.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err()) {
+        return Err(bad("a certificate can't be read"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| bad("no private key is in it"))?;
+    let bytes = key.secret_der().to_vec();
+    // The form is guessed from the bytes again later.
+    PrivateKeyDer::try_from(bytes.clone()).map_err(|_| bad("the key can't be read"))?;
+    pingora::tls::install_default_crypto_provider();
+    let provider = CryptoProvider::get_default().ok_or_else(|| bad("no cryptography"))?;
+    CertifiedKey::from_der(certificates.clone(), key, provider)
+        .map_err(|e| EndpointError::BadClient(e.to_string()))?;
+    let certificates = certificates.iter().map(|der| der.to_vec()).collect();
+    Ok(Arc::new(CertKey::new(certificates, bytes)))
 }
 
 fn read_authorities(pem: &[u8]) -> Result<Arc<[WrappedX509]>, EndpointError> {

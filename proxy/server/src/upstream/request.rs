@@ -28,6 +28,11 @@ impl Progress {
         self.touched.store(false, Ordering::Relaxed);
     }
 
+    /// Whether no write call was begun.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.touched.load(Ordering::Relaxed)
+    }
+
     /// What to say when the deadline cuts the exchange off here.
     pub(super) fn cut(&self) -> Failure {
         if self.touched.load(Ordering::Relaxed) {

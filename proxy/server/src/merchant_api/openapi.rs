@@ -21,6 +21,13 @@ pub fn method_schema(_: &mut SchemaGenerator) -> Schema {
     Schema::new_ref("#/components/schemas/Method".into())
 }
 
+/// The same for a new payment, which may name several.
+pub fn new_method_schema(_: &mut SchemaGenerator) -> Schema {
+    let one = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let either = json!({ "anyOf": [one("Method"), one("AnyMethod")] });
+    Schema::try_from(either).unwrap_or_default()
+}
+
 fn document() -> Value {
     json!({
         "openapi": "3.1.0",
@@ -122,7 +129,7 @@ fn paths() -> Value {
             "post": {
                 "operationId": "redeliver_event", "summary": "Tell an event again",
                 "parameters": [in_path("id", "The event's id")],
-                "responses": responses(&[(202, "Told")], &[400, 401, 404, 422, 429, 503]),
+                "responses": responses(&[(202, "Told")], &[400, 401, 403, 404, 422, 429, 503]),
             },
         },
         "/v1/refunds/{id}": {
@@ -153,7 +160,7 @@ fn examples() -> Value {
 fn get(name: &str, what: &str, parameters: Vec<Value>, answer: &str) -> Value {
     json!({
         "operationId": name, "summary": what, "parameters": parameters,
-        "responses": responses(&[(200, answer)], &[400, 401, 404, 429, 503]),
+        "responses": responses(&[(200, answer)], &[400, 401, 403, 404, 429, 503]),
     })
 }
 
@@ -178,7 +185,7 @@ fn post(
         "operationId": name, "summary": what, "parameters": parameters,
         "requestBody": { "required": true, "content": { "application/json": { "schema": body } } },
         "responses":
-            responses(answers, &[400, 401, 404, 409, 413, 415, 422, 429, 503]),
+            responses(answers, &[400, 401, 403, 404, 409, 413, 415, 422, 429, 503]),
     })
 }
 
@@ -221,6 +228,7 @@ fn problems() -> Value {
     json!({
         "400": problem("The request can't be read"),
         "401": problem("The API key is missing or not known"),
+        "403": problem("The API key's scopes do not cover it"),
         "404": problem("There is no such thing"),
         "409": problem("The state of the payment or of its order does not admit it"),
         "413": problem("The body is too large"),
@@ -285,6 +293,7 @@ fn schemas() -> Value {
     });
     json!({
         "Method": methods(),
+        "AnyMethod": any(),
         "Payment": object(json!({
             "id": text(), "object": { "const": "payment" }, "status": { "enum": STATUSES },
             "status_reason": or_null(), "amount": number(), "currency": text(),
@@ -363,6 +372,21 @@ fn nullable(schema: Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
+/// Several methods, of which a new payment takes the healthiest.
+fn any() -> Value {
+    json!({
+        "type": "object", "required": ["type", "accept"], "additionalProperties": false,
+        "description": "The healthiest of these is chosen",
+        "properties": {
+            "type": { "const": "any" },
+            "accept": {
+                "type": "array", "minItems": 1, "maxItems": 16, "uniqueItems": true,
+                "items": { "$ref": "#/components/schemas/Method" },
+            },
+        },
+    })
+}
+
 /// How a shopper may pay, as [`request::method`] reads it.
 fn methods() -> Value {
     let strict = |properties: Value| {
@@ -409,18 +433,8 @@ fn methods() -> Value {
             "asset": { "type": "string" }, "wallet": { "type": "string" },
         },
     });
-    let any = json!({
-        "type": "object", "required": ["type", "accept"], "additionalProperties": false,
-        "description": "The healthiest of these; only for a new payment",
-        "properties": {
-            "type": { "const": "any" },
-            "accept": {
-                "type": "array", "minItems": 1, "maxItems": 16, "items": { "type": "object" },
-            },
-        },
-    });
     json!({ "anyOf": [
-        any, flows("alipay", &["qr", "redirect", "wap", "app"]), code("alipay"),
+        flows("alipay", &["qr", "redirect", "wap", "app"]), code("alipay"),
         flows("wechat_pay", &["qr", "app", "h5"]), code("wechat_pay"),
         strict(json!({
             "type": { "const": "wechat_pay" }, "flow": { "const": "jsapi" },

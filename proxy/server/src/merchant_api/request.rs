@@ -47,7 +47,7 @@ pub(super) struct PaymentBody {
     /// `automatic` or `manual`.
     #[serde(default)]
     capture: Option<String>,
-    #[schemars(schema_with = "super::openapi::method_schema")]
+    #[schemars(schema_with = "super::openapi::new_method_schema")]
     method: Map<String, Value>,
     /// The merchant's order: it has one live payment at a time.
     #[serde(default)]

@@ -222,10 +222,10 @@ impl Driver {
         let input = failpoint::heard_of(input);
         let slot = self.live.slot(id);
         let mut turn = slot.turn.lock().await;
-        // Most payments are new: that their key is free is judged where it is taken, in the journal.
-        if !matches!(input, Input::Submitted(_))
-            && let Some(row) = self.first_use(&beside).await?
-        {
+        // Most payments are new: that their key is free is judged where it is taken, in the
+        // journal. One that this process has in its hands is not new.
+        let new = turn.is_none() && matches!(input, Input::Submitted(_));
+        if !new && let Some(row) = self.first_use(&beside).await? {
             return Ok(Moved::KeyTaken(row));
         }
         // Only the request that has the turn and an unused key may bring a secret: another content

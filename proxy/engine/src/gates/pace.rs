@@ -20,6 +20,9 @@ use crate::stamp::Stamp;
 
 /// The pace is halved at most so often.
 const HALVED_MAX: u32 = 3;
+/// Where no rate is configured, no lower one than this is taken for the provider's, per second: a
+/// quiet second says nothing about what it can bear.
+const UNKNOWN_MIN: u32 = 20;
 /// A step is given back after this long without a 429, ms.
 const QUIET_MS: u64 = 10_000;
 
@@ -163,7 +166,7 @@ impl Pace {
     fn base(&self, now: Stamp) -> Rate {
         self.rate.unwrap_or_else(|| {
             let seen = lock(&self.seen).rate(now.mono_ms / 1_000);
-            let count = NonZeroU32::new(seen).unwrap_or(NonZeroU32::MIN);
+            let count = NonZeroU32::new(seen.max(UNKNOWN_MIN)).unwrap_or(NonZeroU32::MIN);
             Rate { count, per_ms: 1_000, burst: count }
         })
     }

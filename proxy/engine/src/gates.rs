@@ -63,6 +63,8 @@ pub struct GateSettings {
     pub hang_after_ms: u64,
     /// How long it takes from a tenth of the payments to all of them, ms.
     pub slow_start_ms: u64,
+    /// A 429 lowers the pace for a while.
+    pub adaptive_limit: bool,
     /// How it is judged whether shoppers can pay; `None` does not judge.
     pub conversion: Option<ConversionSettings>,
     /// Its plugin can ask whether the provider is well: while it is not, no shopper tries it out.
@@ -298,12 +300,17 @@ impl Gates {
         }
     }
 
-    /// The provider asked us to slow down: a pause, and a lower pace after it.
-    pub fn slow_down(&self, account: &str, pause_ms: u64, now: Stamp) {
+    /// The provider asked us to slow down: what it complained about goes at a lower pace for a
+    /// while, and new payments pause first.
+    pub fn slow_down(&self, account: &str, group: Group, pause_ms: u64, now: Stamp) {
         if let Some(gate) = self.accounts.get(account) {
             let until = now.mono_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
-            gate.paused_until_ms.fetch_max(until, Ordering::AcqRel);
-            Group::ALL.into_iter().for_each(|group| gate.pace(group).lower(now));
+            if group == Group::Payments {
+                gate.paused_until_ms.fetch_max(until, Ordering::AcqRel);
+            }
+            if gate.settings.adaptive_limit {
+                gate.pace(group).lower(now);
+            }
         }
     }
 

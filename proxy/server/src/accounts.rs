@@ -357,6 +357,7 @@ fn gates(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Result<G
             failure_domain: account.failure_domain.clone(),
             hang_after_ms: account.hang_after_ms,
             slow_start_ms: account.slow_start_ms,
+            adaptive_limit: account.adaptive_limit,
             conversion: account.conversion,
             probes: open.manifest().operations.contains(&Operation::Probe),
         };

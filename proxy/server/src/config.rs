@@ -250,6 +250,8 @@ pub struct Account {
     pub hang_after_ms: u64,
     /// How long it takes from a tenth of the payments to all of them after an outage, ms.
     pub slow_start_ms: u64,
+    /// A 429 lowers the pace for a while.
+    pub adaptive_limit: bool,
     /// How it is judged whether shoppers can pay what it offers; `None` does not judge.
     pub conversion: Option<Conversion>,
     /// W of the ambiguity contract, if not the plugin's, ms.

@@ -116,6 +116,12 @@ struct Target {
     reads: bool,
 }
 
+impl Target {
+    fn group(&self) -> Group {
+        if self.reads { Group::Inquiries } else { Group::Payments }
+    }
+}
+
 impl Native {
     /// Opens no socket.
     pub fn new(way: Way) -> Self {
@@ -303,7 +309,7 @@ impl ProxyHttp for Way {
         let account = target.account.name.as_str();
         let now = self.clock.now();
         let verdict = match (visit.answered, error) {
-            (Some(status), None) => self.heard(account, status),
+            (Some(status), None) => self.heard(account, target.group(), status),
             // The merchant left or sent too much: nothing is said about the provider.
             (_, Some(error)) if *error.esource() != pingora::ErrorSource::Upstream => {
                 Verdict::Ignored
@@ -356,7 +362,7 @@ impl Way {
             return Err(Refusal::too_large());
         }
         let target = self.target(head)?;
-        let group = if target.reads { Group::Inquiries } else { Group::Payments };
+        let group = target.group();
         let account = target.account.name.clone();
         let reserved = self.accounts.gates.reserve(&account, METHOD, group, now);
         let reservation = reserved.map_err(|skip| self.skipped(&account, skip))?;
@@ -438,12 +444,12 @@ impl Way {
         Ok(peers)
     }
 
-    fn heard(&self, account: &str, status: u16) -> Verdict {
+    fn heard(&self, account: &str, group: Group, status: u16) -> Verdict {
         let now = self.clock.now();
         if status == 429 {
             let (verdict, pause) = classify::answered(status, &[]);
             if let Some(ms) = pause {
-                self.accounts.gates.slow_down(account, ms, now);
+                self.accounts.gates.slow_down(account, group, ms, now);
             }
             return verdict;
         }

@@ -100,6 +100,7 @@ fn gates(limit: Option<Rate>) -> Gates {
         failure_domain: None,
         hang_after_ms: 2_500,
         slow_start_ms: 30_000,
+        adaptive_limit: true,
         conversion: None,
         probes: false,
     };

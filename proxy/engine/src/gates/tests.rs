@@ -89,7 +89,7 @@ fn drained_paused_and_quarantined_accounts_take_nothing_new() {
     assert_eq!(gates.admits("a", "card", at(0)), Err(Skip::Drained));
     assert!(gates.reserve("a", "card", Group::Operations, at(0)).is_ok());
     gates.drain("a", None);
-    gates.slow_down("a", 500, at(0));
+    gates.slow_down("a", Group::Payments, 500, at(0));
     assert_eq!(gates.admits("a", "card", at(499)), Err(Skip::RateLimited));
     assert_eq!(gates.admits("a", "card", at(500)), Ok(()));
     gates.quarantine("a", true);
@@ -275,6 +275,7 @@ fn settings() -> GateSettings {
         failure_domain: None,
         hang_after_ms: 2_500,
         slow_start_ms: 30_000,
+        adaptive_limit: true,
         conversion: None,
         probes: false,
     }

@@ -113,6 +113,7 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let maintenance = table.get("maintenance").map(|v| maintenance::read_all(&v));
     let hang_after_ms = table.duration("hang_after", 10..=TIMEOUT_MAX_MS, timeout_ms / 4);
     let slow_start_ms = table.duration("slow_start", 0..=HOUR, 30 * SECOND);
+    let adaptive_limit = table.switch("adaptive_limit", true);
     let conversion = match table.get("conversion") {
         Some(written) => conversion_of(&written),
         None => conversion_table(&table.empty("conversion")),
@@ -144,6 +145,7 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
         maintenance: maintenance.unwrap_or_default(),
         hang_after_ms,
         slow_start_ms,
+        adaptive_limit,
         conversion,
         late_window_ms,
         contract,

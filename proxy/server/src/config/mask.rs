@@ -15,7 +15,7 @@ const HARMLESS_TABLES: [&str; 6] =
     ["server", "routes", "breaker", "inquiry", "failover_budget", "telemetry"];
 
 /// The keys of an account or merchant whose values may be quoted.
-const HARMLESS_KEYS: [&str; 22] = [
+const HARMLESS_KEYS: [&str; 23] = [
     "plugin",
     "endpoints",
     "ca",
@@ -31,6 +31,7 @@ const HARMLESS_KEYS: [&str; 22] = [
     "maintenance",
     "hang_after",
     "slow_start",
+    "adaptive_limit",
     "conversion",
     "late_window",
     "contract",

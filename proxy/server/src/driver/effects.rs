@@ -122,7 +122,13 @@ impl Driver {
         let exchange = exchange.to_owned();
         let (input, verdict, elapsed_ms, next) = match carried {
             Carried::Heard { status, facts, elapsed_ms, retry_after_ms } => {
-                let verdict = self.judge(&call.account, status, &facts, retry_after_ms, now);
+                let verdict = self.judge(
+                    (&call.account, super::group(call.kind)),
+                    status,
+                    &facts,
+                    retry_after_ms,
+                    now,
+                );
                 let state_version = account.manifest().state_version;
                 let input = Input::Heard { exchange, status, state_version, facts };
                 (input, verdict, elapsed_ms, None)
@@ -156,7 +162,7 @@ impl Driver {
     /// What an answer says about its account, whatever it says about the money.
     fn judge(
         &self,
-        account: &str,
+        (account, group): (&str, Group),
         status: u16,
         facts: &[Fact],
         retry_after_ms: Option<u64>,
@@ -165,7 +171,8 @@ impl Driver {
         let (verdict, pause) = classify::answered(status, facts);
         if let Some(polite_ms) = pause {
             self.metrics.limited("provider", account);
-            self.gates().slow_down(account, retry_after_ms.unwrap_or(polite_ms), now);
+            let pause_ms = retry_after_ms.unwrap_or(polite_ms);
+            self.gates().slow_down(account, group, pause_ms, now);
         }
         if let Some(read) = classify::read(status, facts) {
             self.gates().answered(account, read);
@@ -267,7 +274,7 @@ impl Driver {
         let now = self.clock.now();
         let verdict = match http {
             0 => classify::lost(Sent::Maybe, false),
-            status => self.judge(&name, status, &facts, None, now),
+            status => self.judge((&name, Group::Inquiries), status, &facts, None, now),
         };
         if let Some(place) = place {
             place.settle(now, verdict, elapsed_ms);

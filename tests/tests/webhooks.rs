@@ -284,7 +284,9 @@ fn a_webhook_that_is_gone_is_left_alone_until_an_operator_resumes_it() {
     let (done, out) = house.cli(&["webhook", "resume", "test", "--config", "interlock.toml"]);
     assert!(done, "{out}");
     let heard = hook.wait_for(4);
-    assert_eq!(heard[0].id(), heard[1].id(), "what was refused is told again");
+    // Between payments there is no order.
+    let again = heard[1..].iter().any(|told| told.id() == heard[0].id());
+    assert!(again, "what was refused is told again");
     let (done, _) = house.cli(&["webhook", "resume", "other", "--config", "interlock.toml"]);
     assert!(!done, "a merchant without a webhook has nothing to resume");
     house.kill_proxy();

@@ -1,4 +1,5 @@
-//! `cargo xtask demo | test | safety | simulate | control | bench`: the commands of this repository.
+//! `cargo xtask demo | test | safety | simulate | control | bench`: the commands of this
+//! repository.
 //!
 //! It depends on nothing that needs cmake and on none of our other crates, because on a fresh
 //! machine it is what installs the first and builds the second.

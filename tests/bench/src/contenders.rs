@@ -202,7 +202,8 @@ impl Field {
              shed_after = \"never\"\n\
              [telemetry]\nlog = \"error\"\n\
              [merchants.bench]\napi_key = \"bench_key_1\"\n\
-             [accounts.checkout]\nplugin = \"checkout\"\nendpoints = {{ api = \"http://{provider}\" }}\n\
+             [accounts.checkout]\nplugin = \"checkout\"\n\
+             endpoints = {{ api = \"http://{provider}\" }}\n\
              secrets = {{ secret_key = \"sk_bench\", webhook_key = \"whk_bench\" }}\n\
              in_flight = 10000\n\
              [[routes]]\nname = \"all\"\nmatch = {{ method = \"card\" }}\n\
@@ -300,7 +301,9 @@ fn nginx(address: SocketAddr, provider: SocketAddr, folder: &Path) -> String {
            access_log off; keepalive_requests 100000000; keepalive_timeout 600s;\n\
            client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
            fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
-           upstream provider {{ server {provider}; keepalive 128; keepalive_requests 100000000; }}\n\
+           upstream provider {{\n\
+             server {provider}; keepalive 128; keepalive_requests 100000000;\n\
+           }}\n\
            server {{\n\
              listen {address};\n\
              location / {{\n\
@@ -356,7 +359,8 @@ static_resources:
       cluster_name: provider
       endpoints:
       - lb_endpoints:
-        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {upstream} }} }} }}
+        - endpoint:
+            address: {{ socket_address: {{ address: 127.0.0.1, port_value: {upstream} }} }}
 "#
     )
 }

@@ -106,7 +106,8 @@ fn paths() -> Value {
             "post": wish("switch_method", "Pay by another method", body::<request::SwitchBody>()),
         },
         "/v1/payments/{id}/confirm": {
-            "post": wish("confirm_payment", "The shopper came back", body::<request::ConfirmBody>()),
+            "post": wish("confirm_payment", "The shopper came back",
+                body::<request::ConfirmBody>()),
         },
         "/v1/refunds": {
             "get": get("list_refunds", "The refunds of a payment", vec![of_payment], "RefundList"),
@@ -160,7 +161,7 @@ fn examples() -> Value {
 fn get(name: &str, what: &str, parameters: Vec<Value>, answer: &str) -> Value {
     json!({
         "operationId": name, "summary": what, "parameters": parameters,
-        "responses": responses(&[(200, answer)], &[400, 401, 403, 404, 429, 503]),
+        "responses": responses(&[(200, answer)], &[400, 401, 403, 404, 422, 429, 503]),
     })
 }
 
@@ -340,7 +341,7 @@ fn schemas() -> Value {
         })),
         "MethodList": list("Offered", json!({})),
         "PaymentList": list("Payment", json!({ "next_cursor": or_null() })),
-        "RefundList": list("Refund", json!({})),
+        "RefundList": list("Refund", json!({ "next_cursor": or_null() })),
         "Timeline": object(json!({
             "object": { "const": "list" }, "payment": text(),
             "data": { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },

@@ -178,6 +178,8 @@ pub(crate) struct ResendCase<'a> {
     pub loser: bool,
     /// The provider was heard to accept it and to decide later.
     pub accepted: bool,
+    /// What is shown to the shopper goes on by our `continue`.
+    pub challenges: bool,
 }
 
 /// Whether an answer permits that the same request is sent again, by its provider codes (G12).
@@ -194,7 +196,9 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let admitted = match rule.class {
         IdempotencyClass::Strong => true,
         IdempotencyClass::SuccessOnly => {
-            let prompt = rule.never_asynchronous && !case.accepted;
+            // A copy that is not recognised opens a second challenge, and the shopper may pass both.
+            let opens = case.challenges && x.kind == ExchangeKind::Authorize;
+            let prompt = rule.never_asynchronous && !case.accepted && !opens;
             prompt || mutant::on(Mutant::ResendAccepted)
         }
         IdempotencyClass::None => mutant::on(Mutant::ResendWithoutIdempotency),

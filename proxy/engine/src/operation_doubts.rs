@@ -159,6 +159,7 @@ impl Turn<'_> {
                 details: false,
                 loser: false,
                 accepted: o.accepted,
+                challenges: false,
             },
         )
     }

@@ -263,6 +263,7 @@ impl Turn<'_> {
             details: self.world.details,
             loser: a.loser || self.p.cancel_requested,
             accepted: a.order_seen,
+            challenges: account.contract.returning.contains(&a.flow),
         };
         let answer = definite::resend(last, &case);
         // Waiting out the late window only to send again would be slower than asking or closing,

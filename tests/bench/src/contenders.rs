@@ -33,6 +33,8 @@ pub enum Contender {
     Durable,
     /// The same, the journal in memory.
     Memory,
+    /// The payments API that sheds what it can't carry; only under overload.
+    Shedding,
 }
 
 impl Contender {
@@ -59,12 +61,13 @@ impl Contender {
             Self::Native => "Interlock, native",
             Self::Durable => "Interlock, payment",
             Self::Memory => "Interlock, payment, tmpfs",
+            Self::Shedding => "Interlock, shedding",
         }
     }
 
     /// Whether what passes is a payment that Interlock itself makes.
     pub fn pays(self) -> bool {
-        matches!(self, Self::Durable | Self::Memory)
+        matches!(self, Self::Durable | Self::Memory | Self::Shedding)
     }
 }
 
@@ -133,8 +136,9 @@ impl Field {
             let target = self.target(contender, self.provider);
             return Ok(Running { contender, pid: None, target, child: None, _folders: vec![] });
         }
+        let program = if contender.pays() { Contender::Durable } else { contender };
         let (_, path) =
-            self.programs.iter().find(|(c, _)| *c == contender).ok_or("it is not installed")?;
+            self.programs.iter().find(|(c, _)| *c == program).ok_or("it is not installed")?;
         let fail = |why: std::io::Error| format!("{}: {why}", contender.name());
         let folder = TempDir::new_in(&self.scratch).map_err(fail)?;
         let address = free_address()?;
@@ -162,7 +166,8 @@ impl Field {
                     Contender::Memory => TempDir::new_in("/dev/shm").map_err(fail)?,
                     _ => TempDir::new_in(&self.scratch).map_err(fail)?,
                 };
-                let text = self.interlock(address, data.path())?;
+                let shed = contender == Contender::Shedding;
+                let text = self.interlock(address, data.path(), shed)?;
                 folders.push(data);
                 configured(&folder, text, &["run", "--config"])?
             }
@@ -192,14 +197,15 @@ impl Field {
         Ok(running)
     }
 
-    fn interlock(&self, address: SocketAddr, data: &Path) -> Result<String, String> {
+    fn interlock(&self, address: SocketAddr, data: &Path, shed: bool) -> Result<String, String> {
         let admin = free_address()?;
+        let shed = if shed { "20ms" } else { "never" };
         let release = self.release.display();
         let provider = self.provider;
         Ok(format!(
             "[server]\nlisten = \"{address}\"\nadmin = \"{admin}\"\ndata_dir = \"{}\"\n\
              plugins_dir = \"{release}\"\nallow_unpinned = true\nworkers = 1\n\
-             shed_after = \"never\"\n\
+             shed_after = \"{shed}\"\n\
              [telemetry]\nlog = \"error\"\n\
              [merchants.bench]\napi_key = \"bench_key_1\"\n\
              [accounts.checkout]\nplugin = \"checkout\"\n\

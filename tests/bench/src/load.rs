@@ -78,7 +78,9 @@ pub struct Target {
 pub struct Heard {
     /// How many were answered as they must be.
     pub answered: u64,
-    /// How many were not.
+    /// How many were refused with 503.
+    pub refused: u64,
+    /// How many were answered otherwise, or not at all.
     pub failed: u64,
     /// Latencies of those that were, ns, sorted; from the intended start in an open loop.
     pub latencies: Vec<u64>,
@@ -175,6 +177,8 @@ async fn note(
         heard.answered += 1;
         let ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         heard.latencies.push(ns);
+    } else if status == Some(503) {
+        heard.refused += 1;
     } else {
         heard.failed += 1;
     }
@@ -193,6 +197,7 @@ where
             for task in tasks {
                 let Ok(heard) = task.await else { continue };
                 all.answered += heard.answered;
+                all.refused += heard.refused;
                 all.failed += heard.failed;
                 all.latencies.extend(heard.latencies);
             }

@@ -9,6 +9,7 @@
 mod contenders;
 mod load;
 mod memory;
+mod overload;
 mod plot;
 mod process;
 mod report;
@@ -66,5 +67,6 @@ async fn measure(wish: &Wish) -> Result<(), String> {
     let field = contenders::Field::find(wish, provider)?;
     let rounds = rounds::run(wish, &field).await?;
     let memory = memory::run(wish, &field).await?;
-    report::write(wish, &field, &rounds, &memory)
+    let overload = overload::run(wish, &field).await?;
+    report::write(wish, &field, &rounds, &memory, &overload)
 }

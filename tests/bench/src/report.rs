@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::Wish;
 use crate::contenders::{Contender, Field};
 use crate::memory::{Memory, Soak};
+use crate::overload::Overload;
 use crate::plot;
 use crate::rounds::{OPEN_RATE, Rounds, median, quartiles, ratio};
 
@@ -33,11 +34,12 @@ pub fn write(
     field: &Field,
     rounds: &Rounds,
     (memory, soak): &(Vec<Memory>, Soak),
+    overload: &Overload,
 ) -> Result<(), String> {
     let contenders = field.contenders().filter(|c| *c != Contender::Direct);
     let rows: Vec<Row> = contenders.map(|c| row(rounds, c)).collect();
-    let text = tables(rounds.len(), &rows, memory, soak);
-    let figures = figures(rounds.len(), &rows, memory, soak);
+    let text = tables(rounds.len(), &rows, memory, soak, overload);
+    let figures = figures(rounds.len(), &rows, memory, soak, overload);
     let fail = |why: std::io::Error| format!("the figures can't be written: {why}");
     let folder = wish.target.join("bench");
     fs::write(folder.join("figures.json"), format!("{figures:#}\n")).map_err(fail)?;
@@ -91,7 +93,7 @@ fn row(rounds: &Rounds, contender: Contender) -> Row {
     }
 }
 
-fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak) -> String {
+fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overload) -> String {
     let mut lines = vec![
         "| | CPU to nginx | to bare pingora | CPU us | requests/s on one core | \
          added p50 us | added p99 us |"
@@ -138,10 +140,23 @@ fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak) -> String
         soak.payments,
         soak.growth()
     ));
+    let again = match o.recovered_s {
+        Some(seconds) => format!("it was itself again within {seconds} s"),
+        None => "it was not itself again within 10 s".to_owned(),
+    };
+    lines.push(format!(
+        "\nAt twice its capacity of {} durable payments/s on one core: {} accepted with p99 \
+         {:.1} ms (unloaded {:.1} ms), {} refused with 503; {again}.",
+        o.capacity,
+        o.accepted,
+        o.p99_us / 1_000.0,
+        o.unloaded_p99_us / 1_000.0,
+        o.refused,
+    ));
     lines.join("\n")
 }
 
-fn figures(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak) -> Value {
+fn figures(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overload) -> Value {
     let rows: Vec<Value> = rows
         .iter()
         .map(|r| {
@@ -165,6 +180,11 @@ fn figures(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak) -> Value
         .collect();
     json!({
         "rounds": rounds, "contenders": rows, "memory": memory,
+        "overload": {
+            "capacity_per_second": o.capacity, "unloaded_p99_us": o.unloaded_p99_us,
+            "accepted": o.accepted, "refused": o.refused, "p99_us": o.p99_us,
+            "recovered_s": o.recovered_s,
+        },
         "soak": {
             "payments": soak.payments, "samples": soak.samples,
             "kib_per_1000_payments": soak.growth(),

@@ -154,6 +154,10 @@ impl World<'_> {
         let Some(book) = self.store.book() else {
             return self.put_off(node, case, input, beside);
         };
+        // In a restored journal nothing goes on before the statements are heard.
+        if self.cases[case as usize].unheard && !matches!(input, Input::Restored) {
+            return self.put_off(node, case, input, beside);
+        }
         if let Some(taken) = beside.key.and_then(|key| book.key(&key)).cloned() {
             return self.key_taken(case, &input, taken.stands_for.as_deref());
         }
@@ -172,7 +176,10 @@ impl World<'_> {
                 let ver = before.map_or(0, |p| p.ver);
                 self.commit(node, case, ver, *decision, input, beside);
             }
-            Outcome::Nothing => self.nothing(node, case, input, beside),
+            Outcome::Nothing => {
+                self.cases[case as usize].unheard &= !matches!(input, Input::Restored);
+                self.nothing(node, case, input, beside);
+            }
             Outcome::Refuse(refusal) if self.asks_again(&refusal) => {}
             Outcome::Refuse(_) => self.refused(case, &input),
             Outcome::Need(_) => self.blame(case, "a decision never had what it needed"),
@@ -409,6 +416,7 @@ impl World<'_> {
                 if let Some(name) = beside.notice {
                     self.cases[case as usize].acknowledged.push(name);
                 }
+                self.cases[case as usize].unheard &= !matches!(input, Input::Restored);
                 if let Some(follow) = follow {
                     self.durable(node, case, &input, &follow);
                 }
@@ -440,6 +448,7 @@ impl World<'_> {
                 | Input::Looked { .. }
                 | Input::Recovered
                 | Input::Restored
+                | Input::Due
         );
         match &input {
             Input::Submitted(_) => {

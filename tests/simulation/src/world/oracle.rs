@@ -44,6 +44,8 @@ pub struct Case {
     pub(super) excused: bool,
     /// The journal forgot something of it, or may have: it was restored from a backup.
     pub(super) restored: bool,
+    /// It has not heard the statements yet.
+    pub(super) unheard: bool,
     /// What the providers said of it when the journal was restored.
     pub(super) stated: Option<Statement>,
     /// A plugin that does not continue an older version took something for a refusal.
@@ -96,6 +98,7 @@ impl Case {
             lied_to: false,
             excused: false,
             restored: false,
+            unheard: false,
             stated: None,
             misread: false,
             accept_late_ms: None,
@@ -346,6 +349,10 @@ impl World<'_> {
         let denied = c.was_denied();
         self.score.denied += u64::from(denied);
         let outside = c.providers.iter().any(|p| p.outside > 0);
+        // A bounce whose notification was lost with the disk, too.
+        if c.excused && c.restored && bounced {
+            return;
+        }
         if told_wrongly && (bounced || c.lied_to || denied || outside) {
             return;
         }

@@ -78,6 +78,7 @@ impl World<'_> {
             let lines = self.lines_of(case);
             self.cases[case as usize].stated = Some(Statement { since, lines });
             if self.row(case).is_some() {
+                self.cases[case as usize].unheard = true;
                 self.put(0, case, Input::Restored, Beside::default());
             }
             self.ask_again(case);

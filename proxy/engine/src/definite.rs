@@ -196,7 +196,7 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let admitted = match rule.class {
         IdempotencyClass::Strong => true,
         IdempotencyClass::SuccessOnly => {
-            // A copy that is not recognised opens a second challenge, and the shopper may pass both.
+            // A copy that is not recognised opens a second challenge: the shopper may pass both.
             let opens = case.challenges && x.kind == ExchangeKind::Authorize;
             let prompt = rule.never_asynchronous && !case.accepted && !opens;
             prompt || mutant::on(Mutant::ResendAccepted)

@@ -613,6 +613,10 @@ impl World<'_> {
         let high = book.and_then(|book| book.setting(&HIGH_WATER)).copied().unwrap_or(0);
         self.boots += 1;
         let boot = self.boots;
+        if !self.unrestored {
+            // What the node that died had heard is durable.
+            self.cases.iter_mut().for_each(|c| c.unheard = false);
+        }
         let n = &mut self.nodes[node];
         (n.boot, n.up, n.started_ms) = (boot, true, started_ms);
         (n.high_ms, n.seen_ms) = (high, self.now);

@@ -507,3 +507,49 @@ fn a_forged_notification_is_refused_and_nothing_of_it_is_kept() {
     let paid = house.payment(id(&payment));
     assert_eq!((&paid["status"], net(&house, &paid)), (&json!("succeeded"), 2_200));
 }
+
+#[test]
+fn a_challenge_is_shown_and_moves_nothing_until_it_is_brought_back() {
+    let house = House::with(Plan { challenges: true, ..Plan::default() });
+    // A cryptogram proves the shopper already.
+    assert_eq!(house.pay(&network_token(900, "GBP"))["status"], "succeeded");
+    let shown = house.pay(&stored(2_300, "GBP", "M5STORED"));
+    assert_eq!((shown.status, &shown["status"]), (201, &json!("requires_action")), "{shown:?}");
+    let action = &shown["next_action"];
+    assert_eq!(action["type"], "three_d_secure", "{action}");
+    let url = action["url"].as_str().expect("where the shopper goes");
+    assert_eq!(house.send("GET", url, &[], None).status, 200);
+    let acted = house.shopper(ADYEN, op_id(&shown), "pay");
+    assert_eq!(acted.status, 200, "{acted:?}");
+    // The proxy's `confirm` asks the provider for news, which this one does not answer.
+    let details = json!({ "details": { "redirectResult": acted["redirect_result"] } });
+    let confirmed = no_wait(&house, &format!("/v1/payments/{}/confirm", id(&shown)), &details);
+    assert!(confirmed.status < 300, "{confirmed:?}");
+    assert_eq!(
+        (&house.payment(id(&shown))["status"], charges(&house, &shown)),
+        (&json!("requires_action"), 0)
+    );
+    // Brought to the provider, the challenge is finished once, and we are told.
+    let (address, key) = door(&house);
+    let bring = || {
+        let headers =
+            [("Authorization", ""), ("X-API-Key", key.as_str()), ("Idempotency-Key", "back-1")];
+        let url = format!("{address}/payments/details");
+        house.send("POST", &url, &headers, Some(details.to_string().as_bytes()))
+    };
+    assert_eq!(bring()["resultCode"], "Authorised");
+    assert_eq!(bring()["resultCode"], "Authorised");
+    let paid = house.wait_for(id(&shown), SOON, |p| p["status"] == "succeeded");
+    assert_eq!((net(&house, &paid), charges(&house, &paid)), (2_300, 1));
+}
+
+/// Where Adyen's account listens, and the key of its API.
+fn door(house: &House) -> (String, String) {
+    let config = std::fs::read_to_string(house.dir.path().join("interlock.toml")).expect("a file");
+    let section = config.split(&format!("[accounts.{ADYEN}]")).nth(1).expect("the account");
+    let text = |name: &str| {
+        let rest = section.split(&format!("{name} = \"")).nth(1).expect("the setting");
+        rest.split('"').next().expect("a text").to_owned()
+    };
+    (text("api"), text("api_key"))
+}

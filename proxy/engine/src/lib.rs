@@ -19,7 +19,6 @@ mod answers;
 mod attempts;
 pub mod classify;
 mod closing;
-mod confirm;
 mod decision;
 mod definite;
 mod exchange;

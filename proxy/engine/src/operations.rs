@@ -89,7 +89,6 @@ impl Turn<'_> {
             again: false,
             manual: false,
             provider_code: None,
-            denied: false,
         });
         Ok(())
     }

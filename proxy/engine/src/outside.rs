@@ -236,7 +236,6 @@ impl Turn<'_> {
             again: false,
             manual: false,
             provider_code: None,
-            denied: false,
         });
     }
 }

@@ -85,7 +85,6 @@ impl Account {
         &self,
         op_id: Option<&str>,
         qr: Option<&str>,
-        order: Option<&str>,
         act: Act,
     ) -> Result<Value, &'static str> {
         let outcome = match act {
@@ -99,7 +98,7 @@ impl Account {
         };
         match &self.fake {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
-            Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
+            Fake::Alipay(alipay) => alipay.act(op_id, qr, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
         }
     }

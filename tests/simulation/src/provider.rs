@@ -7,7 +7,6 @@
 
 mod jobs;
 pub mod portal;
-mod returns;
 
 use std::sync::Arc;
 
@@ -16,9 +15,6 @@ use interlock_plugin_api::{
     Action, Class, Close, Concurrency, Contract, Currency, Fact, IdempotencyClass, Money, NotFound,
     What,
 };
-
-use crate::declarations::CONTINUE;
-use returns::Returned;
 
 pub use jobs::{Job, JobState, Task};
 
@@ -84,26 +80,6 @@ pub struct Order {
     tombstone: bool,
     refusal: Option<Class>,
     running_until_ms: u64,
-    /// It waits for the shopper's return.
-    challenged: bool,
-    /// It was refused for good.
-    over: bool,
-    returns: Vec<Returned>,
-}
-
-/// A request that takes money, or makes something to be paid.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Its own number.
-    pub op_id: &'a str,
-    /// Our number of the payment.
-    pub order: &'a str,
-    /// It makes a code.
-    pub offer: bool,
-    /// The shopper must prove himself first.
-    pub challenge: bool,
-    /// It was sent although the last answer did not permit it: the key is not remembered.
-    pub unpermitted: bool,
 }
 
 /// What the provider answers, says to everybody, and will do by itself later.
@@ -261,8 +237,13 @@ impl Provider {
     }
 
     /// A request that takes money, or makes a code, arrives.
-    pub fn authorize(&mut self, asked: &Asked<'_>, now: u64, chance: &mut impl Chance) -> Reaction {
-        let Asked { op_id, offer, challenge, unpermitted, .. } = *asked;
+    pub fn authorize(
+        &mut self,
+        op_id: &str,
+        offer: bool,
+        now: u64,
+        chance: &mut impl Chance,
+    ) -> Reaction {
         let class = self.class();
         let rule = self.contract.moves.get("pay");
         let excluded = rule.is_some_and(|r| r.concurrency == Concurrency::Excluded);
@@ -285,23 +266,14 @@ impl Provider {
         let beside = !excluded && now < order.running_until_ms;
         order.running_until_ms = now + RUNNING_MS;
         let remembered = match class {
-            _ if beside || unpermitted => false,
+            _ if beside => false,
             IdempotencyClass::Strong => order.has_result(),
             IdempotencyClass::SuccessOnly => !order.charges.is_empty(),
             IdempotencyClass::None => false,
         };
-        if remembered && order.challenged {
-            return answer(200, shown());
-        }
         if remembered {
             let facts = order.told(class).into_iter().map(Fact::of_key).collect();
             return Reaction { status: 200, facts, ..Reaction::default() };
-        }
-        if challenge && !chance.happens(150 * bad) {
-            let order = self.seen(op_id);
-            (order.challenged, order.scanned) = (true, true);
-            order.offered_ms.get_or_insert(now);
-            return answer(200, shown());
         }
         let accepts = if prompt { 0 } else { 100 };
         let held_first = if manual { 0 } else { 40 };
@@ -325,10 +297,7 @@ impl Provider {
                 reaction
             }
             // It is done, and its gateway says that it failed.
-            6 => {
-                let leave = self.may_follow(chance);
-                gateway(502, leave, self.charge(op_id, manual))
-            }
+            6 => gateway(502, self.charge(op_id, manual)),
             _ => self.charge(op_id, manual),
         }
     }
@@ -345,10 +314,9 @@ impl Provider {
     }
 
     /// Neither executed nor saved under the key: true of this one request.
-    pub(super) fn gate(&self, chance: &mut impl Chance) -> Option<Reaction> {
+    fn gate(&self, chance: &mut impl Chance) -> Option<Reaction> {
         let bad = u32::from(self.mood.moody);
         let (status, fact) = match chance.pick(&[920, 35 * bad, 15 * bad, 15 * bad]) {
-            1 if self.may_follow(chance) => (503, Fact::unknown("again.busy")),
             1 => (503, Fact::unknown("busy")),
             2 => (401, Fact::declined(Class::AccountRestricted, "proof.gate")),
             3 => (429, Fact::declined(Class::RateLimited, "proof.gate")),
@@ -385,7 +353,7 @@ impl Provider {
             _ => format!("{}-{number}", order.reference),
         };
         order.pending = order.pending.saturating_sub(1);
-        (order.payable, order.challenged) = (false, false);
+        order.payable = false;
         let taken = if held { 0 } else { amount };
         let charge = Charge {
             reference: reference.clone(),
@@ -426,7 +394,6 @@ impl Provider {
     fn decide(&mut self, op_id: &str, chance: &mut impl Chance) -> Reaction {
         let strong = self.class() == IdempotencyClass::Strong;
         let manual = self.mood.manual;
-        let ends = self.contract.move_rule(CONTINUE).refusal_final;
         let Some(order) = self.order_mut(op_id) else { return Reaction::default() };
         // What was accepted twice is decided twice, unless one key is one execution.
         if order.closed || order.pending == 0 || (strong && !order.charges.is_empty()) {
@@ -434,13 +401,7 @@ impl Provider {
         }
         if chance.happens(333) {
             order.pending -= 1;
-            if order.returns.is_empty() || ends {
-                order.refusal = Some(Class::DeclinedSoft);
-                order.over = ends;
-            } else {
-                // The shopper may come back once more.
-                order.challenged = true;
-            }
+            order.refusal = Some(Class::DeclinedSoft);
             return said(refusal(Class::DeclinedSoft).of_key().about(op_id));
         }
         self.charge(op_id, manual)
@@ -511,7 +472,6 @@ impl Provider {
         let again = order.closed && chance.happens(500);
         let order = self.seen(target);
         (order.closed, order.payable, order.pending) = (true, false, 0);
-        order.challenged = false;
         let what = if again { What::ClosedNothingFound } else { What::ClosedUnpaid };
         self.crossed(answer(200, Fact::new(what)), chance)
     }
@@ -519,7 +479,7 @@ impl Provider {
     /// It is done, and its gateway says that it failed.
     fn crossed(&self, reaction: Reaction, chance: &mut impl Chance) -> Reaction {
         let bad = u32::from(self.mood.moody);
-        if chance.happens(50 * bad) { gateway(504, false, reaction) } else { reaction }
+        if chance.happens(50 * bad) { gateway(504, reaction) } else { reaction }
     }
 
     /// What became of an order; empty when no answer comes.
@@ -561,8 +521,8 @@ impl Provider {
         let Some(end) = self.contract.offer_expiry.map(|e| e.after_ms) else { return };
         let Some(order) = self.order_mut(op_id) else { return };
         if order.offered_ms.is_some_and(|at| now >= at + end) {
-            order.expired |= order.payable || order.challenged;
-            (order.payable, order.challenged) = (false, false);
+            order.expired |= order.payable;
+            order.payable = false;
         }
     }
 }
@@ -583,18 +543,11 @@ impl Order {
             tombstone: false,
             refusal: None,
             running_until_ms: 0,
-            challenged: false,
-            over: false,
-            returns: Vec::new(),
         }
     }
 
     fn has_result(&self) -> bool {
-        let open = self.challenged || self.expired || self.over;
-        open || !self.charges.is_empty()
-            || self.refusal.is_some()
-            || self.closed
-            || self.pending > 0
+        !self.charges.is_empty() || self.refusal.is_some() || self.closed || self.pending > 0
     }
 
     /// What is true of the order.
@@ -605,7 +558,7 @@ impl Order {
         let fact = match self.refusal {
             _ if self.closed => Fact::new(What::ClosedUnpaid),
             _ if self.expired => Fact::new(What::Expired),
-            _ if self.pending > 0 || self.payable || self.challenged => Fact::new(What::Pending),
+            _ if self.pending > 0 || self.payable => Fact::new(What::Pending),
             Some(refused) if class == IdempotencyClass::Strong => refusal(refused).of_key(),
             Some(refused) => refusal(refused),
             None => Fact::new(What::NotFound),
@@ -637,8 +590,8 @@ pub fn money(amount: i64) -> Money {
     Money::new(amount, cny())
 }
 
-/// Something for the shopper to act on.
-pub fn shown() -> Fact {
+/// A code for the shopper to pay.
+fn shown() -> Fact {
     let payload = serde_json::Map::new();
     let action = Action { kind: "qr_code".into(), payload, expires_ms: None };
     Fact { action: Some(action), ..Fact::new(What::Action) }
@@ -653,9 +606,8 @@ fn said(fact: Fact) -> Reaction {
     Reaction { tells: vec![fact], ..Reaction::default() }
 }
 
-fn gateway(status: u16, may_follow: bool, reaction: Reaction) -> Reaction {
-    let code = if may_follow { "again.gateway" } else { "gateway" };
-    Reaction { status, facts: vec![Fact::unknown(code)], ..reaction }
+fn gateway(status: u16, reaction: Reaction) -> Reaction {
+    Reaction { status, facts: vec![Fact::unknown("gateway")], ..reaction }
 }
 
 /// A refusal with a code that proves that nothing moved.

@@ -8,7 +8,6 @@ mod codes;
 mod damage;
 mod doubts;
 mod notifications;
-mod pages;
 mod peer;
 mod requests;
 

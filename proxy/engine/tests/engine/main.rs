@@ -7,8 +7,6 @@
 mod desk;
 mod table;
 
-mod carried;
-mod confirm;
 mod explaining;
 mod failover;
 mod giving_back;

@@ -47,7 +47,6 @@ fn look(desk: &Desk, money: Money) -> Vec<Offered> {
         draw: 0.0,
         sending: false,
         credential: true,
-        details: false,
         order: None,
         stated: None,
     };

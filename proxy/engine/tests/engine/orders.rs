@@ -35,7 +35,6 @@ fn numbers_are_derived_so_a_lost_row_repeats_them() {
         draw: 0.0,
         sending: false,
         credential: true,
-        details: false,
         order: None,
         stated: None,
     };

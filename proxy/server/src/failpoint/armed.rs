@@ -34,7 +34,6 @@ pub const POINTS: &[&str] = &[
     "commit.capture",
     "commit.cancel",
     "commit.switch",
-    "commit.confirm",
     "commit.refund",
     "commit.operator",
     "commit.recovered",
@@ -49,7 +48,6 @@ pub const POINTS: &[&str] = &[
     "setting.clock",
     // A request: before its first byte, after its last.
     "send.authorize",
-    "send.continue",
     "send.capture",
     "send.void",
     "send.refund",
@@ -58,7 +56,6 @@ pub const POINTS: &[&str] = &[
     "send.inquire_operation",
     // A provider's whole answer: before and after its plugin read it.
     "answer.authorize",
-    "answer.continue",
     "answer.capture",
     "answer.void",
     "answer.refund",
@@ -112,7 +109,6 @@ pub fn commit(input: &Input, side: Side) {
         Input::Merchant(Wish::Cancel { .. }) => "cancel",
         Input::Merchant(Wish::Refund { .. }) => "refund",
         Input::Merchant(Wish::Switch { .. }) => "switch",
-        Input::Merchant(Wish::Confirm { .. }) => "confirm",
         Input::Operator(_) => "operator",
         Input::Recovered => "recovered",
         Input::Restored => "restored",

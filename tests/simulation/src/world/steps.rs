@@ -30,8 +30,7 @@ impl Steps {
         let built = draft(call);
         let first = match call.kind {
             ExchangeKind::Close => None,
-            ExchangeKind::Continue => None,
-            ExchangeKind::Authorize => self.pays,
+            ExchangeKind::Authorize | ExchangeKind::Continue => self.pays,
             _ => self.operates,
         };
         match first {
@@ -47,7 +46,7 @@ pub(super) fn second(x: &Exchange) -> Option<Box<Draft>> {
         return None;
     }
     let purpose = match x.kind {
-        ExchangeKind::Authorize => "pay",
+        ExchangeKind::Authorize | ExchangeKind::Continue => "pay",
         kind => kind.as_str(),
     };
     Some(Box::new(Draft {
@@ -57,7 +56,6 @@ pub(super) fn second(x: &Exchange) -> Option<Box<Draft>> {
         digest: x.op_id.clone(),
         made_ms: x.made_ms,
         entropy: x.entropy.clone(),
-        said: None,
     }))
 }
 

@@ -129,7 +129,7 @@ impl Provider for Alipay {
         self.exchange(cx, r, (purpose, trade), s, e, || Ok(Named { out_trade_no: trade }))
     }
 
-    /// A question about a number that nobody has: an answer with a good signature is a sign of life.
+    /// A question about a number that nobody has: an answer with a good signature shows life.
     fn probe(&self, cx: &Cx<'_>, s: State, e: &Event) -> StepResult<Self> {
         match e {
             Event::Start => {

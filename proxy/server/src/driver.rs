@@ -434,10 +434,18 @@ impl Driver {
             Some(self.gates().reserve(&call.account, &call.method, group, now)?)
         } else {
             let place = self.gates().way_out(&call.account, &call.method, group(call.kind), now);
-            place.map_err(|wait_ms| {
-                bench.wait_ms = Some(wait_ms);
-                Skip::RateLimited
-            })?
+            match place {
+                Ok(place) => place,
+                Err(wait_ms) => {
+                    bench.wait_ms = Some(wait_ms);
+                    // A merchant may ask again. What ends a doubt or gives money back goes out
+                    // after its wait: a full share is no reason to fence, nor to ask an operator.
+                    if matches!(input, Input::Merchant(_)) {
+                        return Err(Skip::RateLimited);
+                    }
+                    None
+                }
+            }
         };
         let order = match (before, input) {
             (Some(p), _) => Order::from(p),

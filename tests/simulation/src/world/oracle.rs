@@ -327,10 +327,6 @@ impl World<'_> {
         let denied = c.was_denied();
         self.score.denied += u64::from(denied);
         let outside = c.providers.iter().any(|p| p.outside > 0);
-        // A bounce whose notification was lost with the disk, too.
-        if c.excused && c.restored && bounced {
-            return;
-        }
         if told_wrongly && (bounced || c.lied_to || denied || outside) {
             return;
         }

@@ -319,7 +319,8 @@ impl House {
         self.post_within(path, key, body, 30)
     }
 
-    fn post_within(&self, path: &str, key: &str, body: &Value, seconds: u32) -> Answer {
+    /// POST to the merchant API that waits so many seconds for an end.
+    pub fn post_within(&self, path: &str, key: &str, body: &Value, seconds: u32) -> Answer {
         let wait = format!("wait={seconds}");
         let headers = [("Idempotency-Key", key), ("Prefer", wait.as_str())];
         let url = format!("{}{path}", self.api);

@@ -3,9 +3,9 @@
 //!
 //! How many requests an account received is read at the sandbox.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use interlock_tests::house::{Answer, House, Plan, at_once, fresh, tokens};
+use interlock_tests::house::{Answer, House, Plan, at_once, barcode, fresh, tokens};
 use interlock_tests::ledger;
 use serde_json::{Value, json};
 
@@ -401,4 +401,102 @@ fn the_doubts_of_one_account_do_not_keep_another_from_being_asked() {
         let end = house.wait_for(id, SOON, |p| p["status"] != "processing");
         assert_eq!(ledger::charges(&house.ledger(), &end.json), 1);
     }
+}
+
+/// A payment whose money is only held, to be captured by hand.
+fn held(amount: i64) -> Value {
+    let mut body = tokens(amount, "EUR");
+    body["capture"] = "manual".into();
+    body
+}
+
+fn timeline(house: &House, id: &str) -> Vec<Value> {
+    let lines = house.get(&format!("/v1/payments/{id}/timeline"));
+    lines["data"].as_array().expect("a timeline").clone()
+}
+
+/// Nobody was asked to look, and nothing was closed to what still had to go out.
+fn told_no_alert(lines: &[Value]) -> bool {
+    lines.iter().all(|line| line["what"] != "alert" && line["reason"] != "not_prepared")
+}
+
+/// What a cancel owes goes out although merchants have used the share up, while another capture is
+/// refused.
+#[test]
+fn a_void_that_we_owe_goes_out_although_merchants_have_used_the_share() {
+    // Operations have a quarter: two at once, then one in sixteen seconds.
+    let lines = "limit = \"15/m burst 8\"";
+    let house = House::with(Plan { account_lines: lines, ..Plan::default() });
+    let wish = |id: &str, verb: &str| {
+        house.post_within(&format!("/v1/payments/{id}/{verb}"), &fresh(verb), &json!({}), 0)
+    };
+    let open: Vec<Answer> = (0..4).map(|_| house.pay(&held(1_100))).collect();
+    assert!(open.iter().all(|p| p["account"] == "checkout-eu"), "{open:?}");
+    let ids: Vec<&str> = open.iter().filter_map(|p| p["id"].as_str()).collect();
+    for captured in &ids[..2] {
+        let answer = wish(captured, "capture");
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    }
+    let is_full = || {
+        let answer = wish(ids[2], "capture");
+        assert_eq!(answer["accounts"]["checkout-eu"], "rate_limited", "{answer:?}");
+    };
+    is_full();
+    let answer = wish(ids[3], "cancel");
+    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    let end = house.wait_for(ids[3], Duration::from_secs(8), |p| p["status"] == "canceled");
+    is_full();
+    let money = house.ledger();
+    assert_eq!(ledger::charges(&money, &end.json), 1, "it was held once");
+    assert_eq!(ledger::of_payment(&ledger::net(&money), &end.json), 0, "and let go");
+    let lines = timeline(&house, ids[3]);
+    assert!(told_no_alert(&lines), "{lines:#?}");
+}
+
+/// A refund whose answer is lost, at an account with this limit and late window: how long it took
+/// until it was sent again, and that it ended in one refund.
+fn refund_sent_again(limit: &'static str, late_window: &'static str) -> Duration {
+    let plan = Plan { account_lines: limit, late_window, ..Plan::default() };
+    let house = House::with(plan);
+    let paid = house.pay(&barcode(2_000, "01"));
+    assert_eq!((&paid["status"], &paid["account"]), (&json!("succeeded"), &json!("alipay-main")));
+    house.fault("alipay-main", "refund", "reset_after_read");
+    let sends = |house: &House| {
+        house.requests("alipay-main").iter().filter(|r| r["operation"] == "refund").count()
+    };
+    let refund = json!({ "payment": paid["id"], "amount": 700 });
+    let begun = Instant::now();
+    let asked = house.post_within("/v1/refunds", &fresh("refund"), &refund, 0);
+    assert_eq!(asked.status, 202, "{asked:?}");
+    house.wait_until("it is sent", SOON, |h| sends(h) == 1);
+    house.lift_faults();
+    house.wait_until("it is sent again", SOON, |h| sends(h) == 2);
+    let after = begun.elapsed();
+    let id = asked["id"].as_str().expect("an id");
+    house.wait_until("the refund has an end", SOON, |h| {
+        h.get(&format!("/v1/refunds/{id}"))["status"] != "processing"
+    });
+    assert_eq!(house.get(&format!("/v1/refunds/{id}"))["status"], "succeeded");
+    let lines = timeline(&house, paid["id"].as_str().expect("an id"));
+    assert!(lines.iter().any(|line| line["reason"] == "resend"), "it was not fenced: {lines:#?}");
+    assert!(told_no_alert(&lines), "{lines:#?}");
+    let money = house.ledger();
+    let shown = house.payment(paid["id"].as_str().expect("an id"));
+    assert_eq!(ledger::charges(&money, &shown.json), 1);
+    assert_eq!(ledger::of_payment(&ledger::net(&money), &shown.json), 1_300);
+    after
+}
+
+/// It is due when the late window is over, and its share has a place again after four seconds.
+#[test]
+fn what_ends_a_doubt_waits_for_its_share() {
+    let after = refund_sent_again("limit = \"1/s burst 4\"", "2500ms");
+    assert!(after >= Duration::from_millis(3_900), "it did not wait: {after:?}");
+}
+
+/// Its share has no place for sixteen seconds: that is longer than it waits, and it goes out.
+#[test]
+fn what_ends_a_doubt_does_not_wait_for_ever_and_is_not_fenced() {
+    let after = refund_sent_again("limit = \"15/m burst 4\"", "1s");
+    assert!(after < Duration::from_secs(12), "it waited for the share: {after:?}");
 }

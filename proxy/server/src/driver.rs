@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use interlock_engine::gates::{Gates, Group, Reservation};
 use interlock_engine::{
-    Call, ExchangeKind, Hand, Input, OrderHolder, Outcome, Payment, Refusal, Skip, Stamp,
+    Call, ExchangeKind, Hand, Input, OrderHolder, Outcome, Payment, Refusal, Request, Skip, Stamp,
     Submission, World, decide, intake,
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
@@ -438,9 +438,10 @@ impl Driver {
                 Ok(place) => place,
                 Err(wait_ms) => {
                     bench.wait_ms = Some(wait_ms);
-                    // A merchant may ask again. What ends a doubt or gives money back goes out
-                    // after its wait: a full share is no reason to fence, nor to ask an operator.
-                    if matches!(input, Input::Merchant(_)) {
+                    // A merchant may ask again. What ends a doubt, a cancel's close or void and
+                    // what gives money back goes out after its wait: a full share is no reason to
+                    // fence, nor to ask an operator.
+                    if is_wish(input) {
                         return Err(Skip::RateLimited);
                     }
                     None
@@ -525,6 +526,11 @@ pub fn decode(id: &str, body: &[u8]) -> Result<Payment, DriveError> {
 /// Whether an input may wait for a place: what carries an outcome must become durable now.
 fn can_wait(input: &Input) -> bool {
     matches!(input, Input::Merchant(_) | Input::Operator(_) | Input::Due | Input::Recovered)
+}
+
+/// Whether what goes out is the merchant's own operation, which may be refused: nothing is owed yet.
+fn is_wish(input: &Input) -> bool {
+    matches!(input, Input::Merchant(Request::Capture { .. } | Request::Refund { .. }))
 }
 
 fn group(kind: ExchangeKind) -> Group {

@@ -15,6 +15,7 @@ mod drift;
 mod inventory;
 mod maintenance;
 mod mask;
+mod meanings;
 mod origins;
 mod reader;
 mod route;

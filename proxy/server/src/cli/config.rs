@@ -18,6 +18,9 @@ pub enum Command {
         /// Say where each value came from.
         #[arg(long)]
         origin: bool,
+        /// Say what each value means.
+        #[arg(long)]
+        explain: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -33,12 +36,12 @@ pub enum Command {
 /// Runs one of them.
 pub fn run(command: Command) -> ExitCode {
     match command {
-        Command::Show { config, origin, json } => show(&config, origin, json),
+        Command::Show { config, origin, explain, json } => show(&config, origin, explain, json),
         Command::Schema { json } => schema(json),
     }
 }
 
-fn show(file: &ConfigFile, origin: bool, as_json: bool) -> ExitCode {
+fn show(file: &ConfigFile, origin: bool, explain: bool, as_json: bool) -> ExitCode {
     let rows = match config::effective(&file.path) {
         Ok(rows) => rows,
         Err(findings) => {
@@ -53,6 +56,9 @@ fn show(file: &ConfigFile, origin: bool, as_json: bool) -> ExitCode {
     let width = rows.iter().map(|r| r.key.chars().count()).max().unwrap_or(0);
     for row in &rows {
         let value = row.value.as_deref().unwrap_or("none");
+        if let (true, Some(meaning)) = (explain, row.meaning) {
+            output::line(format_args!("# {meaning}"));
+        }
         if origin {
             let from = whence(&row.origin);
             output::line(format_args!("{:<width$}  {value:<28}  {from}", row.key));

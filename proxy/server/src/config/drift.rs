@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::meanings::explained;
 use super::{load_alone, schema};
 
 fn shipped() -> PathBuf {
@@ -52,6 +54,64 @@ fn the_schema_takes_what_the_reader_takes() {
         }
     }
     assert!(taken >= 10 && refused >= 3, "{taken} taken, {refused} refused");
+}
+
+/// Every key has its sentence, its unit where it has one, and its default or that it is required;
+/// nothing is explained that is no key.
+#[test]
+fn no_key_is_without_its_meaning() {
+    let schema = schema().unwrap();
+    let mut keys = BTreeSet::new();
+    each_key(&schema, "", &mut |path, key| {
+        keys.insert(path.to_owned());
+        let text = key["description"].as_str().unwrap_or_default();
+        let (sentence, _) = text.split_once('.').unwrap_or_default();
+        assert!(sentence.len() >= 8, "{path} is not explained: {text:?}");
+        if key["type"] != "object" {
+            let told = text.contains("Default: ") || text.to_lowercase().contains("required");
+            assert!(told, "{path} has no default and is not required: {text:?}");
+        }
+    });
+    assert!(keys.len() > 100, "{keys:?}");
+    for path in explained() {
+        assert!(keys.contains(&path), "{path} is explained and is no key");
+    }
+}
+
+/// The file that an operator copies leaves no key out.
+#[test]
+fn the_annotated_file_names_every_key() {
+    let text = std::fs::read_to_string(shipped().join("interlock.toml")).unwrap();
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names: BTreeSet<&str> = text.split(|c| !word(c)).collect();
+    let mut missing = BTreeSet::new();
+    each_key(&schema().unwrap(), "", &mut |path, _| {
+        let key = path.rsplit('.').next().unwrap_or(path);
+        if !names.contains(key) {
+            missing.insert(path.to_owned());
+        }
+    });
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Every key below a schema, with its dotted name: `NAME` for names, nothing for items.
+fn each_key(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
+    for form in schema["anyOf"].as_array().into_iter().flatten() {
+        each_key(form, path, see);
+    }
+    for (key, below) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        see(&path, below);
+        each_key(below, &path, see);
+    }
+    each_key_of(&schema["items"], path, see);
+    each_key_of(&schema["additionalProperties"], &format!("{path}.NAME"), see);
+}
+
+fn each_key_of(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
+    if schema.is_object() {
+        each_key(schema, path, see);
+    }
 }
 
 #[test]

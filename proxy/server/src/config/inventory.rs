@@ -10,6 +10,7 @@ use std::ops::{Range, RangeInclusive};
 
 use serde_json::{Map, Value, json};
 
+use super::meanings::meaning;
 use super::words::{format_duration, format_size};
 
 /// What a value may be.
@@ -132,7 +133,7 @@ pub(super) fn schema(rows: &[Asked]) -> Result<Value, Vec<String>> {
     let mut schema = Map::new();
     schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("title".into(), "Configuration of Interlock".into());
-    if let Value::Object(members) = root.schema() {
+    if let Value::Object(members) = root.schema("") {
         schema.extend(members);
     }
     Ok(Value::Object(schema))
@@ -191,7 +192,8 @@ impl Node {
         }
     }
 
-    fn schema(&self) -> Value {
+    /// What it may be; `path` is its dotted name, with `NAME` for names and nothing for items.
+    fn schema(&self, path: &str) -> Value {
         let many = self.shapes.contains(&Shape::OneOrMore);
         let mut forms: Vec<Value> = Vec::new();
         for shape in self.shapes.iter().filter(|s| **s != Shape::OneOrMore) {
@@ -200,11 +202,11 @@ impl Node {
                 continue;
             }
             if !(many && *shape == Shape::List) {
-                forms.push(self.form(shape));
+                forms.push(self.form(shape, path));
             }
         }
         if many {
-            let item = self.item.as_ref().map(|item| item.schema());
+            let item = self.item.as_ref().map(|item| item.schema(path));
             forms.extend(
                 item.iter().filter(|item| !forms.contains(item)).cloned().collect::<Vec<_>>(),
             );
@@ -217,7 +219,30 @@ impl Node {
         schema
     }
 
-    fn form(&self, shape: &Shape) -> Value {
+    /// As [`Self::schema`], with what the key means, its unit and its default in words.
+    fn explained(&self, path: &str, needed: bool) -> Value {
+        let mut schema = self.schema(path);
+        let Value::Object(members) = &mut schema else { return schema };
+        let Some(sentence) = meaning(path) else { return schema };
+        let (sentence, otherwise) = match sentence.split_once(" Default: ") {
+            Some((sentence, otherwise)) => (sentence, Some(format!("Default: {otherwise}"))),
+            None => (sentence, None),
+        };
+        let form = members.get("description").and_then(Value::as_str).map(|form| {
+            let (first, rest) = form.split_at(1);
+            format!("{}{rest}.", first.to_ascii_uppercase())
+        });
+        let default = || {
+            let plain = self.default.as_ref()?.replace(['"', '[', ']'], "");
+            Some(format!("Default: {plain}."))
+        };
+        let end = otherwise.or_else(default).or_else(|| needed.then(|| "Required.".into()));
+        let parts = std::iter::once(sentence.to_owned()).chain(form).chain(end);
+        members.insert("description".into(), parts.collect::<Vec<_>>().join(" ").into());
+        schema
+    }
+
+    fn form(&self, shape: &Shape, path: &str) -> Value {
         let words = |text: &str, least: String, most: String, pattern: &str| {
             let description = format!("{text} from {least} to {most}");
             json!({ "type": "string", "pattern": pattern, "description": description })
@@ -247,18 +272,20 @@ impl Node {
             }),
             Shape::Word(words) => json!({ "enum": words }),
             Shape::Names => {
-                let of = self.named.as_ref().map_or(json!(true), |named| named.schema());
+                let below = format!("{path}.NAME");
+                let of = self.named.as_ref().map_or(json!(true), |named| named.schema(&below));
                 json!({ "type": "object", "additionalProperties": of })
             }
             Shape::Table => {
-                let keys: Map<String, Value> =
-                    self.keys.iter().map(|(key, node)| (key.clone(), node.schema())).collect();
-                let needed: Vec<&String> = self
-                    .keys
-                    .iter()
-                    .filter(|(_, n)| n.needed == self.tables)
-                    .map(|(k, _)| k)
-                    .collect();
+                let is_needed = |node: &Node| node.needed == self.tables;
+                let dot = if path.is_empty() { "" } else { "." };
+                let explained = |(key, node): (&String, &Node)| {
+                    let path = format!("{path}{dot}{key}");
+                    (key.clone(), node.explained(&path, is_needed(node)))
+                };
+                let keys: Map<String, Value> = self.keys.iter().map(explained).collect();
+                let needed: Vec<&String> =
+                    self.keys.iter().filter(|(_, n)| is_needed(n)).map(|(k, _)| k).collect();
                 let mut table = json!({ "type": "object", "properties": keys });
                 if !needed.is_empty() {
                     table["required"] = json!(needed);
@@ -267,7 +294,7 @@ impl Node {
                 table
             }
             Shape::List | Shape::OneOrMore => {
-                let item = self.item.as_ref().map_or(json!(true), |item| item.schema());
+                let item = self.item.as_ref().map_or(json!(true), |item| item.schema(path));
                 json!({ "type": "array", "items": item })
             }
         }

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use super::diagnostic::{Diagnostic, Source};
 use super::inventory::{self, Asked, Shape};
+use super::meanings::meaning;
 use super::secret::Reference;
 use super::{mask, read_text, reader, sections};
 
@@ -24,6 +25,8 @@ pub struct Effective {
     pub value: Option<String>,
     /// Where it came from.
     pub origin: Whence,
+    /// What it means, in one sentence.
+    pub meaning: Option<&'static str>,
 }
 
 /// Where a value came from.
@@ -79,7 +82,7 @@ pub fn effective(path: &Path) -> Result<Vec<Effective>, Vec<Diagnostic>> {
     let source = sink.source.clone();
     let rows = sink.inventory.into_rows();
     let shown = rows.iter().filter(|row| is_value(row, &rows));
-    Ok(shown.map(|row| told(row, &source)).collect())
+    Ok(shown.map(|row| told(row, &source, meaning_of(&row.path, &rows))).collect())
 }
 
 /// The JSON Schema of the configuration.
@@ -127,10 +130,25 @@ fn item_of(path: &str, list: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']') && !rest.contains('.'))
 }
 
-fn told(row: &Asked, source: &Source) -> Effective {
+/// What a value means; what has a name of the operator's or of a plugin is explained as a whole.
+fn meaning_of(path: &str, rows: &[Asked]) -> Option<&'static str> {
+    let is_names =
+        |path: &str| rows.iter().any(|row| row.path == path && row.shapes.contains(&Shape::Names));
+    let (mut known, mut here) = (String::new(), String::new());
+    for part in path.split('.') {
+        let key = if is_names(&here) { "NAME" } else { part.split('[').next().unwrap_or(part) };
+        for (text, part) in [(&mut known, key), (&mut here, part)] {
+            let dot = if text.is_empty() { "" } else { "." };
+            *text = format!("{text}{dot}{part}");
+        }
+    }
+    meaning(&known).or_else(|| meaning(known.strip_suffix(".NAME")?))
+}
+
+fn told(row: &Asked, source: &Source, meaning: Option<&'static str>) -> Effective {
     let key = row.path.clone();
     let Some(place) = &row.written else {
-        return Effective { key, value: row.default.clone(), origin: Whence::Default };
+        return Effective { key, value: row.default.clone(), origin: Whence::Default, meaning };
     };
     let written = source.quote(place).split_whitespace().collect::<Vec<_>>().join(" ");
     let (file, line) = (source.file().to_owned(), source.position(place.start).0);
@@ -146,7 +164,7 @@ fn told(row: &Asked, source: &Source) -> Effective {
     };
     // Not even its length.
     let value = if hidden || is_secret { "[secret]".to_owned() } else { written };
-    Effective { key, value: Some(value), origin }
+    Effective { key, value: Some(value), origin, meaning }
 }
 
 #[cfg(test)]
@@ -224,6 +242,9 @@ failover = "none"
             ("telemetry.format", "\"text\"", "default"),
         ] {
             assert_eq!(row(key), (value.to_owned(), origin.to_owned()), "{key}");
+        }
+        for row in &rows {
+            assert!(row.meaning.is_some(), "{} is not explained", row.key);
         }
         let all = format!("{rows:?}");
         assert!(!all.contains("never_shown") && !all.contains("***"), "{all}");

@@ -1,7 +1,8 @@
 //! Reads a merchant's `webhook`: where it is told of its payments, and what signs what it is told.
 
 use super::diagnostic::Diagnostic;
-use super::reader::{Table, Value};
+use super::reader::{Table, Value, quoted};
+use super::words::format_duration;
 use super::{Secret, account};
 use crate::webhooks::Key;
 
@@ -86,6 +87,8 @@ fn key_of(value: &Value<'_>) -> Option<Secret> {
 }
 
 fn waits(table: &Table<'_>) -> Option<Vec<u64>> {
+    let ladder: Vec<String> = LADDER_MS.iter().map(|ms| quoted(&format_duration(*ms))).collect();
+    table.default("retry", format!("[{}]", ladder.join(", ")));
     let Some(written) = table.get("retry") else { return Some(LADDER_MS.to_vec()) };
     let waits = written.list()?;
     if waits.len() > WAITS_MAX {

@@ -195,3 +195,53 @@ fn a_page_in_the_operators_browser_can_do_nothing() {
     assert_eq!(house.operate("POST", path, Some(&act)).status, 200);
     assert!(drained(), "the operator can");
 }
+
+/// Anybody may write a name; the token is what was shown. Both stand wherever a deed is told.
+#[test]
+fn the_trail_says_which_token_acted_and_never_the_token() {
+    let mut house = House::prepared(Plan { not_found: false, ..Plan::default() });
+    let ((night, night_hash), (day, day_hash)) = (new_key(&house), new_key(&house));
+    append(
+        &house,
+        &format!(
+            "\n[admin.tokens.night]\nrole = \"act\"\nhash = \"{night_hash}\"\n\
+             [admin.tokens.day]\nrole = \"act\"\nhash = \"{day_hash}\"\n"
+        ),
+    );
+    house.start_proxy();
+    let told = |token: &str, words: &[&str]| {
+        let access = ["--config", "interlock.toml", "--token", token];
+        let (done, told) = house.cli(&[words, &access].concat());
+        assert!(done, "{words:?}: {told}");
+        told
+    };
+    let why = ["--reason", "incident 4411", "--operator", "jo"];
+    told(&night, &[&["account", "drain", "checkout-us"], &why[..]].concat());
+    told(&day, &[&["account", "trip", "alipay-main"], &why[..]].concat());
+    let audit = told(&day, &["account", "audit"]);
+    let lines: Vec<&str> = audit.lines().collect();
+    assert!(lines[0].contains("jo (token day)") && lines[0].contains("trip"), "{audit}");
+    assert!(lines[1].contains("jo (token night)") && lines[1].contains("drain"), "{audit}");
+    let shown = told(&day, &["account", "show", "checkout-us"]);
+    assert!(shown.contains("by jo (token night) since"), "{shown}");
+    assert!(told(&day, &["status"]).contains("drained by jo (token night)"));
+
+    house.fault("checkout-eu", "authorize", "reset_after_read");
+    let doubtful = house.pay_within(&tokens(900, "EUR"), 0);
+    let id = doubtful["id"].as_str().expect("an id");
+    house.wait_until("it is in doubt", SOON, |h| {
+        h.payment(id)["status_reason"] == "provider_outcome_unknown"
+    });
+    let said = ["payment", "resolve", id, "--outcome", "failed"];
+    told(&day, &[&said[..], &why[..]].concat());
+    let lines = told(&day, &["payment", "timeline", id]);
+    assert!(lines.contains("operator jo (token day)"), "{lines}");
+
+    house.stop_proxy();
+    house.start_proxy();
+    let (_, again) =
+        house.cli(&["account", "audit", "--config", "interlock.toml", "--token", &night]);
+    assert_eq!(again, audit, "the trail is durable");
+    let written = house.log() + &again + &lines + &shown;
+    assert!(!written.contains(&night) && !written.contains(&day));
+}

@@ -368,6 +368,7 @@ impl Gates {
         *drained = Some(Hold {
             reason: Alarm::AccountRestricted.as_str().into(),
             by: ENGINE.into(),
+            token: None,
             since_ms: now.wall_ms,
             until_ms: None,
         });

@@ -80,9 +80,11 @@ impl Handler for Admin {
                 self.resolve(id, &request).await
             }
             (&Verb::GET, ["admin", "v1", "webhooks"]) => self.webhooks(&request).await,
-            (&Verb::POST, ["admin", "v1", "webhooks", id, "redeliver"]) => self.redeliver(id).await,
+            (&Verb::POST, ["admin", "v1", "webhooks", id, "redeliver"]) => {
+                self.redeliver(id, &request).await
+            }
             (&Verb::POST, ["admin", "v1", "webhooks", merchant, "resume"]) => {
-                self.resume_webhook(merchant).await
+                self.resume_webhook(merchant, &request).await
             }
             _ => Err(Problem::not_found("resource")),
         };
@@ -314,7 +316,7 @@ impl Admin {
             moved,
             provider_ref: body.provider_ref,
             evidence: body.reason,
-            operator: body.operator,
+            operator: guard::who(&body.operator, request.token.as_deref()),
         };
         let input = Input::Operator(verdict);
         let moved = self.driver.put(id, input, Beside::default()).await;

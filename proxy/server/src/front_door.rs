@@ -58,6 +58,8 @@ pub struct Request {
     pub peer: Option<SocketAddr>,
     /// The public key of the client's certificate, when it proved one in the handshake.
     pub client: Option<Hash>,
+    /// The name of the operator's token that let it in; only the operators' door knows any.
+    pub token: Option<String>,
     /// `req_` and a ULID; the answer carries it as `Request-Id`.
     pub request_id: String,
 }

@@ -141,7 +141,8 @@ impl Health {
         }
         let (action, operator, reason) =
             (deed.wish.as_str(), deed.hold.by.as_str(), deed.hold.reason.as_str());
-        tracing::warn!(account, action, operator, reason, "an operator acted");
+        let token = deed.hold.token.as_deref();
+        tracing::warn!(account, action, operator, token, reason, "an operator acted");
         let mut kept = self.kept.lock().await;
         kept.trail.push_back(deed);
         if kept.trail.len() > TRAIL_MAX {

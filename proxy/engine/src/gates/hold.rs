@@ -9,6 +9,9 @@ pub struct Hold {
     pub reason: String,
     /// Who set it.
     pub by: String,
+    /// The name of the token that was shown for it, where operators need one.
+    #[serde(default)]
+    pub token: Option<String>,
     /// When, Unix ms.
     pub since_ms: i64,
     /// Until when, Unix ms; `None` is until somebody ends it.

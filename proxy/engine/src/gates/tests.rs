@@ -251,7 +251,7 @@ fn no_shopper_tries_a_provider_that_does_not_answer_a_probe() {
 }
 
 fn hold(until_ms: Option<i64>) -> Hold {
-    Hold { reason: "incident 4411".into(), by: "ops".into(), since_ms: 0, until_ms }
+    Hold { reason: "incident 4411".into(), by: "ops".into(), token: None, since_ms: 0, until_ms }
 }
 
 fn two(settings: GateSettings) -> Gates {

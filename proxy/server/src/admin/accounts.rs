@@ -86,6 +86,7 @@ impl Admin {
         let hold = Hold {
             reason: body.reason,
             by: body.operator,
+            token: request.token.clone(),
             since_ms: now.wall_ms,
             until_ms: body.for_ms.map(|ms| now.plus(ms).wall_ms),
         };
@@ -131,6 +132,7 @@ impl Admin {
             .map(|line| {
                 json!({
                     "at": answer::time(line.hold.since_ms), "operator": line.hold.by,
+                    "token": line.hold.token,
                     "action": line.wish.as_str(), "account": line.account,
                     "reason": line.hold.reason,
                     "until": line.hold.until_ms.map(answer::time),
@@ -213,7 +215,7 @@ fn shown(name: &str, account: &OpenAccount, state: &AccountState) -> Value {
 
 fn held(hold: &Hold) -> Value {
     json!({
-        "reason": hold.reason, "operator": hold.by, "since": answer::time(hold.since_ms),
-        "until": hold.until_ms.map(answer::time),
+        "reason": hold.reason, "operator": hold.by, "token": hold.token,
+        "since": answer::time(hold.since_ms), "until": hold.until_ms.map(answer::time),
     })
 }

@@ -3,8 +3,8 @@
 //! Loopback alone protects from other machines, not from a page in the operator's own browser. So
 //! a name in `Host` that is not known is refused (a rebound name leads any page to 127.0.0.1), an
 //! `Origin` must be the door itself, and a change must be `application/json`, which no form and no
-//! plain cross-origin request can send. With tokens, everything but the probes needs one; which
-//! token acted is written to the log.
+//! plain cross-origin request can send. With tokens, everything but the probes needs one. Its name
+//! goes with the request, so that the trail says which token acted beside who says to have acted.
 
 use std::sync::Arc;
 
@@ -34,10 +34,11 @@ impl Guard {
         Guard { inner, operators: admin.operators.clone(), hosts: admin.hosts.clone() }
     }
 
-    fn judge(&self, request: &Request) -> Result<(), Problem> {
+    /// The name of the token that let it in, where there are tokens.
+    fn judge(&self, request: &Request) -> Result<Option<String>, Problem> {
         let reads = matches!(request.method, Method::GET | Method::HEAD);
         if reads && PROBES.contains(&request.path.as_str()) {
-            return Ok(());
+            return Ok(None);
         }
         let host = one(&request.headers, &header::HOST);
         let known = host.and_then(host_name).is_some_and(|name| self.knows(&name));
@@ -58,7 +59,7 @@ impl Guard {
             return Err(Problem::unsupported_media_type());
         }
         if self.operators.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let operator = self.operator(&request.headers).ok_or_else(Problem::no_token)?;
         let asks = reads || QUESTIONS.contains(&request.path.as_str());
@@ -69,7 +70,7 @@ impl Guard {
             let (token, path) = (operator.name.as_str(), request.path.as_str());
             tracing::info!(token, path, request_id = request.request_id, "an operator acts");
         }
-        Ok(())
+        Ok(Some(operator.name.clone()))
     }
 
     fn operator(&self, headers: &HeaderMap) -> Option<&Operator> {
@@ -93,13 +94,21 @@ impl Guard {
 impl Handler for Guard {
     async fn handle(&self, request: Request) -> Response {
         match self.judge(&request) {
-            Ok(()) => self.inner.handle(request).await,
+            Ok(token) => self.inner.handle(Request { token, ..request }).await,
             Err(problem) => {
                 let (peer, path) = (request.peer, request.path.as_str());
                 tracing::warn!(?peer, path, code = problem.code(), "an operator was refused");
                 problem.response(&request.path, &request.request_id)
             }
         }
+    }
+}
+
+/// Who did something: who says so, and the token that was shown for it.
+pub fn who(operator: &str, token: Option<&str>) -> String {
+    match token {
+        Some(token) => format!("{operator} (token {token})"),
+        None => operator.to_owned(),
     }
 }
 
@@ -143,6 +152,7 @@ mod tests {
             body: bytes::Bytes::new(),
             peer: None,
             client: None,
+            token: None,
             request_id: "req_1".to_owned(),
         };
         for (name, value) in headers {

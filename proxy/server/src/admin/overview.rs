@@ -2,10 +2,11 @@
 //! payments and doubts, the journal.
 
 use interlock_circuit_breaker::{Reason, Snapshot};
-use interlock_engine::gates::{AccountState, Group};
+use interlock_engine::gates::{AccountState, Group, Hold};
 use interlock_journal::Health;
 use serde_json::{Value, json};
 
+use super::guard::who;
 use super::{Admin, Answered};
 use crate::driver::Driver;
 use crate::front_door::Response;
@@ -110,7 +111,7 @@ fn why(state: &AccountState, method: Option<&str>, lately: &Lately) -> Option<St
         return Some("its plugin is quarantined".into());
     }
     if let Some(hold) = &state.drained {
-        return Some(format!("drained by {}: {}", hold.by, hold.reason));
+        return Some(format!("drained by {}: {}", setter(hold), hold.reason));
     }
     if let Some(until) = state.maintenance_until_ms {
         return Some(format!("announced maintenance until {}", answer::time(until)));
@@ -120,7 +121,7 @@ fn why(state: &AccountState, method: Option<&str>, lately: &Lately) -> Option<St
     let alarm = (!alarms.is_empty()).then(|| format!("alarm: {}", alarms.join(", ")));
     let trips = state.trips.iter().filter(|(m, ..)| method.is_none_or(|method| method == m));
     if let Some((_, _, hold)) = trips.into_iter().next() {
-        return Some(format!("breaker opened by {}: {}", hold.by, hold.reason));
+        return Some(format!("breaker opened by {}: {}", setter(hold), hold.reason));
     }
     let Some((method, group, b)) = sickest(state, method) else { return alarm };
     let Some(cause) = b.cause.or(b.reason).map(in_words) else { return alarm };
@@ -134,6 +135,10 @@ fn why(state: &AccountState, method: Option<&str>, lately: &Lately) -> Option<St
     };
     let alarm = alarm.map(|alarm| format!("; {alarm}")).unwrap_or_default();
     Some(format!("{whose}: {cause}{failed}{alarm}"))
+}
+
+fn setter(hold: &Hold) -> String {
+    who(&hold.by, hold.token.as_deref())
 }
 
 fn in_words(reason: Reason) -> &'static str {

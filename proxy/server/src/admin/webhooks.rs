@@ -39,22 +39,24 @@ impl Admin {
         Ok(Response::json(200, body.to_string()))
     }
 
-    pub(super) async fn redeliver(&self, id: &str) -> Answered {
+    pub(super) async fn redeliver(&self, id: &str, request: &Request) -> Answered {
         let again = self.driver.webhooks.again(id, None).await;
         let again = again.map_err(|e| Problem::of_failure(&e.into()))?;
         let message = again.ok_or_else(|| Problem::not_found("event"))?;
-        tracing::warn!(id, merchant = message.merchant, "event is told again by hand");
+        let (merchant, token) = (message.merchant.as_str(), request.token.as_deref());
+        tracing::warn!(id, merchant, token, "event is told again by hand");
         let body = json!({
-            "id": id, "merchant": message.merchant, "delivery": events::delivery(&message),
+            "id": id, "merchant": merchant, "delivery": events::delivery(&message),
         });
         Ok(Response::json(202, body.to_string()))
     }
 
-    pub(super) async fn resume_webhook(&self, merchant: &str) -> Answered {
+    pub(super) async fn resume_webhook(&self, merchant: &str, request: &Request) -> Answered {
         let resumed = self.driver.webhooks.resume(merchant).await;
         if !resumed.map_err(|e| Problem::of_failure(&e.into()))? {
             return Err(Problem::not_found("merchant with a webhook"));
         }
+        tracing::warn!(merchant, token = request.token, "webhook is told again by hand");
         let body = json!({ "merchant": merchant, "disabled": false });
         Ok(Response::json(200, body.to_string()))
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Server, list_of};
 use super::output;
+use crate::admin::guard;
 use crate::config::parse_duration;
 
 /// Who does something, why, and where.
@@ -252,7 +253,12 @@ fn show(a: &Value) {
 fn held(hold: &Value) -> String {
     let of = |key: &str| hold[key].as_str().unwrap_or("-");
     let until = hold["until"].as_str().map(|u| format!(" until {u}")).unwrap_or_default();
-    format!("{} by {} since {}{until}", of("reason"), of("operator"), of("since"))
+    format!("{} by {} since {}{until}", of("reason"), who(hold), of("since"))
+}
+
+/// Who set it, and with which token of the admin door.
+fn who(deed: &Value) -> String {
+    guard::who(deed["operator"].as_str().unwrap_or("-"), deed["token"].as_str())
 }
 
 fn audit(body: &Value) {
@@ -263,7 +269,7 @@ fn audit(body: &Value) {
         output::line(format_args!(
             "{}  {:<12} {:<7} {}{until}: {}",
             of("at"),
-            of("operator"),
+            who(line),
             of("action"),
             of("account"),
             of("reason")

@@ -293,6 +293,7 @@ impl Visit<'_> {
             body,
             peer: self.peer,
             client: self.client,
+            token: None,
             request_id: id.to_owned(),
         })
     }

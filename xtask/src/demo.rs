@@ -6,6 +6,7 @@
 mod book;
 mod chance;
 mod client;
+mod hook;
 mod script;
 mod stage;
 mod stories;
@@ -23,8 +24,9 @@ use crate::ground::{Ground, Progress, need_c_tools};
 use book::Book;
 use chance::Chance;
 use client::Client;
+use hook::Hook;
 use script::Break;
-use stage::{ADMIN, API_KEY, CONTROL, PROXY, Stage};
+use stage::{ADMIN, API_KEY, CONTROL, PROXY, Stage, WEBHOOK_PORT};
 use stories::{Plan, Shop};
 use table::{Scene, Table};
 use verdict::{Ledgers, Verdict};
@@ -75,8 +77,9 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
         build.args(["-p", &format!("interlock-plugin-{plugin}")]);
     }
     progress.run("build the proxy, its plugins and the sandbox", &mut build)?;
+    let hook = Hook::start(WEBHOOK_PORT)?;
     let mut stage = Stage::start(ground, progress, wish.seed)?;
-    let mut demo = Demo::new(stopped, wish);
+    let mut demo = Demo::new(stopped, wish, hook);
     demo.traffic(&mut stage)?;
     demo.settle(&mut stage)?;
     let verdict = demo.judge()?;
@@ -118,6 +121,7 @@ curl -s http://127.0.0.1:9700/metrics | grep interlock_breaker_state
 struct Demo {
     shop: Arc<Shop>,
     admin: Client,
+    hook: Hook,
     stopped: Arc<AtomicBool>,
     living: Arc<AtomicUsize>,
     asking: Arc<AtomicUsize>,
@@ -129,7 +133,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn new(stopped: Arc<AtomicBool>, wish: &Wish) -> Self {
+    fn new(stopped: Arc<AtomicBool>, wish: &Wish, hook: Hook) -> Self {
         let shop = Shop {
             proxy: Client::new(PROXY, Some(API_KEY)),
             control: Client::new(CONTROL, None),
@@ -138,6 +142,7 @@ impl Demo {
         Self {
             shop: Arc::new(shop),
             admin: Client::new(ADMIN, None),
+            hook,
             stopped,
             living: Arc::default(),
             asking: Arc::default(),
@@ -240,10 +245,14 @@ impl Demo {
             self.ask_unsettled()?;
             let owed = self.shop.with_book(|book| book.unsettled().len());
             let living = self.living.load(Ordering::SeqCst);
+            let untold = self.untold();
             let gone = began.elapsed();
-            let phase = format!("all mended; {owed} answers are owed, {:.0} s", gone.as_secs_f64());
+            let phase = format!(
+                "all mended; {owed} answers and {untold} webhooks are owed, {:.0} s",
+                gone.as_secs_f64()
+            );
             self.draw(1.0, phase)?;
-            if owed + living == 0 || gone >= SETTLE_WITHIN {
+            if (owed + living == 0 && untold == 0) || gone >= SETTLE_WITHIN {
                 break;
             }
             thread::sleep(ASK_EVERY);
@@ -252,6 +261,11 @@ impl Demo {
         thread::sleep(Duration::from_secs(1));
         self.table.leave();
         Ok(())
+    }
+
+    /// Payments with an end of which no message came yet.
+    fn untold(&self) -> u64 {
+        self.shop.with_book(|book| self.hook.with(|heard| heard.untold(book)))
     }
 
     fn draw(&mut self, progress: f64, phase: String) -> Result<(), String> {
@@ -264,6 +278,7 @@ impl Demo {
             ..Scene::of(book, &faults, &metrics)
         });
         (scene.progress, scene.phase) = (progress, phase);
+        scene.webhooks = self.hook.with(|heard| heard.messages());
         self.table.show(&scene);
         Ok(())
     }
@@ -290,7 +305,10 @@ impl Demo {
         });
         let mut ledgers = Ledgers::default();
         ledgers.add(&self.shop.control.get("/ledger")?.body)?;
-        Ok(self.shop.with_book(|book| Verdict::of(book, &ledgers)))
+        Ok(self.shop.with_book(|book| {
+            let verdict = Verdict::of(book, &ledgers);
+            self.hook.with(|heard| verdict.heard(heard, book))
+        }))
     }
 }
 

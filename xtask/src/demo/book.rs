@@ -38,6 +38,18 @@ impl Status {
         }
     }
 
+    /// The word of the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Processing => "processing",
+            Self::RequiresAction => "requires_action",
+            Self::RequiresCapture => "requires_capture",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+
     /// Whether it must never change.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)

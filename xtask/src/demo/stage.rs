@@ -29,7 +29,10 @@ pub const API_KEY: &str = "demo_key";
 pub const ACCOUNTS: [&str; 5] =
     ["alipay-main", "alipay-backup", "checkout-eu", "checkout-us", "adyen-eu"];
 
-const PORTS: [u16; 8] = [8080, 9700, 9900, 9911, 9912, 9921, 9922, 9931];
+/// The webhook of that merchant.
+pub const WEBHOOK_PORT: u16 = 9990;
+
+const PORTS: [u16; 9] = [8080, 9700, 9900, 9911, 9912, 9921, 9922, 9931, WEBHOOK_PORT];
 const PLUGINS: [&str; 3] = ["libadyen.so", "libalipay.so", "libcheckout.so"];
 
 /// Longer than the `drain` of `config/demo.toml`.

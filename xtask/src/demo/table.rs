@@ -28,6 +28,8 @@ pub struct Scene {
     pub failovers: u64,
     /// Undecided now.
     pub in_doubt: usize,
+    /// Signed messages that the merchant's webhook heard.
+    pub webhooks: u64,
     /// 1.00 is the promise.
     pub charges_per_payment: Option<f64>,
     /// By account: attempts, breaker, faults.
@@ -90,8 +92,9 @@ impl Scene {
         let success = self.success.map_or("-".into(), |share| format!("{:.1} %", share * 100.0));
         let charges = self.charges_per_payment.map_or("-".into(), |n| format!("{n:.2}"));
         format!(
-            "{} payments, {success} good, {} failovers, {} in doubt, {charges} charges per payment",
-            self.asked, self.failovers, self.in_doubt,
+            "{} payments, {success} good, {} failovers, {} in doubt, {charges} charges per \
+             payment, {} webhooks",
+            self.asked, self.failovers, self.in_doubt, self.webhooks,
         )
     }
 

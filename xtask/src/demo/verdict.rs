@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use super::book::{Book, Status, Told};
+use super::hook::Heard;
 
 /// Net money by account, order number and currency, from the sandbox's ledgers.
 #[derive(Debug, Default)]
@@ -118,6 +119,12 @@ pub struct Verdict {
     pub refunds: u64,
     /// Refunds told `failed` or refused.
     pub refunds_failed: u64,
+    /// Signed messages that the merchant's webhook heard.
+    pub webhooks: u64,
+    /// Messages whose signature does not fit.
+    pub unsigned: u64,
+    /// Payments with an end that no message told.
+    pub untold: u64,
     /// Half of the creating requests were answered within.
     pub p50_ms: u64,
     /// 99 of 100 were answered within.
@@ -144,6 +151,14 @@ impl Verdict {
         verdict.p50_ms = percentile(&latencies, 50);
         verdict.p99_ms = percentile(&latencies, 99);
         verdict
+    }
+
+    /// With what the merchant's webhook heard.
+    pub fn heard(mut self, heard: &Heard, book: &Book) -> Self {
+        self.webhooks = heard.messages();
+        self.unsigned = heard.unsigned();
+        self.untold = heard.untold(book);
+        self
     }
 
     fn count(&mut self, told: &Told, net: i64) {
@@ -190,7 +205,8 @@ impl Verdict {
 
     /// The promise held, and was put to the test.
     pub fn ok(&self) -> bool {
-        self.charged_twice == 0 && self.lost == 0 && self.in_doubt == 0 && self.failovers > 0
+        let money = self.charged_twice == 0 && self.lost == 0 && self.in_doubt == 0;
+        money && self.unsigned == 0 && self.untold == 0 && self.failovers > 0
     }
 
     /// One line of JSON.
@@ -202,6 +218,7 @@ impl Verdict {
             "failovers": self.failovers, "charged_twice": self.charged_twice,
             "lost": self.lost, "unclaimed": self.unclaimed, "refused": self.refused,
             "refunds": self.refunds, "refunds_failed": self.refunds_failed,
+            "webhooks": self.webhooks, "unsigned": self.unsigned, "untold": self.untold,
             "p50_ms": self.p50_ms, "p99_ms": self.p99_ms,
             "ok": self.ok(),
         })
@@ -218,6 +235,7 @@ impl Verdict {
              \x20 refunds        {:>6}   and {} that failed\n\
              \x20 refused        {:>6}   nothing journalled, nothing sent\n\
              \x20 failovers      {:>6}\n\
+             \x20 webhooks       {:>6}   signatures that do not fit: {}, ends not told: {}\n\
              \x20 answered in    {:>6}   ms by half, {} ms by 99 of 100\n\
              \x20 in doubt       {:>6}\n\
              \x20 charged twice  {:>6}\n\
@@ -232,6 +250,9 @@ impl Verdict {
             v.refunds_failed,
             v.refused,
             v.failovers,
+            v.webhooks,
+            v.unsigned,
+            v.untold,
             v.p50_ms,
             v.p99_ms,
             v.in_doubt,

@@ -166,6 +166,66 @@ fn offers_that_nobody_can_pay_put_an_account_behind() {
     house.wait_until("it is told", SOON, |h| h.log().contains("low_conversion"));
 }
 
+/// Without it a start would need hours until a drop can be told from what is usual.
+#[test]
+fn what_is_usual_and_what_is_owed_outlive_the_process() {
+    let mut house = House::with(Plan {
+        account_lines: "conversion = { window = \"2s\", mature = \"200ms\", minimum = 6 }",
+        ..Plan::default()
+    });
+    let restart = |house: &mut House| {
+        house.stop_proxy();
+        house.start_proxy();
+    };
+    let scanned = |house: &House| -> String {
+        let offer = house.pay(&qr(700));
+        assert_eq!(offer["account"], "alipay-main", "{offer:?}");
+        let code = offer["next_action"]["qr_code"].as_str().expect("a code");
+        house.scan("alipay-main", code, "pay");
+        offer["id"].as_str().expect("an id").to_owned()
+    };
+    for id in (0..14).map(|_| scanned(&house)).collect::<Vec<_>>() {
+        house.wait_for(&id, SOON, |p| p["status"] == "succeeded");
+    }
+    let usual = |h: &House| account(h, "alipay-main")["conversion"][0]["baseline"].as_f64();
+    house.wait_until("what is usual is known", SOON, |h| usual(h).is_some_and(|b| b > 0.9));
+    // A payment whose notification is lost, and answers that nobody can read.
+    house.fault("alipay-main", "notify", "notify_lose");
+    let id = scanned(&house);
+    house.wait_until("it is found paid by asking", SOON, |h| {
+        h.get(&format!("/v1/payments/{id}?refresh=true"))["status"] == "succeeded"
+    });
+    let lag = |h: &House| account(h, "alipay-main")["notification_lag_ms"].as_u64().unwrap_or(0);
+    house.wait_until("its notification is owed", SOON, |h| lag(h) > 0);
+    for _ in 0..20 {
+        house.pay(&euros());
+    }
+    house.fault("checkout-eu", "authorize", "garbage");
+    for _ in 0..4 {
+        house.pay(&euros());
+    }
+    assert_eq!(alarms(&house, "checkout-eu"), ["contract_drift"]);
+    house.lift_faults();
+
+    let owed = lag(&house);
+    restart(&mut house);
+    assert!(usual(&house).is_some_and(|b| b > 0.9), "{}", account(&house, "alipay-main"));
+    assert!(lag(&house) >= owed, "{}", account(&house, "alipay-main"));
+    assert_eq!(alarms(&house, "checkout-eu"), ["contract_drift"]);
+
+    // The drop is one at once, and stays one.
+    at_once(8, |_| house.pay(&qr(700)));
+    let is_low = |h: &House| alarms(h, "alipay-main").contains(&"low_conversion".to_owned());
+    house.wait_until("nobody paid", SOON, is_low);
+    restart(&mut house);
+    assert!(is_low(&house), "{}", account(&house, "alipay-main"));
+
+    // A process that dies has kept it before.
+    house.kill_proxy();
+    house.start_proxy();
+    assert!(is_low(&house) && usual(&house).is_some_and(|b| b > 0.9));
+}
+
 #[test]
 fn a_restricted_account_is_drained_until_an_operator_says_so() {
     let mut house = House::prepared(Plan::default());

@@ -14,6 +14,7 @@ mod conversion;
 mod flights;
 mod hold;
 mod pace;
+mod seen;
 mod signs;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,6 +37,7 @@ pub use budget::FailoverBudget;
 pub use conversion::{Conversion, ConversionSettings};
 pub use hold::Hold;
 pub use pace::Rate;
+pub use seen::{Seen, SeenAccount};
 
 /// Caps on automatic refunds count this much of the past, ms.
 const HOUR_MS: u64 = 3_600_000;

@@ -2,9 +2,11 @@
 //! maintenance, probes, alarms.
 //!
 //! What was set by hand outlives the process: it is durable before it is told, with a trail of who
-//! did what and why. Everything that is only observed begins anew with each process.
+//! did what and why. Of what is only observed, what is usual and what is owed is kept now and then,
+//! in a few numbers; breakers, paces and hangs begin anew with each process.
 
 mod probe;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -116,6 +118,7 @@ impl Health {
         for (account, method, group, hold) in &kept.trips {
             gates.trip(account, Some(method), Some(*group), Some(hold), now);
         }
+        seen::take_up(driver, now).await?;
         let health = Self { driver: Arc::clone(driver), kept: Mutex::new(kept) };
         health.work_out_windows(now);
         Ok(Arc::new(health))
@@ -162,6 +165,7 @@ impl Health {
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut worked_out_at_ms = 0;
+        let (mut seen_at_ms, mut seen) = (0, BTreeMap::new());
         let mut alarms = BTreeSet::new();
         loop {
             tick.tick().await;
@@ -172,6 +176,10 @@ impl Health {
             if now.mono_ms >= worked_out_at_ms + WINDOWS_MS {
                 worked_out_at_ms = now.mono_ms;
                 self.work_out_windows(now);
+            }
+            if now.mono_ms >= seen_at_ms + seen::SEEN_MS {
+                seen_at_ms = now.mono_ms;
+                self.keep_seen(&mut seen, now).await;
             }
             self.tell_alarms(&mut alarms, now);
             self.send_probes(now);

@@ -110,7 +110,7 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     let api = MerchantApi::new(Arc::clone(&driver), merchants, Arc::clone(&overload));
     let passage: Arc<dyn Passage> = Arc::new(native);
     let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));
-    let admin = Admin::new(Arc::clone(&driver), health, host, front.clone());
+    let admin = Admin::new(Arc::clone(&driver), Arc::clone(&health), host, front.clone());
     let admin = Guard::new(Arc::new(admin), &config.admin);
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
     let mut certificates = Vec::new();
@@ -133,6 +133,7 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         while driver.sends_under_way() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        health.stop().await;
     };
     Ok((doors, drained))
 }

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use super::seen::Usual;
+
 /// In how many slots the window slides.
 const SLOTS: u64 = 10;
 /// How much of the past counts half in the baseline, ms.
@@ -128,17 +130,43 @@ impl Memory {
         Conversion { created, paid, baseline, low: self.low_since_ms.is_some() }
     }
 
+    /// What the next process must know: the baseline, with what shoppers had time to pay since.
+    /// `None` while nothing was seen.
+    pub(super) fn usual(&mut self, now_ms: u64) -> Option<Usual> {
+        self.forget(now_ms);
+        let old = now_ms.saturating_sub(self.settings.mature_ms) / self.slot_ms();
+        let mut next = Self { slots: VecDeque::new(), ..*self };
+        for slot in self.slots.iter().filter(|slot| slot.number < old) {
+            next.learn(*slot);
+        }
+        let low = self.low_since_ms.is_some();
+        let usual = Usual { created: next.base_created, paid: next.base_paid, low };
+        (low || usual.created > 0.0).then_some(usual)
+    }
+
+    /// Takes up what an earlier process knew, `away_ms` ago.
+    pub(super) fn take_up(&mut self, usual: Usual, away_ms: u64, now_ms: u64) {
+        let decay = 0.5_f64.powf(away_ms as f64 / HALF_LIFE_MS);
+        self.base_created = usual.created.max(0.0) * decay;
+        self.base_paid = (usual.paid.max(0.0) * decay).min(self.base_created);
+        self.low_since_ms = usual.low.then_some(now_ms);
+    }
+
     fn forget(&mut self, now_ms: u64) {
         let kept = self.settings.window_ms + self.settings.mature_ms;
         let from = now_ms.saturating_sub(kept) / self.slot_ms();
         while let Some(slot) = self.slots.front().copied().filter(|slot| slot.number < from) {
             self.slots.pop_front();
-            // What a bad hour did is no new normal.
-            if self.low_since_ms.is_none() {
-                let decay = 0.5_f64.powf(self.slot_ms() as f64 / HALF_LIFE_MS);
-                self.base_created = self.base_created * decay + f64::from(slot.created);
-                self.base_paid = self.base_paid * decay + f64::from(slot.paid);
-            }
+            self.learn(slot);
+        }
+    }
+
+    fn learn(&mut self, slot: Slot) {
+        // What a bad hour did is no new normal.
+        if self.low_since_ms.is_none() {
+            let decay = 0.5_f64.powf(self.slot_ms() as f64 / HALF_LIFE_MS);
+            self.base_created = self.base_created * decay + f64::from(slot.created);
+            self.base_paid = self.base_paid * decay + f64::from(slot.paid);
         }
     }
 
@@ -176,6 +204,29 @@ mod tests {
         assert!(memory.look(41_000).low);
         (41..60).for_each(|s| second(&mut memory, s, 8));
         assert!(!memory.look(60_000).low, "{:?}", memory.look(60_000));
+    }
+
+    #[test]
+    fn what_is_usual_and_what_is_low_outlive_the_process() {
+        let mut memory = Memory::new(SETTINGS);
+        assert_eq!(memory.usual(0), None);
+        (0..30).for_each(|s| second(&mut memory, s, 8));
+        let usual = memory.usual(30_000).expect("enough was seen");
+        let mut next = Memory::new(SETTINGS);
+        next.take_up(usual, 60_000, 5);
+        let look = next.look(5);
+        assert!((0.75..0.85).contains(&look.baseline.expect("it is known")) && !look.low);
+        (1..11).for_each(|s| second(&mut next, s, 0));
+        assert!(next.look(12_000).low, "a drop is one from the first window on");
+        let low = next.usual(12_000).expect("enough was seen");
+        let mut third = Memory::new(SETTINGS);
+        third.take_up(low, 60_000, 0);
+        assert!(third.look(0).low);
+        (0..20).for_each(|s| second(&mut third, s, 8));
+        assert!(!third.look(20_000).low);
+        let mut late = Memory::new(SETTINGS);
+        late.take_up(usual, 30 * 86_400_000, 0);
+        assert_eq!(late.look(0).baseline, None, "a month ago says nothing any more");
     }
 
     #[test]

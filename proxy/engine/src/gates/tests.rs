@@ -113,6 +113,35 @@ fn what_an_operator_set_ends_when_it_should() {
 }
 
 #[test]
+fn what_is_kept_of_an_account_is_small_and_taken_up_where_it_still_fits() {
+    let gates = gates(GateSettings { conversion: Some(conversion()), ..settings() });
+    gates.noticed("a", "pay_0");
+    for n in 0..5_000 {
+        let payment = format!("pay_{n:026}");
+        gates.created("a", "card", at(n));
+        gates.paid("a", "card", 0, at(n));
+        gates.answered("a", n % 2 == 0);
+        gates.paid_unnoticed("a", &payment, at(n));
+    }
+    let seen = gates.seen(at(20_000));
+    let bytes = serde_json::to_vec(&seen).expect("it has a JSON form");
+    assert!(bytes.len() < 2_048, "{} bytes", bytes.len());
+    let again: Seen = serde_json::from_slice(&bytes).expect("it is read");
+    let next = two(GateSettings { conversion: Some(conversion()), ..settings() });
+    next.take_up(&again, Stamp { wall_ms: 30_000, ..at(7) });
+    let state = next.state("a", at(7)).expect("it is there");
+    assert_eq!(state.alarms, [Alarm::ContractDrift]);
+    assert!(state.conversion[0].1.baseline.is_some_and(|usual| usual > 0.9));
+    assert_eq!(next.seen(at(7)).accounts["b"], SeenAccount::default());
+    let other = Gates::new(BTreeMap::new(), BTreeMap::new(), FailoverBudget::default());
+    other.expect("valid").take_up(&again, at(0));
+}
+
+fn conversion() -> ConversionSettings {
+    ConversionSettings { window_ms: 10_000, mature_ms: 1_000, minimum: 20, drop: 0.5 }
+}
+
+#[test]
 fn a_restricted_account_waits_for_an_operator() {
     let gates = gates(settings());
     assert!(gates.restrict("a", at(0)));

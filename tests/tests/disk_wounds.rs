@@ -36,7 +36,21 @@ fn a_bit_that_flipped_while_the_node_was_stopped_hides_one_payment_and_no_other(
         assert!(house.log().contains(id(p)), "the log says which");
     }
     assert!(house.log().contains("a row is not what was written"));
-    unavailable(&house.get("/v1/payments?limit=100"));
+    // A list names them and shows the others; nobody is left out silently.
+    let hurts = json!([id(&open), id(&hurt)]);
+    for list in [
+        house.get("/v1/payments?limit=100"),
+        house.operate("GET", "/admin/v1/payments?limit=100", None),
+    ] {
+        assert_eq!((list.status, &list["unreadable"]), (200, &hurts), "{list:?}");
+        let listed: Vec<&Value> =
+            list["data"].as_array().expect("a list").iter().map(|p| &p["id"]).collect();
+        assert_eq!(listed, [&shown["id"], &sound["id"]], "{list:?}");
+    }
+    assert_eq!(house.metric("interlock_unreadable_payments_total", &[]), 4.0);
+    let (done, told) = house.cli(&["payment", "list", "--config", "interlock.toml"]);
+    assert!(done && told.contains(&format!("{}  CAN'T BE READ", id(&hurt))), "{told}");
+    assert!(told.contains(id(&sound)), "{told}");
     let sent = sent_besides(&house, &shown);
     let refund = json!({ "payment": hurt["id"], "amount": 100 });
     unavailable(&house.post("/v1/refunds", &fresh("wound"), &refund));
@@ -91,6 +105,35 @@ fn a_bit_that_flips_while_the_node_runs_is_told_when_it_is_read() {
     let net = ledger::net(&house.ledger());
     assert_eq!(ledger::of_payment(&net, &hurt.json), 2_000);
     assert_eq!(net.values().filter(|n| **n != 0).count(), others + 2, "no money of a stranger");
+}
+
+/// Numbers at providers come from it: a new one would not be that of the payments that are there.
+#[test]
+fn a_key_of_numbers_that_is_missing_beside_payments_stops_the_start() {
+    let mut house = House::start();
+    let key_file = house.dir.path().join("data/ids.key");
+    // Nothing was paid yet, so nothing is lost with it.
+    house.stop_proxy();
+    fs::remove_file(&key_file).expect("removed");
+    house.start_proxy();
+    let (key, body) = (fresh("numbers"), barcode(1_500, "01"));
+    let paid = house.pay_with_key(&key, &body);
+    assert_eq!(paid["status"], "succeeded", "{paid:?}");
+    house.stop_proxy();
+    let backup = fs::read(&key_file).expect("the key");
+    fs::remove_file(&key_file).expect("removed");
+    house.spawn_proxy();
+    assert_eq!(house.wait_exit(SOON), Some(Some(1)), "it does not start");
+    let log = house.log();
+    for told in ["ids.key", "holds 1 payments", "Put it back from its backup"] {
+        assert!(log.contains(told), "{told} in {log}");
+    }
+    assert!(!key_file.exists(), "and makes none");
+    fs::write(&key_file, &backup).expect("written");
+    house.start_proxy();
+    let again = house.pay_with_key(&key, &body);
+    assert_eq!((again.status, &again.body), (paid.status, &paid.body));
+    assert_eq!(ledger::charges(&house.ledger(), &paid.json), 1);
 }
 
 #[test]

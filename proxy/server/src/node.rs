@@ -79,16 +79,17 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Reads the key of a data directory, or makes one. The caller holds the directory's lock, so
-    /// nobody else makes one at the same time.
+    /// Reads the key of a data directory, or makes one where the journal holds no `payments`. The
+    /// caller holds the directory's lock, so nobody else makes one at the same time.
     ///
     /// # Errors
-    /// The file can't be read or written, or holds something else.
-    pub fn open(data_dir: &Path) -> io::Result<Self> {
+    /// The file can't be read or written, holds something else, or is missing beside payments.
+    pub fn open(data_dir: &Path, payments: u64) -> io::Result<Self> {
         let path = data_dir.join(KEY_FILE);
         let bytes = match fs::read(&path) {
             Ok(bytes) => Zeroizing::new(bytes),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => create(&path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && payments == 0 => create(&path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(lost(&path, payments)),
             Err(e) => return Err(e),
         };
         if bytes.len() != KEY_BYTES {
@@ -125,6 +126,19 @@ fn digits(hash: &[u8]) -> String {
     (0..NUMBER_DIGITS).map(|d| char::from(ALPHABET[usize::from(digit(d))])).collect()
 }
 
+/// A new key would not be that of the payments that are there.
+fn lost(path: &Path, payments: u64) -> io::Error {
+    let file = path.display();
+    let told = format!(
+        "it is missing, and the journal beside it holds {payments} payments whose numbers and \
+         fingerprints were made with it; with another one, requests that merchants repeat would be \
+         refused, and what a lost row has charged could be charged again. Put it back from its \
+         backup: {file}. Only if it is lost for good, and no row of the journal is, write a new \
+         one: `head -c {KEY_BYTES} /dev/urandom > {file}`"
+    );
+    io::Error::new(io::ErrorKind::NotFound, told)
+}
+
 /// The key gets its name when all of it is on the disk: half a key would never be used and would
 /// keep the node from starting for ever.
 fn create(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -156,8 +170,8 @@ mod tests {
     #[test]
     fn the_same_parts_give_the_same_number_after_a_restart() {
         let dir = tempfile::tempdir().expect("a folder");
-        let first = Numbers::open(dir.path()).expect("a new key");
-        let again = Numbers::open(dir.path()).expect("the same key");
+        let first = Numbers::open(dir.path(), 0).expect("a new key");
+        let again = Numbers::open(dir.path(), 7).expect("the same key");
         let number = first.mint(&["payment", "shop", "k1"]);
         assert_eq!(number, again.mint(&["payment", "shop", "k1"]));
         assert_eq!(number.len(), NUMBER_DIGITS);
@@ -179,8 +193,8 @@ mod tests {
     fn a_key_that_was_half_made_when_the_process_died_is_made_again() {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join(KEY_FILE).with_extension(DRAFT), b"half").expect("written");
-        let first = Numbers::open(dir.path()).expect("a new key");
-        let again = Numbers::open(dir.path()).expect("the same key");
+        let first = Numbers::open(dir.path(), 0).expect("a new key");
+        let again = Numbers::open(dir.path(), 0).expect("the same key");
         assert_eq!(first.mint(&["payment"]), again.mint(&["payment"]));
         let names = fs::read_dir(dir.path()).expect("a folder").count();
         assert_eq!(names, 1, "nothing of the draft is left");
@@ -190,6 +204,14 @@ mod tests {
     fn a_broken_key_file_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join(KEY_FILE), b"short").expect("written");
-        assert!(Numbers::open(dir.path()).is_err());
+        assert!(Numbers::open(dir.path(), 0).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_missing_beside_payments_is_not_made_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let refused = Numbers::open(dir.path(), 3).err().expect("it is missing").to_string();
+        assert!(refused.contains("3 payments") && refused.contains(KEY_FILE), "{refused}");
+        assert!(!dir.path().join(KEY_FILE).exists());
     }
 }

@@ -159,7 +159,10 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         SqliteStore::open(dir, options).map_err(|e| at("journal can't be opened", &e, dir))?;
     failpoint::pass("start.journal", Side::After);
     // The journal has locked the directory, so no other process makes a key in it.
-    let numbers = Numbers::open(dir).map_err(|e| at("key of ids can't be used", &e, dir))?;
+    let stats = tokio::runtime::Handle::current().block_on(store.stats());
+    let payments = stats.map_err(|e| at("journal can't be read", &e, dir))?.payments;
+    let numbers =
+        Numbers::open(dir, payments).map_err(|e| at("key of ids can't be used", &e, dir))?;
     let workers = config.server.workers.clamp(2, 16);
     let host = PluginHost::new(HostOptions { workers, queue: 4_096, ..HostOptions::default() });
     let accounts = Accounts::load(config, &host).map_err(StartError)?;

@@ -107,10 +107,11 @@ pub trait Store: Send + Sync + 'static {
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<(u64, EventRow)>, StoreError>;
 
     /// A page of payments, newest first. A page may be short, even empty, and still have a `next`:
-    /// the store looks at a bounded number of rows for one page.
+    /// the store looks at a bounded number of rows for one page. A row that is not what was written
+    /// is only named and hides no other.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] names the first row that does not match its checksum.
+    /// `Busy` or `Failed`.
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError>;
 
     /// What a payment still has to tell its merchant: undelivered rows in the order of `seq`.
@@ -522,6 +523,9 @@ pub struct Cursor {
 pub struct Page {
     /// The payments, newest first.
     pub rows: Vec<PaymentRow>,
+    /// Payments of this page whose rows do not match their checksums, by what is left of their
+    /// ids. Of those that a filter left out nobody can say whether they belong here.
+    pub damaged: Vec<String>,
     /// Where to go on; none when nothing older is left.
     pub next: Option<Cursor>,
 }

@@ -206,12 +206,13 @@ impl Admin {
         let page = self.driver.store.list(list).await;
         let page = page.map_err(|e| Problem::of_failure(&e.into()))?;
         let now_ms = self.driver.clock.now().wall_ms;
-        let mut data = Vec::with_capacity(page.rows.len());
-        for row in &page.rows {
-            let p = decode(&row.id, &row.body).map_err(|e| Problem::of_failure(&e))?;
-            data.push(self.summary(&p, row.due_at_ms, now_ms));
-        }
-        let body = json!({ "object": "list", "data": data, "has_more": page.next.is_some() });
+        let (payments, unreadable) = self.driver.readable(&page);
+        let data: Vec<Value> =
+            payments.iter().map(|(p, due_at_ms)| self.summary(p, *due_at_ms, now_ms)).collect();
+        let body = json!({
+            "object": "list", "data": data, "unreadable": unreadable,
+            "has_more": page.next.is_some(),
+        });
         Ok(Response::json(200, body.to_string()))
     }
 

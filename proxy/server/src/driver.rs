@@ -6,6 +6,7 @@
 //! driver obeys and never decides: it does not know what a decline is.
 
 mod effects;
+mod listed;
 mod written;
 
 use std::collections::BTreeMap;

@@ -247,15 +247,13 @@ impl MerchantApi {
         }
         let page = self.driver.store.list(list).await;
         let page = page.map_err(|e| Problem::of_failure(&e.into()))?;
-        let mut data = Vec::with_capacity(page.rows.len());
-        for row in &page.rows {
-            let p = crate::driver::decode(&row.id, &row.body);
-            let p = p.map_err(|e| Problem::of_failure(&e))?;
-            data.push(answer::payment(&p, &self.driver.accounts.policy));
-        }
+        let (payments, unreadable) = self.driver.readable(&page);
+        let policy = &self.driver.accounts.policy;
+        let data: Vec<Value> = payments.iter().map(|(p, _)| answer::payment(p, policy)).collect();
         let next = page.next.as_ref().map(cursor::of_payment);
         let body = json!({
-            "object": "list", "data": data, "has_more": next.is_some(), "next_cursor": next,
+            "object": "list", "data": data, "unreadable": unreadable,
+            "has_more": next.is_some(), "next_cursor": next,
         });
         Ok(Response::json(200, body.to_string()))
     }

@@ -7,8 +7,8 @@ use interlock_engine::gates::{AccountState, Alarm};
 use interlock_engine::{AttemptState, Payment, status};
 use interlock_journal::Stats;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// HTTP-like durations, s: the usual buckets of OpenTelemetry, extended for payments.
@@ -50,6 +50,7 @@ pub struct Metrics {
     in_doubt_amount: GaugeVec,
     commit_seconds: Histogram,
     journal_bytes: IntGauge,
+    unreadable: IntCounter,
     account_up: IntGaugeVec,
     plugin_info: IntGaugeVec,
     plugin_panics: IntCounterVec,
@@ -122,6 +123,11 @@ impl Metrics {
         let journal_bytes =
             IntGauge::new("interlock_journal_bytes", "size of the journal's files")?;
         r.register(Box::new(journal_bytes.clone()))?;
+        let unreadable = IntCounter::new(
+            "interlock_unreadable_payments_total",
+            "payments that a list could only name, because their rows are damaged; alert on any",
+        )?;
+        r.register(Box::new(unreadable.clone()))?;
         Ok(Self {
             payments: counters(
                 "interlock_payments_total",
@@ -253,6 +259,7 @@ impl Metrics {
             in_doubt_amount,
             commit_seconds,
             journal_bytes,
+            unreadable,
             registry: r,
         })
     }
@@ -313,6 +320,11 @@ impl Metrics {
     /// A merchant was over its limit.
     pub fn limited(&self, scope: &str, name: &str) {
         self.limited.with_label_values(&[scope, name]).inc();
+    }
+
+    /// A list met a payment that can't be read.
+    pub fn unreadable(&self) {
+        self.unreadable.inc();
     }
 
     /// A notification was handled.

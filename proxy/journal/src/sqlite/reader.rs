@@ -308,14 +308,18 @@ pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page, ReadFau
     let mut last = None;
     let mut scanned = 0;
     while let Some(row) = rows.next()? {
-        if page.rows.len() == limit || scanned == MOST_SCANNED {
+        if page.rows.len() + page.damaged.len() == limit || scanned == MOST_SCANNED {
             page.next = last;
             return Ok(page);
         }
         scanned += 1;
         last = Some(Cursor { created_ms: row.get(4)?, id: row.get(0)? });
         if matches_rest(row, query)? {
-            page.rows.push(payment_row(row)?);
+            match payment_row(row) {
+                Ok(whole) => page.rows.push(whole),
+                Err(ReadFault::Damaged { id, .. }) => page.damaged.push(id),
+                Err(fault) => return Err(fault),
+            }
         }
     }
     Ok(page)

@@ -198,7 +198,11 @@ fn list(body: &Value) {
             text("status")
         ));
     }
-    if rows.is_empty() {
+    let unreadable = list_of(body, "unreadable");
+    for id in unreadable.iter().filter_map(Value::as_str) {
+        output::line(format_args!("{id}  CAN'T BE READ: its row is not what was written"));
+    }
+    if rows.is_empty() && unreadable.is_empty() {
         output::line(format_args!("no payments"));
     } else if body["has_more"].as_bool() == Some(true) {
         output::line(format_args!("more: raise --limit or narrow the list"));

@@ -339,7 +339,9 @@ fn schemas() -> Value {
             "healthy": { "type": "boolean" }, "reason": or_null(),
         })),
         "MethodList": list("Offered", json!({})),
-        "PaymentList": list("Payment", json!({ "next_cursor": or_null() })),
+        "PaymentList": list("Payment", json!({
+            "next_cursor": or_null(), "unreadable": { "type": "array", "items": text() },
+        })),
         "RefundList": list("Refund", json!({ "next_cursor": or_null() })),
         "Timeline": object(json!({
             "object": { "const": "list" }, "payment": text(),

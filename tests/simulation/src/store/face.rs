@@ -373,7 +373,8 @@ fn page<'a>(rows: impl Iterator<Item = &'a PaymentRow>, query: &ListQuery) -> Pa
     rows.sort_by_key(|row| std::cmp::Reverse(at(row)));
     let shown = rows.len().min(query.limit.min(MOST_LISTED));
     let next = if shown < rows.len() { rows[..shown].last().map(|row| at(row)) } else { None };
-    Page { rows: rows[..shown].iter().map(|row| (*row).clone()).collect(), next }
+    let rows = rows[..shown].iter().map(|row| (*row).clone()).collect();
+    Page { rows, next, ..Page::default() }
 }
 
 fn count<'a>(versions: impl Iterator<Item = &'a Version<Whole>>, bytes: u64) -> Stats {

@@ -12,6 +12,8 @@ mod requests;
 
 #[path = "../../../../tests/src/mutator.rs"]
 mod mutator;
+#[path = "../../../../tests/src/readers.rs"]
+mod readers;
 
 use adyen::Adyen;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};

@@ -1,52 +1,18 @@
-//! Damaged notifications and answers: whatever a provider, or somebody in its place, sends, the
-//! reader neither falls nor makes up what is not proven. Signatures count as good here, so that
-//! the damage reaches what lies behind them.
+//! Damaged notifications and answers of Alipay.
 
-use interlock_plugin_api::testkit::Drive;
-use interlock_plugin_api::{Operation, Request, TransportLoss};
-
-use crate::{mutator, peer};
-
-const ROUNDS: usize = 400;
+use crate::{peer, readers};
 
 #[test]
 fn damaged_notifications_are_read_or_refused() {
     let (plugin, host) = (peer::provider(), peer::host().believing());
-    let mut heard = 0;
-    let cases = mutator::each(&["tests/corpora/notifications-alipay"], ROUNDS, |body| {
-        let mut drive =
-            Drive::new(&plugin, &host, Operation::ParseNotification, peer::payment("qr"));
-        let Ok(wanted) = drive.notified(&[], body) else { return };
-        let done = wanted.done();
-        heard += usize::from(!done.facts.is_empty());
-        assert!(done.verified || done.facts.is_empty(), "what is not proven says nothing");
-    });
-    assert!(cases > ROUNDS && heard > 0, "{heard} of {cases} were read");
+    let corpus = "tests/corpora/notifications-alipay";
+    readers::damaged_notifications(&plugin, &host, &peer::payment("qr"), &[], corpus);
 }
 
 #[test]
 fn damaged_answers_are_facts_or_nothing() {
     let (plugin, host) = (peer::provider(), peer::host().believing());
-    let mut cases = 0;
-    for (operation, request) in requests() {
-        for status in [200, 422, 503] {
-            cases += mutator::each(&["tests/corpora/answers-alipay"], ROUNDS / 16, |body| {
-                let mut drive = Drive::new(&plugin, &host, operation, request.clone());
-                let Ok(_) = drive.start() else { return };
-                // Another request, facts, or a fault that says what is wrong: nothing else.
-                if let Err(fault) = drive.answer(status, body) {
-                    assert!(!fault.to_string().is_empty());
-                }
-            });
-        }
-        let mut drive = Drive::new(&plugin, &host, operation, request);
-        if drive.start().is_ok() {
-            assert!(drive.lost(TransportLoss::MaybeSent).is_ok());
-        }
-    }
-    assert!(cases > ROUNDS, "{cases}");
-}
-
-fn requests() -> impl Iterator<Item = (Operation, Request)> {
-    peer::operations().into_iter().map(|(operation, request, _)| (operation, request))
+    let operations =
+        peer::operations().into_iter().map(|(operation, request, _)| (operation, request));
+    readers::damaged_answers(&plugin, &host, operations, "tests/corpora/answers-alipay", 25);
 }

@@ -13,3 +13,5 @@ mod requests;
 
 #[path = "../../../../tests/src/mutator.rs"]
 mod mutator;
+#[path = "../../../../tests/src/readers.rs"]
+mod readers;

@@ -12,6 +12,8 @@ mod requests;
 
 #[path = "../../../../tests/src/mutator.rs"]
 mod mutator;
+#[path = "../../../../tests/src/readers.rs"]
+mod readers;
 
 use checkout::Checkout;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};

@@ -83,7 +83,7 @@ fn schemathesis_finds_no_server_error_and_no_answer_beside_the_document() {
         // 3.11 loses count of its depth when several threads read source at once.
         .args(["--header", "Prefer: wait=0", "--workers", "1"])
         .args(["--checks", CHECKS, "--max-examples", EXAMPLES])
-        .args(["--phases", "examples,coverage,fuzzing", "--seed", "7", "--no-shrink"])
+        .args(["--phases", "examples,coverage,fuzzing,stateful", "--seed", "7", "--no-shrink"])
         .args(["--request-timeout", "40", "--suppress-health-check", "all", "--warnings", "off"])
         .current_dir(house.dir.path())
         .output()
@@ -92,6 +92,8 @@ fn schemathesis_finds_no_server_error_and_no_answer_beside_the_document() {
     let error = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "schemathesis is not satisfied:\n{out}\n{error}");
     assert!(out.contains("No issues found"), "{out}");
+    // What one answer names is asked for by the next request.
+    assert!(out.contains("Stateful (in"), "{out}");
     assert!(house.journalled() >= 2, "it made the payments of the examples:\n{out}");
 }
 

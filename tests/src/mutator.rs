@@ -61,7 +61,7 @@ pub fn each(paths: &[&str], rounds: usize, mut check: impl FnMut(&[u8])) -> usiz
         let began = Instant::now();
         check(bytes);
         assert!(began.elapsed() < PATIENCE, "slow: {:?}", began.elapsed());
-        case.is_survived();
+        case.survived();
         cases += 1;
     };
     for (n, (name, seed)) in seeds.iter().enumerate() {
@@ -86,7 +86,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn is_survived(self) {
+    fn survived(self) {
         std::mem::forget(self);
     }
 }

@@ -6,21 +6,29 @@
 //! lies behind them.
 
 use interlock_plugin_api::testkit::{Drive, TestHost};
-use interlock_plugin_api::{Operation, Provider, Request, TransportLoss};
+use interlock_plugin_api::{Done, Operation, Provider, Request, TransportLoss};
 
 use crate::mutator;
 
 /// Damaged forms of each seed.
 const ROUNDS: usize = 400;
 
+/// A number that can't be one of ours is not told.
+#[allow(dead_code, reason = "not every provider's notifications carry our numbers in one form")]
+pub fn tells_our_numbers(done: &Done) {
+    let ours = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric());
+    assert!(done.facts.iter().filter_map(|fact| fact.op_id.as_ref()).all(ours));
+}
+
 /// Notifications, from a corpus of good ones, are facts or nothing; what is not proven says
-/// nothing, and a number that is not one of ours is not told. `headers` come with each of them.
+/// nothing. `headers` come with each of them, `judge` sees what is told.
 pub fn damaged_notifications(
     plugin: &impl Provider,
     host: &TestHost,
     payment: &Request,
     headers: &[(&str, &str)],
     corpus: &str,
+    judge: impl Fn(&Done),
 ) {
     let mut heard = 0;
     let cases = mutator::each(&[corpus], ROUNDS, |body| {
@@ -29,8 +37,7 @@ pub fn damaged_notifications(
         let done = wanted.done();
         heard += usize::from(!done.facts.is_empty());
         assert!(done.verified || done.facts.is_empty(), "what is not proven says nothing");
-        let ours = |id: &String| id.bytes().all(|b| b.is_ascii_alphanumeric());
-        assert!(done.facts.iter().filter_map(|fact| fact.op_id.as_ref()).all(ours));
+        judge(&done);
     });
     assert!(cases > ROUNDS && heard > 0, "{heard} of {cases} were read");
 }

@@ -6,7 +6,7 @@ use crate::{peer, readers};
 fn damaged_notifications_are_read_or_refused() {
     let (plugin, host) = (peer::provider(), peer::host().believing());
     let corpus = "tests/corpora/notifications-alipay";
-    readers::damaged_notifications(&plugin, &host, &peer::payment("qr"), &[], corpus);
+    readers::damaged_notifications(&plugin, &host, &peer::payment("qr"), &[], corpus, |_| {});
 }
 
 #[test]

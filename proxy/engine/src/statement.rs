@@ -267,6 +267,7 @@ impl Turn<'_> {
             again: false,
             manual: false,
             provider_code: fact.provider_code.clone(),
+            denied: false,
         });
         let n = self.p.operations.len() - 1;
         let to_be_given_back = matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. });

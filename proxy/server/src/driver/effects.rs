@@ -58,6 +58,9 @@ impl Driver {
         if !intake::wants_credential(p) {
             self.credentials.forget(&p.id);
         }
+        if !intake::wants_details(p) {
+            self.details.forget(&p.id);
+        }
         slot.ring(p.ver);
     }
 
@@ -174,9 +177,7 @@ impl Driver {
         if let Some(read) = classify::read(status, facts) {
             self.gates().answered(account, read);
         }
-        // A refund may be refused for want of money: that stops no payment.
-        let restricted = group == Group::Payments && classify::restricts(facts);
-        if restricted && self.gates().restrict(account, now) {
+        if classify::restricts(facts) && self.gates().restrict(account, now) {
             tracing::error!(
                 account,
                 "the provider restricted the account: it is drained until an operator resumes it"

@@ -406,6 +406,15 @@ impl Turn<'_> {
         }
     }
 
+    /// The number under which the money is: what was known before it is the number of a step on
+    /// the way, and would make a second charge of the first.
+    pub(crate) fn take_reference(&mut self, i: usize, reference: &str) {
+        if self.p.attempts[i].provider_ref.as_deref() != Some(reference) {
+            self.p.attempts[i].provider_ref = None;
+            self.keep_reference(i, reference);
+        }
+    }
+
     /// Whether everything sent for an attempt was an offer that has not been shown.
     pub(crate) fn only_offers(&self, i: usize) -> bool {
         let a = &self.p.attempts[i];

@@ -8,6 +8,7 @@
 use interlock_plugin_api::{Fact, Operation as PluginOperation};
 
 use crate::answers::Source;
+use crate::attempts::PLUGIN_VERSION;
 use crate::definite::{self, Resend};
 use crate::exchange::{Exchange, ExchangeKind};
 use crate::input::Call;
@@ -45,13 +46,16 @@ impl Turn<'_> {
         if shut || a.track.was_closed() || self.p.cancel_requested {
             return refused("nothing more is sent for what was shown to the shopper");
         }
-        // A late copy of what was sent before may still take the money by itself.
+        // A copy of what was sent before may have taken the money by itself, or may do so late.
         let copied = a.track.takers().any(|x| x.sends > 1);
-        let copies = copied && !definite::strong(&a.track, account);
-        if copies && !definite::window_over(&a.track, self.world.now, account) {
-            return refused(
-                "a copy of an earlier request may still be on its way; try again later",
-            );
+        if copied && !definite::strong(&a.track, account) {
+            return refused("a copy of an earlier return may still be carried out");
+        }
+        // What the plugin in force can't read may have been the success.
+        let reads = a.track.takers().all(|x| definite::reads(account.state_version, x, account));
+        let unread = !reads || a.alert.as_deref() == Some(PLUGIN_VERSION);
+        if unread && !mutant::on(Mutant::ContinueBesideDoubt) {
+            return refused("the plugin's version can't read what came of it");
         }
         if !details {
             return Err(no_details("is missing: the provider waits for what the shopper brought"));

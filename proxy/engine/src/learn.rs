@@ -49,8 +49,8 @@ impl Turn<'_> {
         if !definite::same_amount(fact, self.p.money.amount, account, &self.p) {
             return self.contradicted(i, "amount_mismatch");
         }
-        if let Some(reference) = &fact.provider_ref {
-            self.keep_reference(i, reference);
+        if let (Some(reference), None) = (&fact.provider_ref, &self.p.attempts[i].unconfirmed) {
+            self.take_reference(i, reference);
         }
         // 2. A close was sent, so it may have been given back: confirm first.
         if !self.confirmed(i, account, source) {

@@ -118,6 +118,9 @@ impl Turn<'_> {
         if self.p.settled.is_some() || self.p.winner().is_some() || self.p.cancel_requested {
             return invalid("it is final, authorized or being canceled");
         }
+        if self.p.restored && !mutant::on(Mutant::TrustBackup) {
+            return invalid("it was restored from a backup: nothing new is offered for it");
+        }
         let shape = Shape { method, ..Shape::of(&self.p) };
         let Some(route) = route::route_of(self.world.policy, &shape) else {
             return Err(Stop::Refuse(Refusal::NoAccountAvailable {

@@ -324,3 +324,57 @@ fn what_the_shopper_can_pay_by_himself_is_never_gone_on_with() {
     let effects = desk.confirm("c1", "ok").unwrap();
     assert!(sends(&effects).is_empty(), "the flow is not declared");
 }
+
+#[test]
+fn where_a_copy_of_a_return_may_come_late_no_other_return_is_told() {
+    let mut contract = Contract { inquiry: asked(NotFound::Undeclared), ..talkative() };
+    contract.moves.values_mut().for_each(|rule| rule.never_asynchronous = true);
+    let mut desk = challenged(contract);
+    desk.confirm("c1", "ok").unwrap();
+    desk.lose(CONTINUE);
+    desk.come_due();
+    assert_eq!(desk.attempt(0).track.exchanges[1].sends, 2);
+    // The copy that was answered opened a new challenge; the other one may still take the money.
+    desk.hear_of(CONTINUE, shown());
+    assert_eq!(desk.word(0), "action");
+    conflicts(&mut desk, "c2", "ok");
+    desk.pass(W + HOUR);
+    conflicts(&mut desk, "c2", "ok");
+    let number = desk.attempt(0).op_id.clone();
+    desk.notice("a", paid().about(number));
+    assert_eq!((desk.told(), desk.attempt(0).sends()), (Some(Settled::Succeeded), 3));
+}
+
+#[test]
+fn where_a_version_can_not_read_what_came_of_it_no_return_is_told() {
+    let mut desk = challenged(mute());
+    let number = desk.attempt(0).op_id.clone();
+    let account = desk.policy.accounts.get_mut("a").unwrap();
+    (account.state_version, account.continues) = (2, vec![2]);
+    conflicts(&mut desk, "c1", "ok");
+    // What it took for a refusal may have been the success.
+    let facts = vec![refused(Class::DeclinedHard).of_key().about(number)];
+    desk.put(Input::Noticed { account: "a".into(), state_version: 2, facts }).unwrap();
+    assert_eq!(
+        (desk.word(0), desk.attempt(0).alert.as_deref()),
+        ("action", Some("plugin_version"))
+    );
+    let account = desk.policy.accounts.get_mut("a").unwrap();
+    (account.state_version, account.continues) = (1, vec![1]);
+    conflicts(&mut desk, "c1", "ok");
+    assert_eq!(desk.attempt(0).sends(), 1);
+}
+
+#[test]
+fn a_success_under_another_number_than_the_challenge_is_one_charge() {
+    let mut desk = challenged(mute());
+    desk.look(0, shown().with_provider_ref("step-1"));
+    desk.confirm("c1", "ok").unwrap();
+    desk.hear_of(CONTINUE, paid().with_provider_ref("charge-1"));
+    let number = desk.attempt(0).op_id.clone();
+    desk.notice("a", paid().with_provider_ref("charge-1").about(number.clone()));
+    assert_eq!((desk.p().attempts.len(), desk.told()), (1, Some(Settled::Succeeded)));
+    assert_eq!(desk.attempt(0).provider_ref.as_deref(), Some("charge-1"));
+    desk.notice("a", paid().with_provider_ref("charge-2").about(number));
+    assert_eq!((desk.p().attempts.len(), desk.word(1)), (2, "refund_due"), "that is another one");
+}

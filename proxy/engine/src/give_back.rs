@@ -63,8 +63,8 @@ impl Turn<'_> {
         })
     }
 
-    /// The first of our numbers for such an operation that stands for none yet. Those that are known
-    /// again from a statement need not be the first ones.
+    /// The first of our numbers for such an operation that stands for none yet. Those that are
+    /// known again from a statement need not be the first ones.
     fn unused_number(&self, kind: ExchangeKind, [why, attempt]: [&str; 2]) -> String {
         let number = |n: usize| n.to_string();
         let unused = |n: &String| {

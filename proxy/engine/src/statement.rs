@@ -60,8 +60,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// What was done and undone stays so: the notice of its end may have been lost with the journal,
-    /// and the older one, that it is done, may still come.
+    /// What was done and undone stays so: the notice of its end may have been lost with the
+    /// journal, and the older one, that it is done, may still come.
     fn stays_undone(&mut self, n: usize, fact: &Fact) {
         let ver = self.p.ver;
         let o = &mut self.p.operations[n];

@@ -177,7 +177,9 @@ impl Driver {
         if let Some(read) = classify::read(status, facts) {
             self.gates().answered(account, read);
         }
-        if classify::restricts(facts) && self.gates().restrict(account, now) {
+        // A refund may be refused for want of money: that stops no payment.
+        let restricted = group == Group::Payments && classify::restricts(facts);
+        if restricted && self.gates().restrict(account, now) {
             tracing::error!(
                 account,
                 "the provider restricted the account: it is drained until an operator resumes it"

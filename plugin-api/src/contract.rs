@@ -33,6 +33,17 @@ pub struct Contract {
     /// When an offer that nobody paid ends at the provider by itself.
     #[serde(default)]
     pub offer_expiry: Option<OfferExpiry>,
+    /// The flows for which `offer_expiry` is declared; empty is all of them.
+    #[serde(default)]
+    pub offer_expiry_flows: Vec<String>,
+    /// Flows in which what was shown goes on only by our `continue`, when the shopper is back: he
+    /// can't pay it without us.
+    #[serde(default)]
+    pub returning: Vec<String>,
+    /// Flows whose offers the plugin makes without a request: the shopper carries them to the
+    /// provider himself, whenever and as often as he likes.
+    #[serde(default)]
+    pub by_shopper: Vec<String>,
     /// W: the longest life of a request on the wire, ms.
     #[serde(default = "late_window")]
     pub late_window_ms: u64,
@@ -56,6 +67,30 @@ impl Contract {
     /// How a payment of this flow can be closed, if it can.
     pub fn close_of(&self, flow: &str) -> Option<&Close> {
         self.close.get(flow).or_else(|| self.close.get("*"))
+    }
+
+    /// When an offer of this flow ends at the provider by itself, if it does.
+    pub fn expiry_of(&self, flow: &str) -> Option<OfferExpiry> {
+        let flows = &self.offer_expiry_flows;
+        self.offer_expiry.filter(|_| flows.is_empty() || flows.iter().any(|f| f == flow))
+    }
+
+    /// Whether what is shown in this flow goes on only by our `continue`.
+    pub fn is_returning(&self, flow: &str) -> bool {
+        self.returning.iter().any(|f| f == flow)
+    }
+
+    /// Whether the shopper carries the offers of this flow to the provider himself.
+    pub fn is_by_shopper(&self, flow: &str) -> bool {
+        self.by_shopper.iter().any(|f| f == flow)
+    }
+
+    /// Whether what is shown in this flow has an end that can be confirmed, where `asks` says
+    /// whether anything about the provider's own end can be heard. A close of what the shopper can
+    /// carry there again is none, unless it leaves a tombstone.
+    pub fn ends(&self, flow: &str, asks: bool) -> bool {
+        let closes = |close: &Close| close.tombstone || !self.is_by_shopper(flow);
+        self.close_of(flow).is_some_and(closes) || (self.expiry_of(flow).is_some() && asks)
     }
 
     /// Whether this provider code proves that nothing moved.
@@ -104,6 +139,7 @@ impl Contract {
         }
         if let Some(s) = &by.offer_expiry {
             self.offer_expiry = Some(s.value);
+            self.offer_expiry_flows.clear();
         }
         if let Some(s) = &by.never_asynchronous {
             self.moves.values_mut().for_each(|rule| rule.never_asynchronous = s.value);
@@ -199,6 +235,9 @@ pub struct MoveRule {
     pub resend_after_ms: u64,
     /// A definite refusal is kept under the key, so another try needs a new number.
     pub refusal_kept: bool,
+    /// A definite refusal is the payment's end at the provider: whatever was shown to the shopper
+    /// for it can't be paid afterwards.
+    pub refusal_final: bool,
 }
 
 impl MoveRule {

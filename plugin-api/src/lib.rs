@@ -33,6 +33,6 @@ pub use manifest::{
 pub use money::{Currency, Money, MoneyError, convert_units, format_units, parse_units};
 pub use provider::{Cx, Fault, FaultKind, Host, HostError, Provider, Step, StepResult};
 pub use step::{
-    Ack, Credential, Customer, Done, Envelope, Event, Next, Operation, Original, Request,
+    Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Operation, Original, Request,
     STEPS_MAX, Send, TransportLoss,
 };

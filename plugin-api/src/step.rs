@@ -131,7 +131,19 @@ pub struct Request {
     pub reason: Option<String>,
     /// Of a continue: what the shopper's browser brought back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<serde_json::Value>,
+    pub details: Option<Details>,
+}
+
+/// What a shopper's browser or app brought back. It is never journalled or logged, and its Debug
+/// form is empty.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Details(pub serde_json::Value);
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Details")
+    }
 }
 
 /// Who pays.

@@ -37,6 +37,8 @@ pub struct Plan {
     pub not_found: bool,
     /// When an offer ends at the provider: `after` and `margin`; the sandbox enforces `after`.
     pub offer_expiry: Option<(&'static str, &'static str)>,
+    /// Whether Adyen's account declares what the sandbox refuses without executing it.
+    pub proof_codes: bool,
     /// Whether Adyen asks for 3-D Secure where nothing proves the shopper.
     pub challenges: bool,
     /// More lines for every account, such as `in_flight = 5`.
@@ -66,6 +68,7 @@ impl Default for Plan {
             timeout: "1500ms",
             not_found: true,
             offer_expiry: None,
+            proof_codes: true,
             challenges: false,
             account_lines: "",
             merchant_lines: "",
@@ -690,8 +693,7 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
                  gateway_public_key = \"keys/{name}/gateway_public.pem\"\n"
             );
             if let Some((after, _)) = plan.offer_expiry {
-                let ms = after.trim_end_matches('s').parse::<u64>().expect("whole seconds") * 1_000;
-                text += &format!("qr_expiry_ms = {ms}\n");
+                text += &format!("qr_expiry_ms = {}\n", whole_seconds(after) * 1_000);
             }
         } else if *provider == "adyen" {
             let hmac_key = hmac_key(n);
@@ -702,6 +704,9 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
                  hmac_key = \"{hmac_key}\"\n\
                  notify_url = \"{notify}/v1/notifications/{name}\"\n"
             );
+            if let (true, Some((after, _))) = (plan.challenges, plan.offer_expiry) {
+                text += &format!("challenge_ms = {}\n", whole_seconds(after) * 1_000);
+            }
         } else {
             text += &format!(
                 "secret_key = \"sk_test_secret_{n}\"\nwebhook_key = \"whk_test_secret_{n}\"\n\
@@ -710,6 +715,10 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
         }
     }
     text
+}
+
+fn whole_seconds(text: &str) -> u64 {
+    text.trim_end_matches('s').parse().expect("whole seconds")
 }
 
 fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
@@ -732,9 +741,13 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
             plan.timeout, plan.late_window, plan.breaker, plan.account_lines
         );
         if *provider == "alipay" {
+            let pages = plan.offer_expiry.map(|(after, _)| {
+                format!(", pages = true, page_seconds = {}", whole_seconds(after))
+            });
+            let pages = pages.unwrap_or_default();
             text += &format!(
                 "endpoints = {{ gateway = \"http://{address}\" }}\n\
-                 config = {{ app_id = \"202100000000000{n}\" }}\n\
+                 config = {{ app_id = \"202100000000000{n}\"{pages} }}\n\
                  [accounts.{name}.secrets]\n\
                  app_private_key = \"${{file:keys/{name}/app_private.pem}}\"\n\
                  alipay_public_key = \"${{file:keys/{name}/gateway_public.pem}}\"\n"
@@ -763,8 +776,10 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
                 &format!("not_found = {{ value = \"after_fence\", reason = \"{reason}\" }}\n");
         }
         if *provider == "adyen" {
-            contract += "proof_codes = { value = [\"429\", \"transient-error:703\"], \
-                         reason = \"the sandbox executes nothing then\" }\n";
+            if plan.proof_codes {
+                contract += "proof_codes = { value = [\"429\", \"transient-error:703\"], \
+                             reason = \"the sandbox executes nothing then\" }\n";
+            }
             if plan.challenges {
                 contract += "offer_expiry = { value = { after = \"1h\", margin = \"1m\" }, \
                              reason = \"nobody but us can finish a challenge\" }\n";

@@ -39,6 +39,29 @@ fn the_sandbox_satisfies_the_sdk_of_alipay() {
 }
 
 #[test]
+fn the_sdk_of_alipay_signs_the_same_pages_and_orders() {
+    let Some(sdk) = sdk("alipay-sdk") else { return };
+    let house = House::with(Plan { offer_expiry: Some(("600s", "1s")), ..Plan::default() });
+    let orders = ["redirect", "wap", "app"].map(|flow| {
+        let shown = house.pay(&json!({
+            "amount": 8_888, "currency": "CNY", "method": { "type": "alipay", "flow": flow },
+            "description": "Tea & cake/两杯 100%+", "return_url": "https://shop.example/a?b=c d",
+        }));
+        let action = &shown["next_action"];
+        let order = action["url"].as_str().or(action["params"]["order_string"].as_str());
+        let order = order.unwrap_or_else(|| panic!("{shown:?}"));
+        order.split_once('?').map_or(order, |(_, query)| query).to_owned()
+    });
+    let key = house.dir.path().join("keys").join(ALIPAY).join("app_private.pem");
+    let given = json!({
+        "orders": orders,
+        "app_id": "2021000000000000",
+        "app_private_key": std::fs::read_to_string(key).unwrap(),
+    });
+    assert_eq!(checks("alipay-orders.mjs", &given, &[("ALIPAY_SDK", sdk)]), 3);
+}
+
+#[test]
 fn the_sandbox_satisfies_the_sdk_of_adyen() {
     let Some(sdk) = sdk("@adyen/api-library") else { return };
     let sandbox = Sandbox::start();

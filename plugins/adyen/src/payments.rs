@@ -103,7 +103,7 @@ pub(crate) fn create(settings: &Settings, r: &Request) -> Result<(Send, Vec<u8>)
 
 /// `POST /payments/details`: the shopper came back with what the browser was given.
 pub(crate) fn details(r: &Request) -> Result<(Send, Vec<u8>), Fault> {
-    let brought = r.details.as_ref().and_then(Value::as_object);
+    let brought = r.details.as_ref().and_then(|details| details.0.as_object());
     let brought = brought.ok_or(Fault::input("the shopper brought no details back"))?;
     let mut kept = Map::new();
     for name in ["redirectResult", "threeDSResult"] {

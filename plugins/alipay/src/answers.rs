@@ -96,7 +96,7 @@ fn status(r: &Request, node: &Node) -> Fact {
     match node.text("trade_status") {
         Some("TRADE_SUCCESS" | "TRADE_FINISHED") => paid(node),
         // A trade exists only once a shopper scanned; until it is paid the code stays payable.
-        Some("WAIT_BUYER_PAY") if r.flow == "qr" => coded(What::Action, "WAIT_BUYER_PAY"),
+        Some("WAIT_BUYER_PAY") if r.flow != "barcode" => coded(What::Action, "WAIT_BUYER_PAY"),
         Some("WAIT_BUYER_PAY") => coded(What::Pending, "WAIT_BUYER_PAY"),
         Some("TRADE_CLOSED") => closed(node),
         Some(_) => Fact::unknown("unknown_trade_status"),

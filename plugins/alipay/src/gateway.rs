@@ -20,7 +20,8 @@ pub const RSA2: &str = "rsa-sha256-pkcs1";
 /// The host's name of Alipay's public key.
 pub const ALIPAY_KEY: &str = "alipay_public_key";
 
-const APP_KEY: &str = "app_private_key";
+/// The host's name of the application's private key.
+pub const APP_KEY: &str = "app_private_key";
 /// More than any documented code has; a longer one is cut before it is reported.
 const CODE_MAX: usize = 64;
 
@@ -61,23 +62,12 @@ pub fn request(
     notify_url: Option<&str>,
     content: &impl Serialize,
 ) -> Result<(Send, Vec<u8>), Fault> {
-    let content = serde_json::to_string(content)
-        .map_err(|_| Fault::internal("the request can't be written"))?;
+    let content = written(content)?;
     let timestamp = beijing(cx.now_ms)?;
-    let mut params = BTreeMap::from([
-        ("app_id", app_id),
-        ("biz_content", &content),
-        ("charset", "utf-8"),
-        ("format", "JSON"),
-        ("method", purpose.method()),
-        ("sign_type", "RSA2"),
-        ("timestamp", &timestamp),
-        ("version", "1.0"),
-    ]);
+    let mut params = parameters(app_id, purpose.method(), &timestamp);
+    params.insert("biz_content", &content);
     params.extend(notify_url.filter(|url| !url.is_empty()).map(|url| ("notify_url", url)));
-    // An empty value would be left out of what is signed; none is ever put in.
-    let pairs: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let signature = cx.host.sign(APP_KEY, RSA2, pairs.join("&").as_bytes())?;
+    let signature = cx.host.sign(APP_KEY, RSA2, self::content(&params).as_bytes())?;
     params.remove("biz_content");
     let mut query: Vec<(String, String)> =
         params.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -95,6 +85,37 @@ pub fn request(
         )],
     };
     Ok((send, body.into_bytes()))
+}
+
+/// The JSON of a request's content.
+///
+/// # Errors
+/// It has no JSON form.
+pub fn written(content: &impl Serialize) -> Result<String, Fault> {
+    serde_json::to_string(content).map_err(|_| Fault::internal("the request can't be written"))
+}
+
+/// The parameters that every request carries.
+pub fn parameters<'a>(
+    app_id: &'a str,
+    method: &'a str,
+    timestamp: &'a str,
+) -> BTreeMap<&'a str, &'a str> {
+    BTreeMap::from([
+        ("app_id", app_id),
+        ("charset", "utf-8"),
+        ("format", "JSON"),
+        ("method", method),
+        ("sign_type", "RSA2"),
+        ("timestamp", timestamp),
+        ("version", "1.0"),
+    ])
+}
+
+/// What is signed. An empty value would be left out of it; none is ever put in.
+pub fn content(params: &BTreeMap<&str, &str>) -> String {
+    let pairs: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join("&")
 }
 
 /// The node of an answer whose signature fits, or the doubt that is left instead.
@@ -169,7 +190,7 @@ impl Node {
 }
 
 /// `yyyy-MM-dd HH:mm:ss` in Beijing, which has had no summer time since 1991.
-fn beijing(ms: i64) -> Result<String, Fault> {
+pub fn beijing(ms: i64) -> Result<String, Fault> {
     let at =
         Timestamp::from_millisecond(ms).map_err(|_| Fault::input("the time is out of range"))?;
     Ok(Offset::constant(8).to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string())

@@ -1,4 +1,5 @@
-//! Alipay (China OpenAPI, v1 gateway with RSA2) as a provider: barcode and QR payments.
+//! Alipay (China OpenAPI, v1 gateway with RSA2) as a provider: barcode and QR payments, pages, and
+//! orders for its app.
 //!
 //! Our number of a payment is Alipay's `out_trade_no`, kept for ever, and our number of a refund
 //! its `out_request_no`: both are passed verbatim, so a copy of a request is recognised there.
@@ -9,6 +10,7 @@ mod answers;
 mod codes;
 mod gateway;
 mod notification;
+mod page;
 
 use interlock_plugin_api::{
     CaptureMode, Class, Credential, Cx, Event, Fact, Fault, Operation, Original, Provider, Request,
@@ -17,9 +19,12 @@ use interlock_plugin_api::{
 use serde::{Deserialize, Serialize};
 
 use gateway::Purpose;
+use page::Door;
 
 /// Fen; Alipay takes 0.01 to 100000000 yuan.
 const AMOUNTS: std::ops::RangeInclusive<i64> = 1..=10_000_000_000;
+/// How long a page or an order for the app may live, s; Alipay takes up to 15 days.
+const PAGE_SECONDS: std::ops::RangeInclusive<u32> = 1..=1_296_000;
 /// Characters.
 const SUBJECT_MAX: usize = 256;
 
@@ -31,6 +36,10 @@ pub struct Alipay {
     seller_id: Option<String>,
     subject: Option<String>,
     timeout_express: Option<String>,
+    #[serde(default)]
+    pages: bool,
+    #[serde(default = "page_seconds")]
+    page_seconds: u32,
 }
 
 /// What is kept between a request and its answer.
@@ -47,7 +56,7 @@ impl Provider for Alipay {
 
     fn open(config: &serde_json::Value) -> Result<Self, Fault> {
         let alipay =
-            Self::deserialize(config).map_err(|_| Fault::config("a setting is no text"))?;
+            Self::deserialize(config).map_err(|_| Fault::config("a setting is of another type"))?;
         let fits = |s: &Option<String>, good: fn(&str) -> bool| s.as_deref().is_none_or(good);
         if alipay.app_id.is_empty() {
             return Err(Fault::config("`app_id` is required"));
@@ -61,10 +70,16 @@ impl Provider for Alipay {
         if !fits(&alipay.timeout_express, is_duration) {
             return Err(Fault::config("`timeout_express` is no duration such as 5m, 2h, 1d or 1c"));
         }
+        if !PAGE_SECONDS.contains(&alipay.page_seconds) {
+            return Err(Fault::config("`page_seconds` is not from 1 to 1296000"));
+        }
         Ok(alipay)
     }
 
     fn authorize(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+        if let Some(door) = Door::of(&r.flow) {
+            return self.shown(cx, r, e, door);
+        }
         let purpose = match r.flow.as_str() {
             "barcode" => Purpose::Pay,
             "qr" => Purpose::Precreate,
@@ -122,7 +137,7 @@ impl Provider for Alipay {
     fn close(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
         let purpose = match r.flow.as_str() {
             "barcode" => Purpose::Cancel,
-            "qr" => Purpose::Close,
+            flow if flow == "qr" || Door::of(flow).is_some() => Purpose::Close,
             _ => return Err(FLOW),
         };
         let trade = &original(r)?.op_id;
@@ -156,6 +171,23 @@ impl Provider for Alipay {
 }
 
 impl Alipay {
+    /// An offer without a request: it ends where it begins.
+    fn shown(&self, cx: &Cx<'_>, r: &Request, e: &Event, door: Door) -> StepResult<Self> {
+        if !matches!(e, Event::Start) {
+            return Err(Fault::input("an answer to a request that was not sent"));
+        }
+        if !self.pages {
+            return Err(Fault::input("`pages` is not switched on for this account"));
+        }
+        if !is_number(&r.op_id) {
+            return Err(Fault::input("a number is not of 1 to 64 letters, digits or `_`"));
+        }
+        if r.capture != CaptureMode::Automatic {
+            return Err(Fault::input("alipay takes the money at once"));
+        }
+        page::offer(self, cx, r, door).map(Step::done)
+    }
+
     /// The one shape of every operation: one request, and what its answer says about `number`.
     fn exchange<C: Serialize>(
         &self,
@@ -204,7 +236,12 @@ impl Alipay {
     }
 }
 
-const FLOW: Fault = Fault::input("the flow is neither `barcode` nor `qr`");
+const FLOW: Fault =
+    Fault::input("the flow is not one of `barcode`, `qr`, `redirect`, `wap`, `app`");
+
+fn page_seconds() -> u32 {
+    7_200
+}
 
 #[derive(Serialize)]
 struct Order<'a> {

@@ -12,7 +12,7 @@ use crate::input::{Asked, Draft, Sent, Subject};
 use crate::intake::failed;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::payment::{AttemptState, FailReason};
+use crate::payment::{AttemptState, CloseReason, FailReason};
 use crate::policy::AccountPolicy;
 use crate::stamp::Stamp;
 use crate::turn::{Flow, Stop, Turn, at_rest};
@@ -50,17 +50,30 @@ impl Turn<'_> {
             || believed.iter().any(|f| !matches!(f.what, What::Unknown | What::Pending));
         let now = self.world.now;
         let ver = self.p.ver;
+        let may_follow = definite::may_follow(&known, facts, account);
         let x = self.exchange_mut(subject, id)?;
-        x.reply = Reply::Answered { server_error: status >= 500 };
+        x.reply = Reply::Answered { server_error: status >= 500, may_follow };
         if told && x.answered_ver.is_none() {
             x.answered_ver = Some(ver);
         }
         left_by(x, now);
+        let followed = self.was_followed(subject, &known);
         for fact in believed {
+            if followed && !tells_of_money(fact.what) {
+                // It was heard before something else was sent.
+                continue;
+            }
             let source = Source::Answer(known.kind, known.id.clone());
             self.hear(subject, account, &fact, &source)?;
         }
         Ok(())
+    }
+
+    /// Another request of the attempt was sent after this one was answered.
+    fn was_followed(&self, subject: Subject, x: &Exchange) -> bool {
+        let Subject::Attempt(i) = subject else { return false };
+        let last = self.p.attempts[i].track.takers().last();
+        x.kind != ExchangeKind::Close && last.is_some_and(|last| last.id != x.id)
     }
 
     /// The plugin goes on with another request: a new exchange of the same attempt. Refused when
@@ -84,7 +97,7 @@ impl Turn<'_> {
         if !live || fenced || x.reply != Reply::Open {
             return Err(Stop::Refuse(Refusal::InvalidState { why: "it is no longer under way" }));
         }
-        x.reply = Reply::Answered { server_error: false };
+        x.reply = Reply::Answered { server_error: false, may_follow: false };
         x.answered_ver = Some(ver);
         let (kind, op_id) = (x.kind, x.op_id.clone());
         let number = self.track(subject).exchanges.len();
@@ -142,8 +155,10 @@ impl Turn<'_> {
         if unsent && kind == ExchangeKind::Continue && waiting && a.offer.is_some() {
             self.say(&account, "not sent; the shopper may try again", Some(reason));
             self.p.attempts[i].state = AttemptState::Action;
-            self.schedule(i);
-            return Ok(());
+            if self.p.cancel_requested || self.p.attempts[i].loser {
+                return self.close(i, CloseReason::Cancel);
+            }
+            return self.look_later(i);
         }
         if a.state != AttemptState::Started {
             return Ok(());
@@ -242,7 +257,9 @@ impl Turn<'_> {
             .filter(|n| on(self.p.operations[*n].attempt));
         let attempt = |r: &String| {
             self.p.attempts.iter().position(|a| {
-                a.account == account && (a.op_id == *r || a.provider_ref.as_ref() == Some(r))
+                let returned = || a.track.of(ExchangeKind::Continue).any(|x| x.op_id == *r);
+                a.account == account
+                    && (a.op_id == *r || a.provider_ref.as_ref() == Some(r) || returned())
             })
         };
         operation.map(Subject::Operation).or_else(|| {
@@ -320,6 +337,11 @@ fn left_by(x: &mut Exchange, now: Stamp) {
 /// Says that money moved (G9): that is believed from any version of a plugin.
 fn positive(what: What) -> bool {
     matches!(what, What::Authorized | What::Captured | What::Refunded)
+}
+
+/// Says what became of money that moved: that is heard at any time.
+fn tells_of_money(what: What) -> bool {
+    positive(what) || matches!(what, What::Voided | What::ClosedRefunded | What::Failed)
 }
 
 /// Says that money did not move, or came back.

@@ -6,6 +6,7 @@
 use interlock_plugin_api::{Class, Fact, What};
 
 use crate::answers::Source;
+use crate::confirm::is_continued;
 use crate::definite;
 use crate::exchange::ExchangeKind;
 use crate::input::{Asked, Subject};
@@ -52,6 +53,12 @@ impl Turn<'_> {
             return self.after_the_end(i, fact, source);
         }
         match fact.what {
+            // Whoever is not the answer to the shopper's return may not have heard of it yet.
+            What::Action | What::Pending
+                if is_continued(a) && !matches!(source, Source::Answer(..)) =>
+            {
+                self.still_there(i)
+            }
             What::Action => self.must_act(i, account, fact),
             What::Pending => self.will_decide(i, fact),
             What::Declined => self.declined(i, account, fact, source),
@@ -96,7 +103,7 @@ impl Turn<'_> {
     }
 
     /// T4: what to show, durable before it is shown; or the order was seen, still payable.
-    fn must_act(&mut self, i: usize, account: &AccountPolicy, fact: &Fact) -> Flow {
+    pub(crate) fn must_act(&mut self, i: usize, account: &AccountPolicy, fact: &Fact) -> Flow {
         let now = self.world.now;
         let Some(action) = &fact.action else { return self.will_decide(i, fact) };
         if !definite::same_amount(fact, self.p.money.amount, account, &self.p) {
@@ -159,9 +166,10 @@ impl Turn<'_> {
     }
 
     /// It stands unpaid at the provider: what was asked to be closed is asked again.
-    fn still_there(&mut self, i: usize) -> Flow {
+    pub(crate) fn still_there(&mut self, i: usize) -> Flow {
         match self.p.attempts[i].state {
             AttemptState::Closing { .. } => self.close_doubt(i),
+            AttemptState::Fenced if is_continued(&self.p.attempts[i]) => self.close_doubt(i),
             AttemptState::Fenced if self.patience_over(i) => self.close(i, CloseReason::Doubt),
             _ => self.look_later(i),
         }
@@ -184,20 +192,21 @@ impl Turn<'_> {
         {
             return self.unclear(i, fact, source);
         }
-        // Once an offer was shown the same code can be paid again after a decline.
-        if a.offer.is_some() && !mutant::on(Mutant::DeclineEndsOffer) {
-            if matches!(source, Source::Inquiry(asked) if self.offer_over(i, account, asked)) {
-                return self.expired(i, account, source);
-            }
-            self.say(&name, "declined; the offer can still be paid", code);
-            return self.still_there(i);
-        }
         let behind_fence = match source {
             Source::Inquiry(asked) => definite::asked_behind_fence(&a.track, asked, account),
             _ => false,
         };
-        if a.unconfirmed.is_none() && (behind_fence || definite::declined(fact, &a.track, account))
-        {
+        let definite = behind_fence || definite::declined(fact, &a.track, account);
+        // Once an offer was shown the same code can be paid again after a decline.
+        let ends = definite && definite::refusal_ends(&a.track, account);
+        if a.offer.is_some() && !ends && !mutant::on(Mutant::DeclineEndsOffer) {
+            if matches!(source, Source::Inquiry(asked) if self.offer_over(i, account, asked)) {
+                return self.expired(i, account, source);
+            }
+            self.say(&name, "declined; the offer can still be paid", code);
+            return self.refused_as_shown(i, account, fact, source);
+        }
+        if a.unconfirmed.is_none() && definite {
             self.say(&name, "declined", code);
             self.p.attempts[i].state = AttemptState::Failed {
                 reason: FailReason::Declined,
@@ -274,6 +283,10 @@ impl Turn<'_> {
                 | AttemptState::Pending
                 | AttemptState::Closing { .. }
         );
+        let lapsed = asked.is_some_and(|asked| self.offer_over(i, account, asked));
+        if lapsed && standing {
+            return self.expired(i, account, source);
+        }
         if proven && standing {
             self.say(&name, "closed; nobody had paid", Some("closed"));
             self.p.attempts[i].state = failed(FailReason::Closed);
@@ -297,11 +310,14 @@ impl Turn<'_> {
             let decides = self.refutes(i, account, false, asked);
             return self.success_refuted(i, decides);
         }
+        let behind_fence = a.state == AttemptState::Fenced
+            && matches!(source, Source::Inquiry(asked)
+                if definite::asked_behind_fence(&a.track, asked, account));
         let standing = matches!(
             a.state,
             AttemptState::Action | AttemptState::Closing { .. } | AttemptState::Pending
         );
-        if standing {
+        if standing || behind_fence {
             self.p.attempts[i].state = failed(FailReason::Expired);
             self.say(&name, "expired unpaid", Some("expired"));
             return Ok(());
@@ -390,6 +406,15 @@ impl Turn<'_> {
         }
     }
 
+    /// The number under which the money is: what was known before it is the number of a step on
+    /// the way, and would make a second charge of the first.
+    pub(crate) fn take_reference(&mut self, i: usize, reference: &str) {
+        if self.p.attempts[i].provider_ref.as_deref() != Some(reference) {
+            self.p.attempts[i].provider_ref = None;
+            self.keep_reference(i, reference);
+        }
+    }
+
     /// Whether everything sent for an attempt was an offer that has not been shown.
     pub(crate) fn only_offers(&self, i: usize) -> bool {
         let a = &self.p.attempts[i];
@@ -399,11 +424,10 @@ impl Turn<'_> {
 
     /// Whether an inquiry was asked after the provider's own end of an offer.
     fn offer_over(&self, i: usize, account: &AccountPolicy, asked: &Asked) -> bool {
-        let (Some(offer), Some(expiry)) =
-            (&self.p.attempts[i].offer, account.contract.offer_expiry)
-        else {
+        let a = &self.p.attempts[i];
+        let (Some(offer), Some(expiry)) = (&a.offer, account.contract.expiry_of(&a.flow)) else {
             return false;
         };
-        asked.at.saw_pass(offer.made, expiry.after_ms.saturating_add(expiry.margin_ms))
+        asked.at.saw_pass(offer.made, a.offer_life_ms(expiry))
     }
 }

@@ -165,7 +165,7 @@ impl Turn<'_> {
             .expires_ms
             .unwrap_or_else(|| offer.made_ms.saturating_add_unsigned(give_up));
         let unenforced =
-            self.account(i).is_some_and(|account| account.contract.offer_expiry.is_none());
+            self.account(i).is_some_and(|account| account.contract.expiry_of(&a.flow).is_none());
         unenforced && self.world.now.wall_ms >= end
     }
 }

@@ -51,6 +51,22 @@ pub(crate) fn declined(fact: &Fact, track: &Track, account: &AccountPolicy) -> b
     track.moved() <= 1 || (strong(track, account) && key) || trusting
 }
 
+/// Whether a definite refusal is the payment's end at the provider, although something was shown:
+/// what began as a mere offer, and what nobody says so of, can still be paid.
+pub(crate) fn refusal_ends(track: &Track, account: &AccountPolicy) -> bool {
+    let ends = |x: &Exchange| {
+        x.effect == Effect::Move && account.contract.move_rule(&x.purpose).refusal_final
+    };
+    let mut sent = track.takers().filter(|x| x.sends > 0).peekable();
+    sent.peek().is_some() && sent.all(ends)
+}
+
+/// Whether this one request is disproved by its own answer, whatever the others do.
+pub(crate) fn one_declined(fact: &Fact, x: &Exchange, account: &AccountPolicy) -> bool {
+    let rule = account.contract.move_rule(&x.purpose);
+    x.sends <= 1 || (rule.class == IdempotencyClass::Strong && fact.scope == Scope::Key)
+}
+
 /// Whether nothing that could take money can still be on the wire, as this process saw it (G10).
 pub(crate) fn window_over(track: &Track, now: Stamp, account: &AccountPolicy) -> bool {
     let window = account.contract.late_window_ms;
@@ -92,7 +108,7 @@ pub(crate) fn closed_unpaid(
         || asked.is_some_and(|asked| asked_behind_fence(&attempt.track, asked, account));
     tombstone(attempt, account)
         || strong(&attempt.track, account)
-        || attempt.sends() <= 1
+        || one_copy(attempt)
         || (late && every_open_close(attempt, |x| x.after_window))
         || mutant::on(Mutant::CloseAcrossResend)
 }
@@ -106,7 +122,7 @@ pub(crate) fn nothing_found(
     let all =
         |rule: fn(&Exchange) -> bool| answered.is_some_and(rule) && every_open_close(attempt, rule);
     let one = strong(&attempt.track, account)
-        || attempt.sends() <= 1
+        || one_copy(attempt)
         || mutant::on(Mutant::CloseAcrossResend);
     tombstone(attempt, account) || (all(|x| x.order_seen) && one) || all(|x| x.after_window)
 }
@@ -116,7 +132,7 @@ pub(crate) fn nothing_found(
 pub(crate) fn early_close_proves(attempt: &Attempt, account: &AccountPolicy) -> bool {
     tombstone(attempt, account)
         || strong(&attempt.track, account)
-        || attempt.sends() <= 1
+        || one_copy(attempt)
         || mutant::on(Mutant::CloseAcrossResend)
 }
 
@@ -143,6 +159,8 @@ pub(crate) enum Resend {
     Now,
     /// When this process has seen this much more time pass, ms.
     After(u64),
+    /// When the shopper comes back with his details: this process has lost them.
+    IfBrought,
     /// Not any more.
     Never,
 }
@@ -154,10 +172,21 @@ pub(crate) struct ResendCase<'a> {
     pub now: Stamp,
     pub form: CredentialForm,
     pub credential: bool,
+    /// What the shopper brought back is in memory.
+    pub details: bool,
     /// Its money would not be kept.
     pub loser: bool,
     /// The provider was heard to accept it and to decide later.
     pub accepted: bool,
+    /// What is shown to the shopper goes on by our `continue`.
+    pub challenges: bool,
+}
+
+/// Whether an answer permits that the same request is sent again, by its provider codes (G12).
+/// That is no proof of anything, so it never lets another account be tried.
+pub(crate) fn may_follow(x: &Exchange, facts: &[Fact], account: &AccountPolicy) -> bool {
+    let rule = account.contract.move_rule(&x.purpose);
+    facts.iter().filter_map(|f| f.provider_code.as_deref()).any(|code| rule.may_follow(code))
 }
 
 /// T7 for one exchange.
@@ -167,19 +196,25 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     let admitted = match rule.class {
         IdempotencyClass::Strong => true,
         IdempotencyClass::SuccessOnly => {
-            let prompt = rule.never_asynchronous && !case.accepted;
+            // A copy that is not recognised opens a second challenge: the shopper may pass both.
+            let opens = case.challenges && x.kind == ExchangeKind::Authorize;
+            let prompt = rule.never_asynchronous && !case.accepted && !opens;
             prompt || mutant::on(Mutant::ResendAccepted)
         }
         IdempotencyClass::None => mutant::on(Mutant::ResendWithoutIdempotency),
     };
-    let in_hand = case.form == CredentialForm::None || case.credential;
+    let returns = x.kind == ExchangeKind::Continue;
+    let in_hand =
+        if returns { case.details } else { case.form == CredentialForm::None || case.credential };
     let last_by = case
         .now
         .wall_ms
         .saturating_add_unsigned(case.account.timeout_ms + contract.late_window_ms + SKEW_MS);
     let key_lives = last_by < x.first_send_by_ms.saturating_add_unsigned(rule.key_life_ms);
     let key_lives = key_lives || mutant::on(Mutant::ResendWithoutIdempotency);
-    let silent = !matches!(x.reply, Reply::Answered { .. });
+    let barred = matches!(x.reply, Reply::Answered { may_follow: false, .. })
+        && rule.resend_after_silence_only
+        && !mutant::on(Mutant::ResendUnpermitted);
     if x.sends == 0 {
         // Nothing of it ever left, so it is a first send.
         let wanted = in_hand && !case.loser && case.track.fence.is_none();
@@ -187,17 +222,20 @@ pub(crate) fn resend(x: &Exchange, case: &ResendCase<'_>) -> Resend {
     }
     let unfenced = case.track.fence.is_none() || mutant::on(Mutant::ResendAfterFence);
     if !admitted
-        || !in_hand
+        || !(in_hand || returns)
         || !key_lives
         || x.effect != Effect::Move
         || case.loser
         || !unfenced
         || (case.track.was_closed() && !mutant::on(Mutant::ResendAfterFence))
-        || (rule.resend_after_silence_only && !silent)
+        || barred
         || x.identity != case.account.identity
         || !case.account.continues.contains(&x.state_version)
     {
         return Resend::Never;
+    }
+    if !in_hand {
+        return Resend::IfBrought;
     }
     let side_by_side =
         rule.concurrency == Concurrency::Excluded || mutant::on(Mutant::ResendInFlight);
@@ -219,6 +257,11 @@ pub(crate) fn strong(track: &Track, account: &AccountPolicy) -> bool {
     let mut takers = track.takers().peekable();
     takers.peek().is_some()
         && takers.all(|x| account.contract.move_rule(&x.purpose).class == IdempotencyClass::Strong)
+}
+
+/// Whether no other copy can reach the provider: what the shopper carries he may carry again.
+fn one_copy(attempt: &Attempt) -> bool {
+    attempt.sends() <= 1 && attempt.track.takers().all(|x| !x.by_shopper)
 }
 
 fn tombstone(attempt: &Attempt, account: &AccountPolicy) -> bool {

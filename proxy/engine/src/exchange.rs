@@ -62,6 +62,10 @@ pub struct Exchange {
     pub reply: Reply,
     /// The version that made the answer durable; of a close, one that says what it did.
     pub answered_ver: Option<u64>,
+    /// The shopper carries it to the provider, whenever and as often as he likes: nothing of it is
+    /// sent by us.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_shopper: bool,
     /// Of a close: sent while fenced and after the late window.
     pub after_window: bool,
     /// Of a close: the order had been seen, durably, before it was sent.
@@ -106,10 +110,14 @@ impl ExchangeKind {
 pub enum Reply {
     /// It may be on the wire.
     Open,
-    /// The provider answered; `server_error` forbids some re-sends.
+    /// The provider answered.
     Answered {
         /// A status of 500 or above.
         server_error: bool,
+        /// The answer permits that the same request is sent again (G12); it says nothing about
+        /// what became of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        may_follow: bool,
     },
     /// No byte left.
     NotSent,

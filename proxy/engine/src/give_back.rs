@@ -27,7 +27,7 @@ impl Turn<'_> {
         if !held || moving || begun {
             return Ok(());
         }
-        self.let_go(winner, "0")
+        self.let_go(winner)
     }
 
     /// Money is only held: it waits for the capture that comes by itself, or for its void.
@@ -40,8 +40,7 @@ impl Turn<'_> {
                 self.alert(i, "void_refused");
             }
             if voids < GIVE_BACKS_MAX {
-                let number = voids.to_string();
-                self.let_go(i, &number)?;
+                self.let_go(i)?;
             }
         }
         self.look_soon(i);
@@ -50,17 +49,30 @@ impl Turn<'_> {
 
     /// Voids what an attempt holds. Its number names the attempt: after an instant switch there
     /// may be two.
-    fn let_go(&mut self, i: usize, number: &str) -> Flow {
+    fn let_go(&mut self, i: usize) -> Flow {
         let amount = self.p.money.amount;
         let attempt = self.p.attempts[i].id.clone();
+        let number = self.unused_number(ExchangeKind::Void, ["cancel", &attempt]);
         self.start_operation(NewOperation {
             kind: ExchangeKind::Void,
             attempt: i,
             amount,
             origin: Origin::Resolver,
             reason: None,
-            key: &["cancel", &attempt, number],
+            key: &["cancel", &attempt, &number],
         })
+    }
+
+    /// The first of our numbers for such an operation that stands for none yet. Those that are
+    /// known again from a statement need not be the first ones.
+    fn unused_number(&self, kind: ExchangeKind, [why, attempt]: [&str; 2]) -> String {
+        let number = |n: usize| n.to_string();
+        let unused = |n: &String| {
+            let (_, op_id) = self.operation_numbers(kind, &[why, attempt, n]);
+            self.p.operation_of(&op_id).is_none()
+        };
+        let known = self.p.operations.len();
+        (0..known).map(number).find(unused).unwrap_or_else(|| number(known))
     }
 
     /// T18 is due: confirm by an inquiry. Without one it is given back at once, unless a close may
@@ -113,8 +125,8 @@ impl Turn<'_> {
             self.alert(i, "refund_cap");
             return self.look_later(i);
         }
-        let number = made.to_string();
         let attempt = self.p.attempts[i].id.clone();
+        let number = self.unused_number(kind, ["give back", &attempt]);
         self.start_operation(NewOperation {
             kind,
             attempt: i,

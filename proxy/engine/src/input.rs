@@ -154,6 +154,13 @@ pub enum Request {
         /// Why.
         reason: Option<String>,
     },
+    /// The shopper came back from what was shown to him.
+    Confirm {
+        /// The Idempotency-Key.
+        key: String,
+        /// He brought something back, and this process holds it.
+        details: bool,
+    },
     /// Offer another method.
     Switch {
         /// The Idempotency-Key.
@@ -260,6 +267,8 @@ pub struct Draft {
     pub made_ms: i64,
     /// The envelope's entropy.
     pub entropy: String,
+    /// An offer that the plugin made by itself: nothing is sent, the shopper carries it there.
+    pub said: Option<Fact>,
 }
 
 /// What the providers say of a payment, taken when nothing of the time before the restoration could

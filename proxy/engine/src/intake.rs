@@ -2,8 +2,9 @@
 
 use interlock_plugin_api::CredentialForm;
 
+use crate::confirm::is_continued;
 use crate::decision::{OrderStep, Outcome};
-use crate::exchange::{ExchangeKind, Track};
+use crate::exchange::{ExchangeKind, Reply, Track};
 use crate::input::{Call, Hand, Submission};
 use crate::mutant::{self, Mutant};
 use crate::offers;
@@ -141,7 +142,14 @@ impl Turn<'_> {
                 self.say("engine", format!("{name} skipped"), Some(skip.as_str()));
             }
         }
-        let first = self.new_exchange(account, ExchangeKind::Authorize, &op_id, 0, draft);
+        let mut first = self.new_exchange(account, ExchangeKind::Authorize, &op_id, 0, draft);
+        if draft.said.is_some() {
+            self.effects.pop();
+            first.by_shopper = true;
+            first.last_send_by = self.world.now;
+            first.answered_ver = Some(self.p.ver);
+            first.reply = Reply::Answered { server_error: false, may_follow: false };
+        }
         let due = first.last_send_by.wall_ms.saturating_add(1_000);
         self.refer(&account.name, &op_id);
         let id = format!("att_{}", self.world.mint.mint(&["attempt id", &self.p.id, &tag]));
@@ -167,6 +175,9 @@ impl Turn<'_> {
             outside: Vec::new(),
         });
         self.say("engine", format!("route {} to {name}", self.p.route), None);
+        if let Some(offer) = &draft.said {
+            self.must_act(number, account, offer)?;
+        }
         Ok(None)
     }
 
@@ -224,6 +235,12 @@ pub(crate) fn failed(reason: FailReason) -> AttemptState {
 /// Whether a payment's order blocks the next payment although it succeeded.
 pub fn holds_order(p: &Payment) -> bool {
     p.settled == Some(Settled::Succeeded)
+}
+
+/// Whether what the shopper brought back must stay in memory: to be told to the provider again.
+pub fn wants_details(p: &Payment) -> bool {
+    let open = |a: &Attempt| is_continued(a) && a.track.fence.is_none();
+    p.settled.is_none() && p.attempts.iter().any(open)
 }
 
 /// Whether the shopper's credential must stay in memory: for another try, a re-send, or the method

@@ -13,7 +13,6 @@ use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
 use crate::payment::{Attempt, AttemptState, CloseReason, Settled, Unconfirmed};
 use crate::policy::AccountPolicy;
-use crate::requests::DENIED;
 use crate::turn::{Flow, Turn, at_rest};
 
 impl Turn<'_> {
@@ -50,8 +49,8 @@ impl Turn<'_> {
         if !definite::same_amount(fact, self.p.money.amount, account, &self.p) {
             return self.contradicted(i, "amount_mismatch");
         }
-        if let Some(reference) = &fact.provider_ref {
-            self.keep_reference(i, reference);
+        if let (Some(reference), None) = (&fact.provider_ref, &self.p.attempts[i].unconfirmed) {
+            self.take_reference(i, reference);
         }
         // 2. A close was sent, so it may have been given back: confirm first.
         if !self.confirmed(i, account, source) {
@@ -213,13 +212,11 @@ impl Turn<'_> {
                     return self.contradicted(i, "amount_mismatch");
                 }
                 let denied = self.p.operations.iter().position(|o| {
-                    o.attempt == i
-                        && o.kind == ExchangeKind::Capture
-                        && o.provider_code.as_deref() == Some(DENIED)
+                    o.attempt == i && o.kind == ExchangeKind::Capture && o.was_denied()
                 });
                 if let Some(n) = denied {
                     // Then it was that one, of that amount.
-                    self.p.operations[n].provider_code = None;
+                    self.p.operations[n].not_denied();
                     return self.in_doubt_again(n);
                 }
                 self.say(&name, "captured", None);

@@ -19,6 +19,7 @@ mod answers;
 mod attempts;
 pub mod classify;
 mod closing;
+mod confirm;
 mod decision;
 mod definite;
 mod exchange;

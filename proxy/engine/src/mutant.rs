@@ -38,6 +38,10 @@ pub enum Mutant {
     DeclineEndsOffer,
     /// What a provider accepts and decides later is sent again.
     ResendAccepted,
+    /// It is sent again after an answer that does not permit it.
+    ResendUnpermitted,
+    /// The shopper's return is told to the provider while an earlier one is in doubt.
+    ContinueBesideDoubt,
     /// A close that says "unpaid" or "nothing found" is believed across a re-send.
     CloseAcrossResend,
     /// A success is told while a close is unanswered.
@@ -94,7 +98,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 22] = [
+        pub const ALL: [Self; 24] = [
             Self::FailOverOnTimeout,
             Self::TrustNotFound,
             Self::NotFoundReceivedLate,
@@ -109,6 +113,8 @@ mod switch {
             Self::RefundUnderNewNumber,
             Self::DeclineEndsOffer,
             Self::ResendAccepted,
+            Self::ResendUnpermitted,
+            Self::ContinueBesideDoubt,
             Self::CloseAcrossResend,
             Self::SuccessDuringClose,
             Self::DropLateSuccess,
@@ -136,6 +142,8 @@ mod switch {
                 Self::RefundUnderNewNumber => "refund_under_new_number",
                 Self::DeclineEndsOffer => "decline_ends_offer",
                 Self::ResendAccepted => "resend_accepted",
+                Self::ResendUnpermitted => "resend_unpermitted",
+                Self::ContinueBesideDoubt => "continue_beside_doubt",
                 Self::CloseAcrossResend => "close_across_resend",
                 Self::SuccessDuringClose => "success_during_close",
                 Self::DropLateSuccess => "drop_late_success",

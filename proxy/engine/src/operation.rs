@@ -43,6 +43,25 @@ pub struct Operation {
     pub manual: bool,
     /// The provider's code of a refusal.
     pub provider_code: Option<String>,
+    /// An operator said that it had moved no money.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub denied: bool,
+}
+
+/// What older rows hold as the provider's code where an operator had denied an operation.
+const DENIED: &str = "operator";
+
+impl Operation {
+    /// An operator said that it had moved no money.
+    pub fn was_denied(&self) -> bool {
+        self.denied || self.provider_code.as_deref() == Some(DENIED)
+    }
+
+    /// What was said turned out to be wrong.
+    pub(crate) fn not_denied(&mut self) {
+        self.denied = false;
+        self.provider_code.take_if(|code| code == DENIED);
+    }
 }
 
 /// Who asked for an operation.

@@ -74,7 +74,7 @@ impl Turn<'_> {
             match self.operation_resend_of(n) {
                 Resend::Now => return self.resend_operation(n),
                 Resend::Never if !waits_for_funds => self.fence_operation(n),
-                Resend::Never | Resend::After(_) => {}
+                Resend::Never | Resend::After(_) | Resend::IfBrought => {}
             }
         }
         self.inquire(Subject::Operation(n));
@@ -156,8 +156,10 @@ impl Turn<'_> {
                 now: self.world.now,
                 form: CredentialForm::None,
                 credential: true,
+                details: false,
                 loser: false,
                 accepted: o.accepted,
+                challenges: false,
             },
         )
     }

@@ -89,6 +89,7 @@ impl Turn<'_> {
             again: false,
             manual: false,
             provider_code: None,
+            denied: false,
         });
         Ok(())
     }

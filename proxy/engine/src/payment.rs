@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use interlock_plugin_api::{
     Action, Advice, CaptureMode, Class, CredentialForm, Currency, Customer, Fact, Money,
+    OfferExpiry,
 };
 use serde::{Deserialize, Serialize};
 
@@ -300,6 +301,15 @@ impl Attempt {
     /// How often a request that takes money may have left.
     pub fn sends(&self) -> u32 {
         self.track.takers().map(|x| x.sends).sum()
+    }
+
+    /// How long to wait before the end of what was shown may be believed, ms. What the shopper
+    /// carries says itself how long the provider takes it.
+    pub(crate) fn offer_life_ms(&self, expiry: OfferExpiry) -> u64 {
+        let carried = self.offer.as_ref().filter(|_| self.track.takers().any(|x| x.by_shopper));
+        let said = carried.and_then(|o| Some(o.action.expires_ms?.saturating_sub(o.made_ms)));
+        let said = said.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+        expiry.after_ms.max(said).saturating_add(expiry.margin_ms)
     }
 
     /// Nothing more can come of it that the merchant was not told, and no success waits for its

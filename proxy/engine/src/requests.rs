@@ -14,9 +14,6 @@ use crate::resolve::left;
 use crate::route::{self, Shape};
 use crate::turn::{Flow, Stop, Turn};
 
-/// The code of an operation that an operator said had moved no money.
-pub(crate) const DENIED: &str = "operator";
-
 impl Turn<'_> {
     /// A merchant's request; refused without a trace when the state does not admit it.
     pub(crate) fn request(&mut self, request: &Request) -> Flow {
@@ -24,6 +21,7 @@ impl Turn<'_> {
             Request::Capture { key, amount } => self.capture(key, *amount),
             Request::Refund { key, amount, reason } => self.refund(key, *amount, reason.clone()),
             Request::Cancel { key: _ } => self.cancel(),
+            Request::Confirm { key, details } => self.confirm(key, *details),
             Request::Switch { key: _, method } => self.switch(method),
         }
     }
@@ -119,6 +117,9 @@ impl Turn<'_> {
     fn switch(&mut self, method: &Method) -> Flow {
         if self.p.settled.is_some() || self.p.winner().is_some() || self.p.cancel_requested {
             return invalid("it is final, authorized or being canceled");
+        }
+        if self.p.restored && !mutant::on(Mutant::TrustBackup) {
+            return invalid("it was restored from a backup: nothing new is offered for it");
         }
         let shape = Shape { method, ..Shape::of(&self.p) };
         let Some(route) = route::route_of(self.world.policy, &shape) else {
@@ -231,7 +232,7 @@ impl Turn<'_> {
         if moved {
             self.complete(n);
         } else {
-            self.p.operations[n].provider_code = Some(DENIED.to_owned());
+            self.p.operations[n].denied = true;
             self.reject(n);
         }
     }

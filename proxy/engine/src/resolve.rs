@@ -3,7 +3,7 @@
 //! The ladder of one doubt: send the same request again if that is declared safe; otherwise fence,
 //! ask, close, wait for the late window, ask or close again; at last an operator.
 
-use interlock_plugin_api::{Concurrency, NotFound, OfferExpiry, Operation as PluginOperation};
+use interlock_plugin_api::{Concurrency, NotFound, Operation as PluginOperation};
 
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
 use crate::exchange::{Reply, Track};
@@ -11,7 +11,7 @@ use crate::input::{Call, Subject};
 use crate::intake::failed;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::payment::{Attempt, AttemptState, CloseReason, FailReason};
+use crate::payment::{Attempt, AttemptState, CloseReason, FailReason, Offer};
 use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
 use crate::stamp::Stamp;
 use crate::turn::{Flow, Turn, at_rest};
@@ -51,6 +51,11 @@ impl Turn<'_> {
             if self.p.attempts[i].state == AttemptState::Started {
                 self.orphaned(i)?;
             } else {
+                if self.p.attempts[i].state == AttemptState::Ambiguous
+                    && self.resend_of(i) == Resend::IfBrought
+                {
+                    self.miss_details(i);
+                }
                 self.p.attempts[i].track.next_ms = Some(now.wall_ms);
             }
         }
@@ -98,8 +103,10 @@ impl Turn<'_> {
             a.track.tries = 0;
         }
         a.track.since_ms.get_or_insert(now);
-        if self.resend_of(i) == Resend::Never {
-            self.fence(i);
+        match self.resend_of(i) {
+            Resend::Never => self.fence(i),
+            Resend::IfBrought => self.miss_details(i),
+            Resend::Now | Resend::After(_) => {}
         }
         self.ask_or_wait(i)
     }
@@ -143,7 +150,11 @@ impl Turn<'_> {
         let tries = a.track.tries;
         a.track.tries = tries.saturating_add(1);
         let since = *a.track.since_ms.get_or_insert(now.wall_ms);
-        let wait = if a.state == AttemptState::Action {
+        // What was shown is looked at seldom, until it is over and only has to be known.
+        let expiry = account.and_then(|account| account.contract.expiry_of(&a.flow));
+        let over = |o: &Offer| expiry.is_some_and(|e| now.saw_pass(o.made, a.offer_life_ms(e)));
+        let shown = a.state == AttemptState::Action && !a.offer.as_ref().is_some_and(over);
+        let wait = if shown {
             ladder.offer_wait_ms(tries)
         } else {
             ladder.wait_ms(tries, self.world.draw)
@@ -181,7 +192,7 @@ impl Turn<'_> {
             }
             AttemptState::Ambiguous => match self.resend_of(i) {
                 Resend::Now => return self.resend(i),
-                Resend::After(_) => {}
+                Resend::After(_) | Resend::IfBrought => {}
                 Resend::Never => self.fence(i),
             },
             AttemptState::Closing { why }
@@ -239,7 +250,7 @@ impl Turn<'_> {
         }
     }
 
-    fn resend_of(&self, i: usize) -> Resend {
+    pub(crate) fn resend_of(&self, i: usize) -> Resend {
         let Some(account) = self.account(i) else { return Resend::Never };
         let a = &self.p.attempts[i];
         let Some(last) = a.track.takers().last() else { return Resend::Never };
@@ -249,8 +260,10 @@ impl Turn<'_> {
             now: self.world.now,
             form: self.p.method.form,
             credential: self.world.credential,
+            details: self.world.details,
             loser: a.loser || self.p.cancel_requested,
             accepted: a.order_seen,
+            challenges: account.contract.returning.contains(&a.flow),
         };
         let answer = definite::resend(last, &case);
         // Waiting out the late window only to send again would be slower than asking or closing,
@@ -270,7 +283,7 @@ impl Turn<'_> {
     }
 
     /// T7: the same request, once more, under the same number.
-    fn resend(&mut self, i: usize) -> Flow {
+    pub(crate) fn resend(&mut self, i: usize) -> Flow {
         let Some(account) = self.account(i) else { return self.look_later(i) };
         let a = &self.p.attempts[i];
         let Some(x) = a.track.takers().last().cloned() else { return self.look_later(i) };
@@ -317,11 +330,11 @@ impl Turn<'_> {
         let contract = &account.contract;
         let a = &mut self.p.attempts[i];
         take_over(&mut a.track, now, account, self.world.sending);
-        if let (Some(offer), Some(expiry)) = (&mut a.offer, contract.offer_expiry) {
-            let wait = expiry.after_ms.saturating_add(expiry.margin_ms);
-            if abandoned_wait(offer.made, now, wait) {
-                offer.made = now;
-            }
+        let life = contract.expiry_of(&a.flow).map(|expiry| a.offer_life_ms(expiry));
+        if let (Some(offer), Some(life_ms)) = (&mut a.offer, life)
+            && abandoned_wait(offer.made, now, life_ms)
+        {
+            offer.made = now;
         }
     }
 }
@@ -333,11 +346,8 @@ fn end_of_wait(a: &Attempt, account: &AccountPolicy, now: Stamp) -> Option<u64> 
     let fenced = a.track.fence.and(a.track.last_send_by()).and_then(|at| left(at, window));
     let closes = a.track.open_closes().filter_map(|x| left(x.last_send_by, window)).min();
     let closes = closes.filter(|_| a.unconfirmed.is_some());
-    let offer = a.offer.as_ref().zip(account.contract.offer_expiry).and_then(
-        |(offer, OfferExpiry { after_ms, margin_ms })| {
-            left(offer.made, after_ms.saturating_add(margin_ms))
-        },
-    );
+    let offer = a.offer.as_ref().zip(account.contract.expiry_of(&a.flow));
+    let offer = offer.and_then(|(offer, expiry)| left(offer.made, a.offer_life_ms(expiry)));
     fenced.into_iter().chain(closes).chain(offer).min()
 }
 

@@ -9,6 +9,7 @@
 
 use interlock_plugin_api::{Effect, Operation as PluginOperation};
 
+use crate::confirm::waits_for_return;
 use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::Statement;
 use crate::mutant::{self, Mutant};
@@ -107,7 +108,8 @@ impl Turn<'_> {
             a.offer = Some(Offer { action, made_ms: by.wall_ms, made: by });
             a.state = AttemptState::Closing { why: CloseReason::Doubt };
         }
-        if a.offer.is_none() {
+        // A return of the shopper may have been told to the provider since.
+        if a.offer.is_none() || waits_for_return(account, a) {
             a.track.fence.get_or_insert(ver);
         }
         if matches!(a.state, AttemptState::Started | AttemptState::Ambiguous) {
@@ -173,6 +175,7 @@ impl Turn<'_> {
             last_send_by: by,
             reply: Reply::Lost,
             answered_ver: None,
+            by_shopper: false,
             after_window: false,
             order_seen: false,
         }

@@ -50,11 +50,25 @@ impl Turn<'_> {
                 continue;
             };
             match self.p.operation_of(op_id) {
-                Some(n) => self.hear_operation(n, account, &line.fact, &source)?,
+                Some(n) => {
+                    self.hear_operation(n, account, &line.fact, &source)?;
+                    self.stays_undone(n, &line.fact);
+                }
                 None => self.operation_known_again(i, account, *kind, op_id, &line.fact),
             }
         }
         Ok(())
+    }
+
+    /// What was done and undone stays so: the notice of its end may have been lost with the
+    /// journal, and the older one, that it is done, may still come.
+    fn stays_undone(&mut self, n: usize, fact: &Fact) {
+        let ver = self.p.ver;
+        let o = &mut self.p.operations[n];
+        let undone = matches!(o.state, OperationState::Rejected | OperationState::Reversed);
+        if undone && fact.what == What::Failed {
+            o.failed_ver.get_or_insert(ver);
+        }
     }
 
     /// Whether something was done with a charge that we would not do by ourselves.
@@ -267,6 +281,7 @@ impl Turn<'_> {
             again: false,
             manual: false,
             provider_code: fact.provider_code.clone(),
+            denied: false,
         });
         let n = self.p.operations.len() - 1;
         let to_be_given_back = matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. });

@@ -230,6 +230,7 @@ impl<'a> Turn<'a> {
             last_send_by: now.plus(account.timeout_ms),
             reply: Reply::Open,
             answered_ver: None,
+            by_shopper: false,
             after_window: false,
             order_seen: false,
         }

@@ -23,6 +23,8 @@ pub struct World<'a> {
     pub sending: bool,
     /// This process holds the shopper's credential.
     pub credential: bool,
+    /// This process holds what the shopper brought back from what was shown to him.
+    pub details: bool,
     /// The payment that holds the merchant's order, if there is one.
     pub order: Option<OrderHolder>,
     /// In a journal that was restored from a backup: what the providers say of this payment.

@@ -33,6 +33,8 @@ pub struct OpenAccount {
     pub instance: Arc<Instance>,
     /// Its provider's addresses, by the manifest's names.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// The same as they are written, for links that a shopper opens.
+    pub addresses: BTreeMap<String, String>,
     /// Bound on one whole exchange.
     pub timeout: Duration,
     /// Bound on name, connect and handshake.
@@ -170,12 +172,13 @@ fn open_account(
     let trust = trust(account)?;
     let site =
         |url: &String| Endpoint::trusting(&account.name, url, &trust).map_err(|e| e.to_string());
-    let mut endpoints = BTreeMap::new();
+    let (mut endpoints, mut addresses) = (BTreeMap::new(), BTreeMap::new());
     for (name, default) in &manifest.hosts {
-        let first = site(account.endpoints.get(name).unwrap_or(default))?;
+        let url = account.endpoints.get(name).unwrap_or(default);
         let others = account.alternatives.get(name).into_iter().flatten().map(site);
-        let endpoint = first.with_others(others.collect::<Result<_, _>>()?);
+        let endpoint = site(url)?.with_others(others.collect::<Result<_, _>>()?);
         endpoints.insert(name.clone(), endpoint);
+        addresses.insert(name.clone(), url.clone());
     }
     let settings = serde_json::Value::Object(account.config.clone());
     let instance = generation
@@ -185,6 +188,7 @@ fn open_account(
         name: account.name.clone(),
         instance,
         endpoints,
+        addresses,
         timeout: Duration::from_millis(account.timeout_ms),
         connect_timeout: Duration::from_millis(account.connect_timeout_ms),
         notify_url: config.server.notify_url(&account.name),

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use interlock_engine::{AccountPolicy, Call, ExchangeKind, Subject};
 use interlock_engine::{Again, Draft, Payment, Prepared, Sent, Stamp, Submission};
 use interlock_plugin_api::{
-    Ack, CaptureMode, Credential, Customer, Done, Effect, Envelope, Event, Fact, Money, Next,
-    Operation, Original, Request, STEPS_MAX, Send,
+    Ack, CaptureMode, Credential, Customer, Details, Done, Effect, Envelope, Event, Fact, Money,
+    Next, Operation, Original, Request, STEPS_MAX, Send, What,
 };
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -24,6 +24,8 @@ use crate::node::NodeClock;
 use crate::plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 use crate::upstream::{self, Outgoing, Upstream};
 
+/// The purpose of an offer that is made without a request.
+const SHOWN: &str = "shown";
 /// The largest answer of a provider that is read, bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -79,6 +81,15 @@ pub struct Notification {
     pub ack: Option<Ack>,
 }
 
+/// A shopper's secrets, for one request.
+#[derive(Default)]
+pub struct InHand {
+    /// What he pays with.
+    pub credential: Option<Credential>,
+    /// What he brought back.
+    pub details: Option<Details>,
+}
+
 /// What every request is built from.
 pub struct Order<'a> {
     /// When the money is taken.
@@ -124,7 +135,8 @@ impl Caller {
         &self.upstream
     }
 
-    /// Builds the first request of a call, without sending anything.
+    /// Builds the first request of a call, without sending anything; there is none where the plugin
+    /// makes an offer that the shopper carries to the provider himself.
     ///
     /// # Errors
     /// The named reason why there is none.
@@ -135,8 +147,8 @@ impl Caller {
         call: &Call,
         order: &Order<'_>,
         payment: Option<&Payment>,
-        credential: Option<Credential>,
-    ) -> Result<(Prepared, Ready), String> {
+        in_hand: InHand,
+    ) -> Result<(Prepared, Option<Ready>), String> {
         let original = payment
             .and_then(|p| p.attempts.get(call.attempt))
             .filter(|_| call.kind != ExchangeKind::Authorize)
@@ -148,7 +160,8 @@ impl Caller {
         let mut request = self.request(account, policy, &call.op_id, call.amount, order)?;
         request.method.clone_from(&call.method);
         request.flow.clone_from(&call.flow);
-        request.credential = credential;
+        request.credential = in_hand.credential;
+        request.details = in_hand.details;
         request.original = original;
         request.reason.clone_from(&call.reason);
         let envelope = self.envelope(operation(call.kind), request, call.again.as_ref());
@@ -341,9 +354,20 @@ impl Caller {
         &self,
         account: &OpenAccount,
         envelope: Envelope,
-    ) -> Result<(Draft, Ready), String> {
+    ) -> Result<(Draft, Option<Ready>), String> {
+        let carried = envelope.op == Operation::Authorize
+            && account.manifest().contract.is_by_shopper(&envelope.request.flow);
+        let made = envelope.clone();
         match self.steps(account, envelope, Vec::new(), Bytes::new()).await? {
-            Ended::Effect(draft, ready) => Ok((draft, *ready)),
+            Ended::Effect(draft, ready) => Ok((draft, Some(*ready))),
+            Ended::Done(mut done) if carried && done.facts.len() == 1 => {
+                let fact = done.facts.pop().filter(|f| f.what == What::Action);
+                let mut fact =
+                    fact.filter(|f| f.action.is_some()).ok_or("the plugin made no offer")?;
+                place(&mut fact, account)?;
+                let draft = draft(&made, SHOWN.to_owned(), Effect::Offer, b"", b"")?;
+                Ok((Draft { said: Some(fact), ..draft }, None))
+            }
             Ended::Done(_) => Err("the plugin ended before it sent anything".into()),
         }
     }
@@ -449,6 +473,18 @@ impl Caller {
     }
 }
 
+/// A plugin names an endpoint, never an address: `{endpoint:NAME}` at the beginning of a link that
+/// it made by itself is where the account's endpoint is.
+fn place(fact: &mut Fact, account: &OpenAccount) -> Result<(), String> {
+    let url = fact.action.as_mut().and_then(|action| action.payload.get_mut("url"));
+    let Some(url) = url else { return Ok(()) };
+    let text = url.as_str().and_then(|url| url.strip_prefix("{endpoint:")?.split_once('}'));
+    let (name, rest) = text.ok_or("a link of the plugin's own names no endpoint")?;
+    let at = account.addresses.get(name).ok_or("a link names an unknown endpoint")?;
+    *url = format!("{}{rest}", at.trim_end_matches('/')).into();
+    Ok(())
+}
+
 /// How a run of steps ended.
 enum Ended {
     Done(Done),
@@ -471,6 +507,7 @@ fn draft(
         digest: hex::encode(digest::digest(&digest::SHA256, body)),
         made_ms: envelope.made_ms,
         entropy: envelope.entropy.clone(),
+        said: None,
     })
 }
 

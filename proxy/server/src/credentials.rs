@@ -1,15 +1,15 @@
-//! Shoppers' credentials, in memory alone: never journalled, never logged, forgotten when no other
-//! account can be tried any more.
+//! What shoppers pay with and what they bring back, in memory alone: never journalled, never
+//! logged, forgotten when it can't be used any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use interlock_engine::Stamp;
-use interlock_plugin_api::Credential;
+use interlock_plugin_api::{Credential, Details};
 
-/// More payments than this do not wait with a credential in memory; the oldest are forgotten.
+/// More payments than this do not wait with a secret in memory; the oldest are forgotten.
 const HELD_MAX: usize = 100_000;
-/// No credential outlives this, ms: the longest failover deadline is shorter.
+/// No secret outlives this, ms: the longest failover deadline is shorter.
 const KEPT_MS: u64 = 15 * 60 * 1000;
 
 /// What one payment's shopper pays with.
@@ -36,15 +36,44 @@ impl Held {
     }
 }
 
-/// The credentials of open payments.
-#[derive(Default)]
-pub struct Credentials {
-    held: Mutex<HashMap<String, (Held, u64)>>,
+/// Secrets of open payments.
+pub struct Kept<T> {
+    held: Mutex<HashMap<String, (T, u64)>>,
 }
 
-impl Credentials {
-    /// Keeps a payment's credential until it is forgotten; gives the one that was kept before.
-    pub fn replace(&self, payment: &str, held: Option<Held>, now: Stamp) -> Option<Held> {
+/// What open payments are paid with.
+pub type Credentials = Kept<Held>;
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { held: Mutex::default() }
+    }
+}
+
+impl Kept<Held> {
+    /// The credential of a payment, paid by this method and flow, for one account.
+    pub fn get(
+        &self,
+        payment: &str,
+        (method, flow): (&str, &str),
+        account: &str,
+    ) -> Option<Credential> {
+        let all = self.lock();
+        let (held, _) = all.get(payment)?;
+        held.of(method, flow, account)
+    }
+}
+
+impl Kept<Details> {
+    /// What the shopper of a payment brought back.
+    pub fn brought(&self, payment: &str) -> Option<Details> {
+        self.lock().get(payment).map(|(details, _)| details.clone())
+    }
+}
+
+impl<T> Kept<T> {
+    /// Keeps a payment's secret until it is forgotten; gives the one that was kept before.
+    pub fn replace(&self, payment: &str, held: Option<T>, now: Stamp) -> Option<T> {
         let mut all = self.lock();
         if all.len() >= HELD_MAX {
             all.retain(|_, (_, since)| now.mono_ms.saturating_sub(*since) < KEPT_MS);
@@ -58,24 +87,12 @@ impl Credentials {
         earlier.map(|(held, _)| held)
     }
 
-    /// The credential of a payment, paid by this method and flow, for one account.
-    pub fn get(
-        &self,
-        payment: &str,
-        (method, flow): (&str, &str),
-        account: &str,
-    ) -> Option<Credential> {
-        let all = self.lock();
-        let (held, _) = all.get(payment)?;
-        held.of(method, flow, account)
-    }
-
-    /// Whether a payment's credential is in memory.
+    /// Whether a payment's secret is in memory.
     pub fn has(&self, payment: &str) -> bool {
         self.lock().contains_key(payment)
     }
 
-    /// Forgets a payment's credential.
+    /// Forgets a payment's secret.
     pub fn forget(&self, payment: &str) {
         self.lock().remove(payment);
     }
@@ -85,7 +102,7 @@ impl Credentials {
         self.lock().retain(|_, (_, since)| now.mono_ms.saturating_sub(*since) < KEPT_MS);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Held, u64)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (T, u64)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,12 +20,13 @@ use interlock_engine::{
     Submission, World, decide, intake,
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
+use interlock_plugin_api::Details;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::accounts::Accounts;
-use crate::calls::{Caller, Order, Ready};
-use crate::credentials::{Credentials, Held};
+use crate::calls::{Caller, InHand, Order, Ready};
+use crate::credentials::{Credentials, Held, Kept};
 use crate::failpoint::{self, Side};
 use crate::live::{Live, Slot};
 use crate::merchant_api::answer;
@@ -52,6 +53,8 @@ pub struct Driver {
     pub numbers: Arc<Numbers>,
     /// Credentials in memory.
     pub credentials: Credentials,
+    /// What shoppers brought back, in memory.
+    pub details: Kept<Details>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What tells merchants of their payments.
@@ -72,6 +75,8 @@ pub struct Beside {
     pub notice: Option<NoticeRow>,
     /// The shopper's credential that it brought; kept in memory if it is accepted.
     pub credential: Option<Held>,
+    /// What the shopper brought back; kept in memory if it is accepted.
+    pub details: Option<Details>,
     /// The further request that the plugin built, to be sent once its record is durable.
     pub further: Option<(Call, Ready)>,
 }
@@ -151,6 +156,7 @@ impl Driver {
             clock,
             numbers,
             credentials: Credentials::default(),
+            details: Kept::default(),
             metrics,
             webhooks,
             caller,
@@ -223,15 +229,27 @@ impl Driver {
         if !new && let Some(row) = self.first_use(&beside).await? {
             return Ok(Moved::KeyTaken(row));
         }
-        // Only the request that has the turn and an unused key may bring a credential: another
-        // content under the same key must not change what a payment in progress is paid with.
-        let Some(brought) = beside.credential.take() else {
-            return self.take_turn(id, input, beside, &slot, &mut turn).await;
-        };
-        let earlier = self.credentials.replace(id, Some(brought), self.clock.now());
+        // Only the request that has the turn and an unused key may bring a secret: another content
+        // under the same key must not change what a payment in progress is paid with.
+        let now = self.clock.now();
+        let credential = beside.credential.take();
+        let credential = credential.map(|new| self.credentials.replace(id, Some(new), now));
+        let details = beside.details.take().map(|new| self.details.replace(id, Some(new), now));
         let moved = self.take_turn(id, input, beside, &slot, &mut turn).await;
-        if !matches!(moved, Ok(Moved::To(_) | Moved::Unchanged(_))) {
-            self.credentials.replace(id, earlier, self.clock.now());
+        match &moved {
+            Ok(Moved::To(p) | Moved::Unchanged(p)) => {
+                if !intake::wants_details(p) {
+                    self.details.forget(id);
+                }
+            }
+            _ => {
+                if let Some(earlier) = credential {
+                    self.credentials.replace(id, earlier, now);
+                }
+                if let Some(earlier) = details {
+                    self.details.replace(id, earlier, now);
+                }
+            }
         }
         moved
     }
@@ -247,6 +265,7 @@ impl Driver {
             draw: 0.0,
             sending: false,
             credential: true,
+            details: false,
             order: None,
             stated: None,
         })
@@ -381,6 +400,7 @@ impl Driver {
             draw,
             sending: slot.is_sending(),
             credential,
+            details: before.is_some_and(|p| self.details.has(&p.id)),
             order,
             stated: None,
         };
@@ -405,7 +425,12 @@ impl Driver {
         match self.try_provide(before, input, &call, bench).await {
             Ok((prepared, ready, reservation)) => {
                 bench.hand.prepared.push(prepared);
-                bench.ready.push((call, ready, reservation));
+                match (ready, reservation) {
+                    (Some(ready), reservation) => bench.ready.push((call, ready, reservation)),
+                    // Nothing is sent, so the place is free again.
+                    (None, Some(reservation)) => reservation.cancel(self.clock.now()),
+                    (None, None) => {}
+                }
             }
             Err(skip) => {
                 if !call.reserve {
@@ -422,7 +447,7 @@ impl Driver {
         input: &Input,
         call: &Call,
         bench: &mut Bench,
-    ) -> Result<(interlock_engine::Prepared, Ready, Option<Reservation>), Skip> {
+    ) -> Result<(interlock_engine::Prepared, Option<Ready>, Option<Reservation>), Skip> {
         let account = self.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         let policy = self.accounts.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         if account.instance.generation().quarantine().is_some() {
@@ -456,8 +481,11 @@ impl Driver {
         };
         let payment = before.map(|p| p.id.clone()).or_else(|| self.submitted_id(input));
         let paid_by = (call.method.as_str(), call.flow.as_str());
-        let credential = payment.and_then(|id| self.credentials.get(&id, paid_by, &call.account));
-        let built = self.caller.prepare(account, policy, call, &order, before, credential).await;
+        let in_hand = payment.map_or_else(InHand::default, |id| InHand {
+            credential: self.credentials.get(&id, paid_by, &call.account),
+            details: self.details.brought(&id).filter(|_| call.kind == ExchangeKind::Continue),
+        });
+        let built = self.caller.prepare(account, policy, call, &order, before, in_hand).await;
         match built {
             Ok((prepared, ready)) => Ok((prepared, ready, reservation)),
             Err(reason) => {

@@ -153,6 +153,7 @@ pub fn answer(question: &Question, around: &Surroundings<'_>) -> Result<Value, F
         draw: question.draw,
         sending: false,
         credential: true,
+        details: false,
         order: None,
         stated: None,
     };

@@ -266,7 +266,7 @@ impl MerchantApi {
         }
         json_body(request)?;
         let key = key_of(request)?;
-        let mut credential = None;
+        let (mut credential, mut details) = (None, None);
         let input = match verb {
             "capture" => {
                 let body: request::CaptureBody = request::read(&request.body)?;
@@ -282,17 +282,25 @@ impl MerchantApi {
                 credential = held;
                 Input::Merchant(Wish::Switch { key: key.clone(), method })
             }
-            // No plugin of this version goes on by a call of ours: the provider decides by itself
-            // once the shopper came back, so its word is asked for.
-            _ => Input::Refresh,
+            _ => {
+                details = request::read::<request::ConfirmBody>(&request.body)?.details()?;
+                let key = key.clone();
+                Input::Merchant(Wish::Confirm { key, details: details.is_some() })
+            }
         };
         let p = self.owned(merchant, id).await?;
         let path = format!("{}/{id}/{verb}", answer::PAYMENTS_PATH);
         let row = self.key_row(merchant, &path, &key, &request.body, id);
         if let Some(first) = self.first_use(&row).await? {
+            if details.is_some() && first.fingerprint == row.fingerprint && !status_is_final(&p) {
+                // A process that lost the details may need them: the same return, once more.
+                let beside = Beside { details, ..Beside::default() };
+                let moved = self.driver.put(id, input, beside).await;
+                moved.map_err(|e| Problem::of_failure(&e))?;
+            }
             return self.replay_wish(&first, &row, until).await;
         }
-        let beside = Beside { key: Some(row.clone()), credential, ..Beside::default() };
+        let beside = Beside { key: Some(row.clone()), credential, details, ..Beside::default() };
         let moved = self.driver.put(id, input, beside).await;
         match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::Refused(refusal) => {
@@ -301,7 +309,9 @@ impl MerchantApi {
             Moved::KeyTaken(first) => self.replay_wish(&first, &row, until).await,
             _ => {
                 let ver = p.ver;
-                let done = |p: &Payment| p.ver > ver && status::status(p).0.answers();
+                let done = |p: &Payment| {
+                    (p.ver > ver || status_is_final(p)) && status::status(p).0.answers()
+                };
                 self.answer_wish(&row, until, done, false).await
             }
         }

@@ -295,6 +295,8 @@ impl ProxyHttp for Way {
     ) -> FailToProxy {
         let refusal = Refusal::of(error, visit.connected);
         let code = refusal.status;
+        // Whoever hears of it and asks again meets a breaker that has heard of it too.
+        self.ended(Some(error), visit);
         if session.response_written().is_none() {
             session.set_keepalive(None);
             let _ = refusal.write(session).await;
@@ -303,28 +305,7 @@ impl ProxyHttp for Way {
     }
 
     async fn logging(&self, _: &mut Session, error: Option<&Error>, visit: &mut Visit) {
-        let Some(target) = visit.target.take() else { return };
-        let elapsed = visit.began.map_or(Duration::ZERO, |began| began.elapsed());
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let account = target.account.name.as_str();
-        let now = self.clock.now();
-        let verdict = match (visit.answered, error) {
-            (Some(status), None) => self.heard(account, target.group(), status),
-            // The merchant left or sent too much: nothing is said about the provider.
-            (_, Some(error)) if *error.esource() != pingora::ErrorSource::Upstream => {
-                Verdict::Ignored
-            }
-            (_, _) => {
-                let sent = if visit.connected { Sent::Maybe } else { Sent::No };
-                self.metrics.lost(account, reason_of(error, visit.connected));
-                classify::lost(sent, false)
-            }
-        };
-        self.metrics.exchanged(account, &format!("native_{}", target.purpose), elapsed_ms);
-        self.accounts.recent.ended(account, now.mono_ms, verdict, elapsed_ms);
-        if let Some(reservation) = visit.reservation.take() {
-            reservation.settle(now, verdict, elapsed_ms);
-        }
+        self.ended(error, visit);
     }
 
     fn request_summary(&self, session: &Session, visit: &Visit) -> String {
@@ -442,6 +423,33 @@ impl Way {
             peer.options.write_timeout = Some(timeout);
         }
         Ok(peers)
+    }
+
+    /// Tells the account's gates once what became of a request.
+    fn ended(&self, error: Option<&Error>, visit: &mut Visit) {
+        let Some((target, reservation)) = visit.target.as_ref().zip(visit.reservation.take())
+        else {
+            return;
+        };
+        let elapsed = visit.began.map_or(Duration::ZERO, |began| began.elapsed());
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let account = target.account.name.as_str();
+        let now = self.clock.now();
+        let verdict = match (visit.answered, error) {
+            (Some(status), None) => self.heard(account, target.group(), status),
+            // The merchant left or sent too much: nothing is said about the provider.
+            (_, Some(error)) if *error.esource() != pingora::ErrorSource::Upstream => {
+                Verdict::Ignored
+            }
+            (_, _) => {
+                let sent = if visit.connected { Sent::Maybe } else { Sent::No };
+                self.metrics.lost(account, reason_of(error, visit.connected));
+                classify::lost(sent, false)
+            }
+        };
+        self.metrics.exchanged(account, &format!("native_{}", target.purpose), elapsed_ms);
+        self.accounts.recent.ended(account, now.mono_ms, verdict, elapsed_ms);
+        reservation.settle(now, verdict, elapsed_ms);
     }
 
     fn heard(&self, account: &str, group: Group, status: u16) -> Verdict {

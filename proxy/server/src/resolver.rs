@@ -65,6 +65,7 @@ pub async fn run(driver: Arc<Driver>, alert_after_ms: u64) {
         if now.mono_ms >= marked_at_ms + HIGH_WATER_MS {
             marked_at_ms = now.mono_ms;
             driver.credentials.forget_old(now);
+            driver.details.forget_old(now);
             let mark = now.wall_ms.to_string().into_bytes();
             failpoint::pass("setting.clock", Side::Before);
             if let Err(error) = driver.store.settings_put(HIGH_WATER, mark).await {

@@ -39,6 +39,9 @@ fn account(name: &str) -> AccountPolicy {
         operation_inquiry: Inquiry::default(),
         close: BTreeMap::new(),
         offer_expiry: None,
+        offer_expiry_flows: Vec::new(),
+        by_shopper: Vec::new(),
+        returning: Vec::new(),
         late_window_ms: 1_200_000,
         proof_codes: Vec::new(),
     };
@@ -144,6 +147,7 @@ fn world<'a>(policy: &'a Policy, gates: &'a Gates) -> World<'a> {
         draw: 0.5,
         sending: false,
         credential: true,
+        details: false,
         order: None,
         stated: None,
     }
@@ -215,6 +219,7 @@ fn engine_decides_a_new_payment(bencher: Bencher) {
                         digest: "d".into(),
                         made_ms: 0,
                         entropy: "e".into(),
+                        said: None,
                     };
                     hand.prepared.push(Prepared { call: *call, draft });
                 }

@@ -85,6 +85,7 @@ impl Account {
         &self,
         op_id: Option<&str>,
         qr: Option<&str>,
+        order: Option<&str>,
         act: Act,
     ) -> Result<Value, &'static str> {
         let outcome = match act {
@@ -98,7 +99,7 @@ impl Account {
         };
         match &self.fake {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
-            Fake::Alipay(alipay) => alipay.act(op_id, qr, act),
+            Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
         }
     }

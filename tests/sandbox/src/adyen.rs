@@ -238,7 +238,7 @@ impl Adyen {
         }
         let answer = match route {
             Route::Pay => self.pay(&mut state, key, body, bend, &mut fx),
-            Route::Details => self.details(&mut state, body, &mut fx),
+            Route::Details => self.details(&mut state, body, bend, &mut fx),
             Route::Change(psp, change) => {
                 self.change(&state, (psp, change), key, body, bend, &mut fx)
             }
@@ -279,10 +279,7 @@ impl Adyen {
         if first {
             return may_come_again(problem(503, "703", "internal"));
         }
-        let forced = bend.decline.map(|decline| match decline {
-            Decline::Soft => SOFT.to_owned(),
-            Decline::Hard => HARD.to_owned(),
-        });
+        let forced = bend.decline.map(refusal_of);
         // A forced refusal is the issuer's, so the cryptogram is spent with it.
         let wish = Wish { challenge: wish.challenge && forced.is_none(), ..wish };
         let verdict = || {
@@ -292,19 +289,24 @@ impl Adyen {
         let payment = state.payments.make(wish, verdict, fx);
         if matches!(payment.state, Stands::Challenged(_)) {
             state.waiting.insert(payment.psp.clone(), credential);
+            fx.challenges.push(payment.psp.clone());
         }
         Answer::json(200, self.receipt(&payment).to_string())
     }
 
-    fn details(&self, state: &mut State, body: &Value, fx: &mut Effects) -> Answer {
-        let result = body["details"]["redirectResult"].as_str().unwrap_or_default();
+    fn details(&self, state: &mut State, body: &Value, bend: Bend, fx: &mut Effects) -> Answer {
+        let brought = |name: &str| body["details"][name].as_str();
+        let result = brought("redirectResult").or(brought("threeDSResult")).unwrap_or_default();
         let session = BASE64.decode(result).ok().and_then(|raw| String::from_utf8(raw).ok());
         let known = session.and_then(|session| state.payments.of_session(&session));
         let Some(psp) = known.map(|payment| payment.psp.clone()) else {
             return problem(422, "14_006", "validation");
         };
         let credential = state.waiting.remove(&psp);
-        let verdict = || credential.as_ref().and_then(|c| c.decide(&self.issuer));
+        let verdict = || {
+            let own = credential.as_ref().and_then(|c| c.decide(&self.issuer));
+            bend.decline.map(refusal_of).or(own)
+        };
         match state.payments.finish(&psp, verdict, fx) {
             Some(payment) => Answer::json(200, self.receipt(&payment).to_string()),
             None => problem(422, "14_006", "validation"),
@@ -424,6 +426,14 @@ impl Adyen {
                 account.later(|state, fx| state.payments.execute(&step, fx));
             });
         }
+        for psp in fx.challenges.into_iter().filter(|_| self.config.challenge_ms > 0) {
+            let account = self.clone();
+            let wait = Duration::from_millis(self.config.challenge_ms);
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                account.later(|state, fx| state.payments.give_up(&psp, fx));
+            });
+        }
         for psp in fx.decisions {
             let account = self.clone();
             let wait = Duration::from_millis(self.config.decide_ms);
@@ -508,6 +518,14 @@ fn read_wish(key: Option<&str>, body: &Value) -> Result<(Wish, Credential), &'st
         method: credential.name,
     };
     Ok((wish, credential))
+}
+
+/// The issuer's number for a refusal that the dial asks for.
+fn refusal_of(decline: Decline) -> String {
+    match decline {
+        Decline::Soft => SOFT.to_owned(),
+        Decline::Hard => HARD.to_owned(),
+    }
 }
 
 /// What the shopper's browser brings back from a challenge.

@@ -84,13 +84,8 @@ impl Alipay {
             return Answer::html(404, "<html><body>404 Not Found</body></html>");
         }
         let params = Params::merge(&inbound.query, &inbound.body);
-        let gate = Gate {
-            app_id: &self.config.app_id,
-            app_key: &self.app_key,
-            tolerance_ms: self.config.timestamp_tolerance_ms,
-        };
         let method = params.get("method").unwrap_or_default();
-        let node = match gate.admit(&params, moment::now_ms()) {
+        let node = match self.gate().admit(&params, moment::now_ms()) {
             Ok(content) => self.business(method, &content, &params, bend.decline),
             Err(turned) => {
                 let node = Node::refused(turned.code, turned.sub_code);
@@ -101,8 +96,9 @@ impl Alipay {
                 node
             }
         };
-        if method.ends_with(".page.pay") || method.ends_with(".wap.pay") {
-            return Answer::html(200, "<html><body>cashier</body></html>");
+        if is_page(method) {
+            let said = if node.is_good() { "cashier" } else { "error" };
+            return Answer::html(200, format!("<html><body>{said}</body></html>"));
         }
         Answer::json(200, node.seal(method, &self.gateway_key, bend.wrong_signature))
     }
@@ -127,8 +123,12 @@ impl Alipay {
         self: &Arc<Self>,
         op_id: Option<&str>,
         qr_code: Option<&str>,
+        order: Option<&str>,
         act: Act,
     ) -> Result<Value, &'static str> {
+        if let Some(order) = order {
+            return self.carried(order, act);
+        }
         let by_qr = |qr| self.trades().number_of_qr(qr).ok_or("no such QR code");
         let number = match (op_id, qr_code) {
             (_, Some(qr)) => by_qr(qr)?,
@@ -141,6 +141,28 @@ impl Alipay {
             "provider_ref": trade.as_ref().map(|t| t.trade_no.clone()),
             "status": trade.as_ref().map(|t| t.status.word()),
         }))
+    }
+
+    /// The shopper opens a page by its address, or the app is given an order, and then he acts.
+    fn carried(self: &Arc<Self>, order: &str, act: Act) -> Result<Value, &'static str> {
+        let query = order.split_once('?').map_or(order, |(_, query)| query);
+        let params = Params::merge(query, b"");
+        let content = self.gate().admit(&params, moment::now_ms());
+        let content = content.map_err(|turned| turned.sub_code)?;
+        if !params.get("method").is_some_and(is_page) {
+            return Err("no page and no order for the app");
+        }
+        Asked { content: &content, params: &params, account: self }.open()?;
+        let number = content["out_trade_no"].as_str().unwrap_or_default();
+        self.act(Some(number), None, None, act)
+    }
+
+    fn gate(&self) -> Gate<'_> {
+        Gate {
+            app_id: &self.config.app_id,
+            app_key: &self.app_key,
+            tolerance_ms: self.config.timestamp_tolerance_ms,
+        }
     }
 
     /// Forgets all trades and what is still to be notified.
@@ -172,6 +194,7 @@ impl Alipay {
             "alipay.trade.cancel" => asked.cancel(),
             "alipay.trade.refund" => asked.refund(),
             "alipay.trade.fastpay.refund.query" => asked.refund_query(),
+            _ if is_page(method) => asked.open(),
             _ => asked.precreate(),
         };
         done.unwrap_or_else(|sub_code| Node::refused("40004", sub_code))
@@ -281,6 +304,11 @@ fn forced(method: &str, decline: Decline) -> Refused {
     }
 }
 
+/// What a shopper opens, or his app.
+fn is_page(method: &str) -> bool {
+    matches!(method, "alipay.trade.page.pay" | "alipay.trade.wap.pay" | "alipay.trade.app.pay")
+}
+
 /// What the last two digits of an auth code do; see the table in the crate's documentation.
 fn barcode(auth_code: &str) -> Barcode {
     let digits = auth_code.bytes().all(|b| b.is_ascii_digit());
@@ -305,6 +333,12 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    fn open(&self) -> Result<Node, Refused> {
+        let order = self.order()?;
+        self.account.with_trades(|trades, now, fx| trades.open(order, now, fx))?;
+        Ok(Node::coded("10000"))
+    }
+
     fn precreate(&self) -> Result<Node, Refused> {
         let order = self.order()?;
         let number = order.out_trade_no.clone();
@@ -428,6 +462,7 @@ impl Asked<'_> {
             amount,
             subject: subject.into(),
             notify_url: self.params.get("notify_url").map(str::to_owned),
+            expires_ms: self.text("time_expire").and_then(moment::parse_beijing),
         })
     }
 

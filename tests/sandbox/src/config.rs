@@ -88,6 +88,9 @@ pub struct AdyenConfig {
     /// When a pending payment is authorised by itself; 0 means never.
     #[serde(default = "approve_ms")]
     pub decide_ms: u64,
+    /// When a challenge that nobody brought back is refused; 0 means never.
+    #[serde(default)]
+    pub challenge_ms: u64,
     /// How long an idempotency key is remembered.
     #[serde(default = "week_ms")]
     pub key_life_ms: u64,

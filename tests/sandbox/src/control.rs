@@ -186,6 +186,8 @@ struct Acting {
     account: String,
     op_id: Option<String>,
     qr_code: Option<String>,
+    /// A page's address, or an order for an app.
+    order: Option<String>,
     act: Acts,
 }
 
@@ -209,7 +211,8 @@ async fn act(State(control): Shared, body: Bytes) -> Answered {
         Acts::Abandon => Act::Abandon,
         Acts::Fail => Act::Fail,
     };
-    match account.act(acting.op_id.as_deref(), acting.qr_code.as_deref(), act) {
+    let offer = acting.order.as_deref();
+    match account.act(acting.op_id.as_deref(), acting.qr_code.as_deref(), offer, act) {
         Ok(done) => Ok(answer(&done)),
         Err(why) => Err(Refused::new(StatusCode::CONFLICT, "refused", why)),
     }

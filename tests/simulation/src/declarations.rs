@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use interlock_engine::{
-    AccountPolicy, Call, Candidate, CurrencyRule, Draft, ExchangeKind, Failover, Health, Ladder,
-    MerchantPolicy, Method, Mint, Policy, RouteMatch, RoutePolicy, Skip, Stamp, Strategy,
-    Submission,
+    AccountPolicy, Call, Candidate, CurrencyRule, Draft, Exchange, ExchangeKind, Failover, Health,
+    Ladder, MerchantPolicy, Method, Mint, Payment, Policy, Reply, RouteMatch, RoutePolicy, Skip,
+    Stamp, Strategy, Submission,
 };
 use interlock_plugin_api::{
     Acts, CaptureMode, Close, Concurrency, Contract, CredentialForm, Customer, Effect,
     IdempotencyClass, Inquiry, MethodSupport, MoveRule, NotFound, Operation,
 };
 
-use crate::provider::{cny, money};
+use crate::provider::{cny, money, shown};
 
 /// ms.
 pub const SECOND: u64 = 1_000;
@@ -38,6 +38,9 @@ pub fn nothing() -> Contract {
         operation_inquiry: Inquiry::default(),
         close: BTreeMap::new(),
         offer_expiry: None,
+        offer_expiry_flows: Vec::new(),
+        returning: vec![CHALLENGE.into()],
+        by_shopper: Vec::new(),
         late_window_ms: WINDOW,
         proof_codes: vec!["proof.*".into()],
     }
@@ -52,7 +55,8 @@ pub fn moves(
 ) -> BTreeMap<String, MoveRule> {
     let rule =
         MoveRule { class, concurrency, key_life_ms, never_asynchronous, ..MoveRule::default() };
-    ["pay", "capture", "void", "refund"].into_iter().map(|p| (p.to_owned(), rule.clone())).collect()
+    let purposes = ["pay", CONTINUE, "capture", "void", "refund"];
+    purposes.into_iter().map(|p| (p.to_owned(), rule.clone())).collect()
 }
 
 /// It can be asked about by both numbers.
@@ -85,10 +89,13 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         methods: vec![
             takes("wallet", "barcode", CredentialForm::AuthCode),
             takes("wallet", "qr", CredentialForm::None),
+            takes("wallet", PAGE, CredentialForm::None),
             takes("card", "token", CredentialForm::AccountToken),
+            takes("card", CHALLENGE, CredentialForm::AccountToken),
         ],
         operations: vec![
             Operation::Authorize,
+            Operation::Continue,
             Operation::Capture,
             Operation::Void,
             Operation::Refund,
@@ -139,6 +146,16 @@ pub fn qr() -> Method {
     method("wallet", "qr", CredentialForm::None)
 }
 
+/// An offer that the shopper carries to the provider himself.
+pub fn page() -> Method {
+    method("wallet", PAGE, CredentialForm::None)
+}
+
+/// A stored card whose shopper must prove himself, and then comes back.
+pub fn challenged(accounts: &[&str]) -> Method {
+    Method { flow: CHALLENGE.into(), ..card(accounts) }
+}
+
 /// A stored card that these accounts know.
 pub fn card(accounts: &[&str]) -> Method {
     let token_accounts = accounts.iter().map(|a| (*a).to_owned()).collect();
@@ -171,7 +188,8 @@ pub fn submission(key: &str, method: Method, capture: CaptureMode) -> Submission
 pub fn draft(call: &Call) -> Draft {
     let (purpose, effect) = match call.kind {
         ExchangeKind::Authorize if call.flow == "qr" => ("offer", Effect::Offer),
-        ExchangeKind::Authorize | ExchangeKind::Continue => ("pay", Effect::Move),
+        ExchangeKind::Authorize if call.flow == PAGE => ("shown", Effect::Offer),
+        ExchangeKind::Authorize => ("pay", Effect::Move),
         kind => (kind.as_str(), Effect::Move),
     };
     let again = call.again.as_ref();
@@ -182,7 +200,49 @@ pub fn draft(call: &Call) -> Draft {
         digest: call.op_id.clone(),
         made_ms: again.map_or(0, |a| a.made_ms),
         entropy: again.map_or_else(String::new, |a| a.entropy.clone()),
+        said: (call.flow == PAGE && call.kind == ExchangeKind::Authorize).then(shown),
     }
+}
+
+/// The purpose of what tells the provider that the shopper is back.
+pub const CONTINUE: &str = "continue";
+/// The flow whose shopper must come back.
+pub const CHALLENGE: &str = "challenge";
+/// The flow whose offers the shopper carries to the provider.
+pub const PAGE: &str = "page";
+
+/// Only silence, or the provider's own leave, permits another send.
+pub fn strict(mut contract: Contract) -> Contract {
+    for rule in contract.moves.values_mut() {
+        rule.resend_after_silence_only = true;
+        rule.resend_codes = vec!["again.*".into()];
+    }
+    contract
+}
+
+/// A refusal of a payment is its end, whatever was shown for it.
+pub fn final_refusals(mut contract: Contract) -> Contract {
+    contract.moves.values_mut().for_each(|rule| rule.refusal_final = true);
+    contract
+}
+
+/// The sends of this version that their last answer had not permitted: exchange and number.
+pub fn unpermitted(before: &Payment, next: &Payment, policy: &Policy) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    for (was, is) in before.attempts.iter().zip(&next.attempts) {
+        let contract = &policy.accounts[&is.account].contract;
+        for x in &is.track.exchanges {
+            let barred = |was: &Exchange| {
+                let no = matches!(was.reply, Reply::Answered { may_follow: false, .. });
+                let strict = contract.move_rule(&x.purpose).resend_after_silence_only;
+                no && strict && x.sends > was.sends
+            };
+            if was.track.exchange(&x.id).is_some_and(barred) {
+                found.push((x.id.clone(), x.sends));
+            }
+        }
+    }
+    found
 }
 
 /// What the first of two requests is for.

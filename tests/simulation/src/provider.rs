@@ -7,6 +7,7 @@
 
 mod jobs;
 pub mod portal;
+mod returns;
 
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use interlock_plugin_api::{
     Action, Class, Close, Concurrency, Contract, Currency, Fact, IdempotencyClass, Money, NotFound,
     What,
 };
+
+use crate::declarations::CONTINUE;
+use returns::Returned;
 
 pub use jobs::{Job, JobState, Task};
 
@@ -80,6 +84,26 @@ pub struct Order {
     tombstone: bool,
     refusal: Option<Class>,
     running_until_ms: u64,
+    /// It waits for the shopper's return.
+    challenged: bool,
+    /// It was refused for good.
+    over: bool,
+    returns: Vec<Returned>,
+}
+
+/// A request that takes money, or makes something to be paid.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its own number.
+    pub op_id: &'a str,
+    /// Our number of the payment.
+    pub order: &'a str,
+    /// It makes a code.
+    pub offer: bool,
+    /// The shopper must prove himself first.
+    pub challenge: bool,
+    /// It was sent although the last answer did not permit it: the key is not remembered.
+    pub unpermitted: bool,
 }
 
 /// What the provider answers, says to everybody, and will do by itself later.
@@ -237,13 +261,8 @@ impl Provider {
     }
 
     /// A request that takes money, or makes a code, arrives.
-    pub fn authorize(
-        &mut self,
-        op_id: &str,
-        offer: bool,
-        now: u64,
-        chance: &mut impl Chance,
-    ) -> Reaction {
+    pub fn authorize(&mut self, asked: &Asked<'_>, now: u64, chance: &mut impl Chance) -> Reaction {
+        let Asked { op_id, offer, challenge, unpermitted, .. } = *asked;
         let class = self.class();
         let rule = self.contract.moves.get("pay");
         let excluded = rule.is_some_and(|r| r.concurrency == Concurrency::Excluded);
@@ -266,14 +285,23 @@ impl Provider {
         let beside = !excluded && now < order.running_until_ms;
         order.running_until_ms = now + RUNNING_MS;
         let remembered = match class {
-            _ if beside => false,
+            _ if beside || unpermitted => false,
             IdempotencyClass::Strong => order.has_result(),
             IdempotencyClass::SuccessOnly => !order.charges.is_empty(),
             IdempotencyClass::None => false,
         };
+        if remembered && order.challenged {
+            return answer(200, shown());
+        }
         if remembered {
             let facts = order.told(class).into_iter().map(Fact::of_key).collect();
             return Reaction { status: 200, facts, ..Reaction::default() };
+        }
+        if challenge && !chance.happens(150 * bad) {
+            let order = self.seen(op_id);
+            (order.challenged, order.scanned) = (true, true);
+            order.offered_ms.get_or_insert(now);
+            return answer(200, shown());
         }
         let accepts = if prompt { 0 } else { 100 };
         let held_first = if manual { 0 } else { 40 };
@@ -297,7 +325,10 @@ impl Provider {
                 reaction
             }
             // It is done, and its gateway says that it failed.
-            6 => gateway(502, self.charge(op_id, manual)),
+            6 => {
+                let leave = self.may_follow(chance);
+                gateway(502, leave, self.charge(op_id, manual))
+            }
             _ => self.charge(op_id, manual),
         }
     }
@@ -314,9 +345,10 @@ impl Provider {
     }
 
     /// Neither executed nor saved under the key: true of this one request.
-    fn gate(&self, chance: &mut impl Chance) -> Option<Reaction> {
+    pub(super) fn gate(&self, chance: &mut impl Chance) -> Option<Reaction> {
         let bad = u32::from(self.mood.moody);
         let (status, fact) = match chance.pick(&[920, 35 * bad, 15 * bad, 15 * bad]) {
+            1 if self.may_follow(chance) => (503, Fact::unknown("again.busy")),
             1 => (503, Fact::unknown("busy")),
             2 => (401, Fact::declined(Class::AccountRestricted, "proof.gate")),
             3 => (429, Fact::declined(Class::RateLimited, "proof.gate")),
@@ -353,7 +385,7 @@ impl Provider {
             _ => format!("{}-{number}", order.reference),
         };
         order.pending = order.pending.saturating_sub(1);
-        order.payable = false;
+        (order.payable, order.challenged) = (false, false);
         let taken = if held { 0 } else { amount };
         let charge = Charge {
             reference: reference.clone(),
@@ -394,6 +426,7 @@ impl Provider {
     fn decide(&mut self, op_id: &str, chance: &mut impl Chance) -> Reaction {
         let strong = self.class() == IdempotencyClass::Strong;
         let manual = self.mood.manual;
+        let ends = self.contract.move_rule(CONTINUE).refusal_final;
         let Some(order) = self.order_mut(op_id) else { return Reaction::default() };
         // What was accepted twice is decided twice, unless one key is one execution.
         if order.closed || order.pending == 0 || (strong && !order.charges.is_empty()) {
@@ -401,7 +434,13 @@ impl Provider {
         }
         if chance.happens(333) {
             order.pending -= 1;
-            order.refusal = Some(Class::DeclinedSoft);
+            if order.returns.is_empty() || ends {
+                order.refusal = Some(Class::DeclinedSoft);
+                order.over = ends;
+            } else {
+                // The shopper may come back once more.
+                order.challenged = true;
+            }
             return said(refusal(Class::DeclinedSoft).of_key().about(op_id));
         }
         self.charge(op_id, manual)
@@ -472,6 +511,7 @@ impl Provider {
         let again = order.closed && chance.happens(500);
         let order = self.seen(target);
         (order.closed, order.payable, order.pending) = (true, false, 0);
+        order.challenged = false;
         let what = if again { What::ClosedNothingFound } else { What::ClosedUnpaid };
         self.crossed(answer(200, Fact::new(what)), chance)
     }
@@ -479,7 +519,7 @@ impl Provider {
     /// It is done, and its gateway says that it failed.
     fn crossed(&self, reaction: Reaction, chance: &mut impl Chance) -> Reaction {
         let bad = u32::from(self.mood.moody);
-        if chance.happens(50 * bad) { gateway(504, reaction) } else { reaction }
+        if chance.happens(50 * bad) { gateway(504, false, reaction) } else { reaction }
     }
 
     /// What became of an order; empty when no answer comes.
@@ -521,8 +561,8 @@ impl Provider {
         let Some(end) = self.contract.offer_expiry.map(|e| e.after_ms) else { return };
         let Some(order) = self.order_mut(op_id) else { return };
         if order.offered_ms.is_some_and(|at| now >= at + end) {
-            order.expired |= order.payable;
-            order.payable = false;
+            order.expired |= order.payable || order.challenged;
+            (order.payable, order.challenged) = (false, false);
         }
     }
 }
@@ -543,11 +583,18 @@ impl Order {
             tombstone: false,
             refusal: None,
             running_until_ms: 0,
+            challenged: false,
+            over: false,
+            returns: Vec::new(),
         }
     }
 
     fn has_result(&self) -> bool {
-        !self.charges.is_empty() || self.refusal.is_some() || self.closed || self.pending > 0
+        let open = self.challenged || self.expired || self.over;
+        open || !self.charges.is_empty()
+            || self.refusal.is_some()
+            || self.closed
+            || self.pending > 0
     }
 
     /// What is true of the order.
@@ -558,7 +605,7 @@ impl Order {
         let fact = match self.refusal {
             _ if self.closed => Fact::new(What::ClosedUnpaid),
             _ if self.expired => Fact::new(What::Expired),
-            _ if self.pending > 0 || self.payable => Fact::new(What::Pending),
+            _ if self.pending > 0 || self.payable || self.challenged => Fact::new(What::Pending),
             Some(refused) if class == IdempotencyClass::Strong => refusal(refused).of_key(),
             Some(refused) => refusal(refused),
             None => Fact::new(What::NotFound),
@@ -590,8 +637,8 @@ pub fn money(amount: i64) -> Money {
     Money::new(amount, cny())
 }
 
-/// A code for the shopper to pay.
-fn shown() -> Fact {
+/// Something for the shopper to act on.
+pub fn shown() -> Fact {
     let payload = serde_json::Map::new();
     let action = Action { kind: "qr_code".into(), payload, expires_ms: None };
     Fact { action: Some(action), ..Fact::new(What::Action) }
@@ -606,8 +653,9 @@ fn said(fact: Fact) -> Reaction {
     Reaction { tells: vec![fact], ..Reaction::default() }
 }
 
-fn gateway(status: u16, reaction: Reaction) -> Reaction {
-    Reaction { status, facts: vec![Fact::unknown("gateway")], ..reaction }
+fn gateway(status: u16, may_follow: bool, reaction: Reaction) -> Reaction {
+    let code = if may_follow { "again.gateway" } else { "gateway" };
+    Reaction { status, facts: vec![Fact::unknown(code)], ..reaction }
 }
 
 /// A refusal with a code that proves that nothing moved.

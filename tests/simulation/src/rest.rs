@@ -1,6 +1,6 @@
 //! When a payment is at rest, and what must be true then, for both judges of the engine.
 
-use interlock_engine::{OperationState, Payment, Policy, Settled};
+use interlock_engine::{ExchangeKind, OperationState, Payment, Policy, Settled};
 use interlock_plugin_api::{Inquiry, NotFound};
 
 /// Something is open at the providers or with us.
@@ -18,7 +18,8 @@ pub fn waits_for_operator(p: &Payment) -> bool {
 }
 
 /// An operator is asked although asking the providers alone would end every doubt. What a provider
-/// definitely refuses again and again is an operator's to know.
+/// definitely refuses again and again is an operator's to know, and so is whether a lost return
+/// of the shopper will still come while his challenge stays open.
 pub fn asks_in_vain(p: &Payment, policy: &Policy) -> bool {
     let undone = |s| matches!(s, OperationState::Rejected | OperationState::Reversed);
     let refused = p.operations.iter().filter(|o| undone(o.state)).count() >= 3;
@@ -28,6 +29,7 @@ pub fn asks_in_vain(p: &Payment, policy: &Policy) -> bool {
         asks(contract.inquiry)
             && asks(contract.operation_inquiry)
             && (a.offer.is_none() || contract.offer_expiry.is_some())
+            && a.track.of(ExchangeKind::Continue).next().is_none()
     });
     !refused && could_be_known
 }

@@ -122,7 +122,10 @@ fn needs(point: &str) -> (Scene, Vec<Value>) {
         "send.inquire_operation" | "answer.inquire_operation" => {
             (Scene::Refund, vec![fault("*", "refund", "charge_then_drop")])
         }
-        "commit.refresh" | "told.confirm" => (Scene::Confirm, Vec::new()),
+        "commit.refresh" => (Scene::Refresh, Vec::new()),
+        "commit.confirm" | "send.continue" | "answer.continue" | "told.confirm" => {
+            (Scene::Confirm, Vec::new())
+        }
         "commit.operator" | "told.operator" => (
             Scene::Operator,
             vec![
@@ -170,6 +173,7 @@ impl Run {
     fn of(all: &[String], schedule: &[String], seed: u64) -> Self {
         let mut house = House::prepared(Plan {
             offer_expiry: Some(("8s", "1s")),
+            challenges: true,
             account_lines: "auto_refund = { per_hour_count = 100000 }",
             ..Plan::default()
         });

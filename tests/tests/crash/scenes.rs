@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use interlock_tests::house::{barcode, fresh, network_token, qr, tokens};
+use interlock_tests::house::{barcode, fresh, network_token, qr, stored, tokens};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ring::hmac;
@@ -34,6 +34,8 @@ pub enum Scene {
     /// A code is shown, scanned, and given up for another way to pay.
     Switch,
     /// A code is shown, and the shop asks for news.
+    Refresh,
+    /// A challenge is shown, and its shopper comes back.
     Confirm,
     /// Authorized, then captured.
     Capture,
@@ -114,9 +116,12 @@ impl Play<'_> {
             Scene::Switch => self.shown(amount, "scan", |play, deal, p| {
                 play.wish(deal, p, "switch", json!({ "method": barcode(1, "01")["method"] }));
             }),
-            Scene::Confirm => self.shown(amount, "scan", |play, deal, p| {
-                play.wish(deal, p, "confirm", json!({}));
+            Scene::Refresh => self.shown(amount, "scan", |play, deal, p| {
+                let id = p["id"].as_str().unwrap_or_default();
+                let (_, now) = play.street.get(&format!("/v1/payments/{id}?refresh=true"));
+                deal.hear(&now);
             }),
+            Scene::Confirm => self.challenged(amount),
             Scene::Capture => self.held(amount, "capture"),
             Scene::Void => self.held(amount, "cancel"),
             Scene::Refund => self.refunded(amount),
@@ -153,6 +158,18 @@ impl Play<'_> {
             let act = json!({ "account": account, "qr_code": code, "act": act });
             self.street.control("/customers/act", &act);
             then(self, &mut deal, &p);
+        }
+        Some(deal)
+    }
+
+    fn challenged(&mut self, amount: i64) -> Option<Deal> {
+        let (mut deal, p) = self.begin(stored(amount, "GBP", "M5STORED"))?;
+        let number = p["attempts"][0]["op_id"].as_str().unwrap_or_default().to_owned();
+        if p["status"] == "requires_action" {
+            let act = json!({ "account": "adyen-eu", "op_id": number, "act": "pay" });
+            let acted = self.street.controlled("/customers/act", &act);
+            let body = json!({ "details": { "redirectResult": acted["redirect_result"] } });
+            self.wish(&mut deal, &p, "confirm", body);
         }
         Some(deal)
     }

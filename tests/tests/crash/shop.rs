@@ -130,6 +130,13 @@ impl Street {
         request.send(body.to_string()).map_or(0, |a| a.status().as_u16())
     }
 
+    /// The same, and what is answered.
+    pub fn controlled(&self, path: &str, body: &Value) -> Value {
+        let request = self.agent.post(format!("{}{path}", self.control));
+        let answer = request.header("Content-Type", "application/json").send(body.to_string());
+        answer.ok().and_then(read).map_or(Value::Null, |(_, body)| body)
+    }
+
     /// POST to the operators' door.
     pub fn operate(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
         let request = self.agent.post(format!("{}{path}", self.admin));

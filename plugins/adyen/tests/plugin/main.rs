@@ -18,7 +18,7 @@ mod readers;
 use adyen::Adyen;
 use interlock_plugin_api::testkit::{Drive, TestHost, request};
 use interlock_plugin_api::{
-    CaptureMode, Credential, Event, Fact, Operation, Original, Provider, Request, What,
+    CaptureMode, Credential, Details, Event, Fact, Operation, Original, Provider, Request, What,
 };
 use serde_json::{Value, json};
 
@@ -84,7 +84,7 @@ fn later(amount: i64, capture: CaptureMode) -> Request {
 /// The shopper came back from a challenge.
 fn back() -> Request {
     let mut r = later(4_900, CaptureMode::Automatic);
-    r.details = Some(json!({ "redirectResult": "eyJ0cmFucyI6IjEifQ" }));
+    r.details = Some(Details(json!({ "redirectResult": "eyJ0cmFucyI6IjEifQ" })));
     r
 }
 

@@ -40,6 +40,7 @@ fn the_contract_declares_a_strong_key_and_no_way_to_ask_or_close() {
     assert!(!contract.inquiry.possible() && !contract.operation_inquiry.possible());
     assert!(contract.close.is_empty() && contract.offer_expiry.is_none());
     assert_eq!(contract.late_window_ms, 20 * 60 * 1000);
+    assert!(contract.is_returning("token") && !contract.ends("token", true));
     assert!(contract.can_resolve("token"), "the same key is the way out");
     for purpose in ["pay", "details", "capture", "cancel", "refund", "reverse"] {
         let rule = contract.move_rule(purpose);
@@ -48,6 +49,8 @@ fn the_contract_declares_a_strong_key_and_no_way_to_ask_or_close() {
         // Seven days, the shorter one of two copies of the provider's page.
         assert_eq!(rule.key_life_ms, 7 * 24 * 3_600_000);
         assert!(rule.resend_after_silence_only && rule.refusal_kept);
+        // A payment that was refused is over; a change that was refused says nothing of it.
+        assert_eq!(rule.refusal_final, matches!(purpose, "pay" | "details"));
         assert!(rule.may_follow("transient-error:704") && rule.may_follow("transient-error:703"));
         for answer in ["500", "503", "422:704", "409:704", "429", "Refused:2", "unreadable"] {
             assert!(!rule.may_follow(answer), "{answer}");

@@ -3,7 +3,7 @@
 use adyen::Adyen;
 use interlock_plugin_api::testkit::{Drive, TestHost};
 use interlock_plugin_api::{
-    CaptureMode, Credential, FaultKind, Operation, Provider, Request, Send,
+    CaptureMode, Credential, Details, FaultKind, Operation, Provider, Request, Send,
 };
 use serde_json::{Value, json};
 
@@ -133,7 +133,7 @@ fn the_shopper_returns_with_one_text_and_nothing_else_is_passed_on() {
     let (send, body) = sent(&plain(), Operation::Continue, back());
     assert_eq!(send, post("/payments/details", "opLater0001"));
     assert_eq!(body, r#"{"details":{"redirectResult":"eyJ0cmFucyI6IjEifQ"}}"#);
-    let with = |details: Value| Request { details: Some(details), ..back() };
+    let with = |details: Value| Request { details: Some(Details(details)), ..back() };
     let (_, body) = sent(
         &plain(),
         Operation::Continue,

@@ -8,6 +8,7 @@ mod codes;
 mod damage;
 mod doubts;
 mod notifications;
+mod pages;
 mod peer;
 mod requests;
 

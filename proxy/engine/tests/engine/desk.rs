@@ -19,6 +19,12 @@ pub struct Desk {
     pub now: Stamp,
     pub health: Board,
     pub credential: bool,
+    /// What the shopper brought back is in memory.
+    pub details: bool,
+    /// And this is what it is.
+    pub brought: &'static str,
+    /// The plugin makes this offer without a request.
+    pub page: Option<Fact>,
     pub sending: bool,
     pub order: Option<OrderHolder>,
     /// What the providers say, in a journal that was restored.
@@ -42,6 +48,9 @@ impl Desk {
             now: Stamp { wall_ms: 1_800_000_000_000, boot: 1, mono_ms: 5_000 },
             health: Board::default(),
             credential: true,
+            details: false,
+            brought: "",
+            page: None,
             sending: false,
             order: None,
             stated: None,
@@ -70,6 +79,7 @@ impl Desk {
             draw: 0.5,
             sending: self.sending,
             credential: self.credential,
+            details: self.details,
             order: self.order.clone(),
             stated: self.stated.as_ref(),
         };
@@ -81,7 +91,11 @@ impl Desk {
                 }
                 Outcome::Need(call) if self.broken_plugin => hand.unbuildable.push(call.op_id),
                 Outcome::Need(call) => {
-                    let draft = draft(&call);
+                    let mut draft = draft(&call);
+                    if call.kind == ExchangeKind::Continue {
+                        draft.digest.push_str(self.brought);
+                    }
+                    draft.said = self.page.clone().filter(|_| call.kind == ExchangeKind::Authorize);
                     hand.prepared.push(Prepared { call: *call, draft });
                 }
                 outcome => return outcome,
@@ -157,7 +171,7 @@ impl Desk {
     /// Another process goes on with the payment and finds it open.
     pub fn restart(&mut self) -> Vec<Effect> {
         self.other_process();
-        self.credential = false;
+        (self.credential, self.details) = (false, false);
         self.put(Input::Recovered).unwrap()
     }
 
@@ -259,6 +273,18 @@ impl Desk {
 
     pub fn cancel(&mut self) -> Result<Vec<Effect>, Refusal> {
         self.put(Input::Merchant(Request::Cancel { key: "cancel".into() }))
+    }
+
+    /// The shopper came back with these details.
+    pub fn confirm(&mut self, key: &str, brought: &'static str) -> Result<Vec<Effect>, Refusal> {
+        let (before, had) = (self.brought, self.details);
+        (self.brought, self.details) = (brought, true);
+        let key = key.to_owned();
+        let done = self.put(Input::Merchant(Request::Confirm { key, details: true }));
+        if done.is_err() {
+            (self.brought, self.details) = (before, had);
+        }
+        done
     }
 
     pub fn capture(&mut self, key: &str, amount: Option<i64>) -> Result<Vec<Effect>, Refusal> {

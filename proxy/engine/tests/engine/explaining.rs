@@ -27,6 +27,7 @@ fn world<'a>(policy: &'a Policy, health: &'a Board, draw: f64) -> World<'a> {
         draw,
         sending: false,
         credential: true,
+        details: false,
         order: None,
         stated: None,
     }

@@ -324,6 +324,7 @@ fn a_decision_that_needs_a_request_changes_nothing() {
         draw: 0.5,
         sending: false,
         credential: true,
+        details: false,
         order: None,
         stated: None,
     };

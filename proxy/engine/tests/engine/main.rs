@@ -7,6 +7,8 @@
 mod desk;
 mod table;
 
+mod carried;
+mod confirm;
 mod explaining;
 mod failover;
 mod giving_back;

@@ -47,6 +47,7 @@ fn look(desk: &Desk, money: Money) -> Vec<Offered> {
         draw: 0.0,
         sending: false,
         credential: true,
+        details: false,
         order: None,
         stated: None,
     };

@@ -35,6 +35,7 @@ fn numbers_are_derived_so_a_lost_row_repeats_them() {
         draw: 0.0,
         sending: false,
         credential: true,
+        details: false,
         order: None,
         stated: None,
     };

@@ -2,7 +2,8 @@
 //! by its numbers, and nothing is sent that may have been sent already.
 
 use interlock_engine::{
-    ExchangeKind, Input, Line, OperationState, Origin, Settled, Statement, Subject,
+    ExchangeKind, Input, Line, OperationState, Origin, Refusal, Request, Settled, Statement,
+    Subject,
 };
 use interlock_plugin_api::{Class, Fact, NotFound, What};
 
@@ -188,4 +189,58 @@ fn a_close_may_have_given_back_what_is_said_to_be_paid() {
     assert_eq!(desk.told(), None, "by what is asked now");
     desk.look(0, paid());
     assert_eq!(desk.told(), Some(Settled::Succeeded));
+}
+
+#[test]
+fn nothing_new_is_offered_for_what_was_restored() {
+    let mut desk = on_the_screen();
+    restore(&mut desk, Vec::new());
+    let attempts = desk.p().attempts.len();
+    let method = crate::table::barcode_method();
+    let refusal =
+        desk.put(Input::Merchant(Request::Switch { key: "s1".into(), method })).unwrap_err();
+    assert!(matches!(refusal, Refusal::InvalidState { .. }), "{refusal:?}");
+    assert_eq!(desk.p().attempts.len(), attempts);
+}
+
+#[test]
+fn what_is_given_back_again_gets_a_number_that_no_lost_refund_had() {
+    let mut kept = by_card(card(NotFound::AfterFence));
+    kept.cancel().unwrap();
+    let mut desk = lost(&kept, |_| ());
+    let no = |on: &mut Desk| {
+        on.look(0, paid());
+        on.hear_of(ExchangeKind::Refund, refused(Class::Config));
+    };
+    let after = lost(&kept, |on| {
+        on.hear(paid());
+        no(on);
+        on.pass(HOUR);
+        no(on);
+    });
+    assert_ne!(after.op(0).op_id, after.op(1).op_id);
+    // Of two that were refused the provider keeps only the second in its books.
+    restore(
+        &mut desk,
+        vec![charge(&after, 0, paid()), operation(&after, 1, refused(Class::Config))],
+    );
+    desk.look(0, paid());
+    let numbers: Vec<&str> = desk.p().operations.iter().map(|o| o.op_id.as_str()).collect();
+    assert_eq!(numbers.len(), 2, "{numbers:?}");
+    assert_ne!(numbers[0], numbers[1]);
+    assert_eq!(numbers[0], after.op(1).op_id);
+}
+
+#[test]
+fn an_older_word_that_comes_after_the_statement_does_not_redo_what_was_undone() {
+    let mut desk = by_card(card(NotFound::AfterFence));
+    desk.hear(paid());
+    desk.refund("r1", None).unwrap();
+    desk.hear_of(ExchangeKind::Refund, refused(Class::Config));
+    let kept = lost(&desk, |_| ());
+    let failed = Fact { what: What::Failed, ..Fact::declined(Class::Unmapped, "bounced") };
+    restore(&mut desk, vec![charge(&kept, 0, paid()), operation(&kept, 0, failed)]);
+    let number = desk.op(0).op_id.clone();
+    desk.notice("a", Fact::new(What::Refunded).with_amount(money(AMOUNT)).about(number));
+    assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Rejected, 0));
 }

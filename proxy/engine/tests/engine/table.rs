@@ -32,7 +32,10 @@ pub fn money(amount: i64) -> Money {
 /// What a provider promises about its keys.
 pub fn moves(class: IdempotencyClass, concurrency: Concurrency) -> BTreeMap<String, MoveRule> {
     let rule = MoveRule { class, concurrency, key_life_ms: 24 * HOUR, ..MoveRule::default() };
-    ["pay", "capture", "void", "refund"].into_iter().map(|p| (p.to_owned(), rule.clone())).collect()
+    ["pay", "continue", "capture", "void", "refund"]
+        .into_iter()
+        .map(|p| (p.to_owned(), rule.clone()))
+        .collect()
 }
 
 pub fn asked(not_found: NotFound) -> Inquiry {
@@ -47,6 +50,9 @@ pub fn bare() -> Contract {
         operation_inquiry: Inquiry::default(),
         close: BTreeMap::new(),
         offer_expiry: None,
+        offer_expiry_flows: Vec::new(),
+        returning: Vec::new(),
+        by_shopper: Vec::new(),
         late_window_ms: W,
         proof_codes: vec!["proof.*".into()],
     }
@@ -192,7 +198,7 @@ pub fn submission(method: Method) -> Submission {
 pub fn draft(call: &Call) -> Draft {
     let (purpose, effect) = match call.kind {
         ExchangeKind::Authorize if call.flow == "qr" => ("offer", Effect::Offer),
-        ExchangeKind::Authorize | ExchangeKind::Continue => ("pay", Effect::Move),
+        ExchangeKind::Authorize => ("pay", Effect::Move),
         kind => (kind.as_str(), Effect::Move),
     };
     let again = call.again.as_ref();
@@ -203,6 +209,7 @@ pub fn draft(call: &Call) -> Draft {
         digest: format!("{}/{}", call.op_id, call.kind.as_str()),
         made_ms: again.map_or(0, |a| a.made_ms),
         entropy: again.map_or_else(|| "e".into(), |a| a.entropy.clone()),
+        said: None,
     }
 }
 

@@ -195,10 +195,9 @@ fn check_ways_out(
     found: &mut Vec<Diagnostic>,
 ) {
     let confirmable = contract.inquiry.possible() || manifest.offers(Operation::ParseNotification);
-    let expires = contract.offer_expiry.is_some() && confirmable;
     for flow in flows(manifest.methods.iter()) {
         let shown = manifest.methods.iter().any(|m| m.flow == flow && acts(account, m));
-        if shown && contract.close_of(flow).is_none() && !expires {
+        if shown && !contract.ends(flow, confirmable) {
             let text = format!(
                 "account `{}`: what flow `{flow}` shows to a shopper can never end",
                 account.name

@@ -58,6 +58,9 @@ impl Driver {
         if !intake::wants_credential(p) {
             self.credentials.forget(&p.id);
         }
+        if !intake::wants_details(p) {
+            self.details.forget(&p.id);
+        }
         slot.ring(p.ver);
     }
 

@@ -34,6 +34,7 @@ pub const POINTS: &[&str] = &[
     "commit.capture",
     "commit.cancel",
     "commit.switch",
+    "commit.confirm",
     "commit.refund",
     "commit.operator",
     "commit.recovered",
@@ -48,6 +49,7 @@ pub const POINTS: &[&str] = &[
     "setting.clock",
     // A request: before its first byte, after its last.
     "send.authorize",
+    "send.continue",
     "send.capture",
     "send.void",
     "send.refund",
@@ -56,6 +58,7 @@ pub const POINTS: &[&str] = &[
     "send.inquire_operation",
     // A provider's whole answer: before and after its plugin read it.
     "answer.authorize",
+    "answer.continue",
     "answer.capture",
     "answer.void",
     "answer.refund",
@@ -109,6 +112,7 @@ pub fn commit(input: &Input, side: Side) {
         Input::Merchant(Wish::Cancel { .. }) => "cancel",
         Input::Merchant(Wish::Refund { .. }) => "refund",
         Input::Merchant(Wish::Switch { .. }) => "switch",
+        Input::Merchant(Wish::Confirm { .. }) => "confirm",
         Input::Operator(_) => "operator",
         Input::Recovered => "recovered",
         Input::Restored => "restored",

@@ -69,7 +69,8 @@ pub fn refund(p: &Payment, o: &Operation) -> Value {
         "op_id": o.op_id,
         "provider_ref": o.operation_ref,
         "failure": (o.state == OperationState::Rejected).then(|| json!({
-            "code": "refund_refused", "provider_code": o.provider_code,
+            "code": if o.was_denied() { "resolved_by_operator" } else { "refund_refused" },
+            "provider_code": o.provider_code.as_ref().filter(|_| !o.was_denied()),
             "advice": advice::ASK_THE_SHOP, "advice_text": advice::of_refund(),
         })),
         "created": time(o.created_ms),

@@ -106,7 +106,8 @@ fn paths() -> Value {
             "post": wish("switch_method", "Pay by another method", body::<request::SwitchBody>()),
         },
         "/v1/payments/{id}/confirm": {
-            "post": wish("confirm_payment", "The shopper came back", json!({ "type": "object" })),
+            "post": wish("confirm_payment", "The shopper came back",
+                body::<request::ConfirmBody>()),
         },
         "/v1/refunds": {
             "get": get("list_refunds", "The refunds of a payment", vec![of_payment], "RefundList"),

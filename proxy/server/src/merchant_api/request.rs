@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use interlock_engine::{Method, Submission};
-use interlock_plugin_api::{CaptureMode, Credential, CredentialForm, Currency, Customer, Money};
+use interlock_plugin_api::{
+    CaptureMode, Credential, CredentialForm, Currency, Customer, Details, Money,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +21,7 @@ const REFERENCE_MAX: usize = 64;
 const URL_MAX: usize = 2_048;
 const TOKEN_MAX: usize = 4_096;
 const ACCEPT_MAX: usize = 16;
+const DETAILS_MAX: usize = 32_768;
 /// The words that a list can be narrowed to.
 pub const STATUSES: [&str; 6] =
     ["processing", "requires_action", "requires_capture", "succeeded", "failed", "canceled"];
@@ -103,6 +106,30 @@ pub struct SwitchBody {
     /// As in a payment.
     #[schemars(schema_with = "super::openapi::method_schema")]
     pub method: Map<String, Value>,
+}
+
+/// `POST /v1/payments/{id}/confirm`.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmBody {
+    /// What the shopper's browser or app brought back, as the provider wants it.
+    #[serde(default)]
+    details: Option<Map<String, Value>>,
+}
+
+impl ConfirmBody {
+    /// What the shopper brought, if it is anything.
+    pub fn details(self) -> Result<Option<Details>, Problem> {
+        let Some(details) = self.details.filter(|details| !details.is_empty()) else {
+            return Ok(None);
+        };
+        let details = Value::Object(details);
+        if details.to_string().len() > DETAILS_MAX {
+            let told = format!("must be at most {DETAILS_MAX} bytes");
+            return Err(Problem::unprocessable("details", told));
+        }
+        Ok(Some(Details(details)))
+    }
 }
 
 /// `POST /v1/refunds`.

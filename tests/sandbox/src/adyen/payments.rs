@@ -134,6 +134,8 @@ pub struct Effects {
     pub steps: Vec<Step>,
     /// Payments to be decided later, by `pspReference`.
     pub decisions: Vec<String>,
+    /// Challenges that were opened, by `pspReference`.
+    pub challenges: Vec<String>,
 }
 
 /// All payments of one account.
@@ -225,6 +227,14 @@ impl Payments {
             _ => {}
         }
         Some(payment.clone())
+    }
+
+    /// Refuses a challenge that nobody brought back.
+    pub fn give_up(&mut self, psp: &str, fx: &mut Effects) {
+        let payment = self.payments.get_mut(psp);
+        if let Some(payment) = payment.filter(|p| matches!(p.state, State::Challenged(_))) {
+            payment.decide(Some("11".into()), fx);
+        }
     }
 
     /// Decides what was pending.

@@ -40,6 +40,8 @@ pub struct Order {
     pub subject: String,
     /// Where to tell of it.
     pub notify_url: Option<String>,
+    /// When it ends, whatever happens; milliseconds since the epoch.
+    pub expires_ms: Option<i64>,
 }
 
 /// What became of a barcode.
@@ -269,6 +271,36 @@ impl Trades {
         Ok(self.trades[&number].clone())
     }
 
+    /// The shopper opens a page, or the app an order: the trade begins, or goes on. One that was
+    /// closed and never paid begins again, unless closing uses a number up here.
+    pub fn open(&mut self, order: Order, now: i64, fx: &mut Effects) -> Result<(), Refused> {
+        if order.expires_ms.is_some_and(|end| now >= end) {
+            return Err("ACQ.TRADE_HAS_CLOSE");
+        }
+        let number = order.out_trade_no.clone();
+        if self.tombstones.contains(&number) {
+            return Err("ACQ.TRADE_HAS_CLOSE");
+        }
+        match self.current(&number, now, fx).cloned() {
+            None => self.begin(order, false, now),
+            Some(trade) => {
+                agree(&trade.order, &order)?;
+                match trade.status {
+                    Status::Wait => {}
+                    Status::Success => return Err("ACQ.TRADE_HAS_SUCCESS"),
+                    Status::Closed if trade.paid_ms.is_some() || self.rules.tombstone => {
+                        return Err("ACQ.TRADE_HAS_CLOSE");
+                    }
+                    Status::Closed => {
+                        let held = self.trades.get_mut(&number).expect("it was just found");
+                        (held.status, held.closed_ms, held.made_ms) = (Status::Wait, None, now);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The trade by the merchant's number or Alipay's.
     pub fn query(
         &mut self,
@@ -455,7 +487,9 @@ impl Trades {
 
     fn current(&mut self, number: &str, now: i64, fx: &mut Effects) -> Option<&Trade> {
         let trade = self.trades.get(number)?;
-        if trade.status == Status::Wait && now >= trade.made_ms + self.rules.trade_timeout_ms {
+        let end = trade.made_ms + self.rules.trade_timeout_ms;
+        let end = trade.order.expires_ms.map_or(end, |its| its.min(end));
+        if trade.status == Status::Wait && now >= end {
             self.shut(number, Operation::Authorize, now, fx);
         }
         self.trades.get(number)
@@ -643,7 +677,13 @@ mod tests {
     }
 
     fn order(number: &str, amount: i64) -> Order {
-        Order { out_trade_no: number.into(), amount, subject: "tea".into(), notify_url: None }
+        Order {
+            out_trade_no: number.into(),
+            amount,
+            subject: "tea".into(),
+            notify_url: None,
+            expires_ms: None,
+        }
     }
 
     fn sums(fx: &Effects) -> Vec<(Kind, i64)> {

@@ -12,11 +12,12 @@ use crate::keys::{Signer, Verifier};
 use crate::moment;
 
 /// The methods that the fake knows.
-pub const METHODS: [&str; 9] = [
+pub const METHODS: [&str; 10] = [
     "alipay.trade.precreate",
     "alipay.trade.pay",
     "alipay.trade.page.pay",
     "alipay.trade.wap.pay",
+    "alipay.trade.app.pay",
     "alipay.trade.query",
     "alipay.trade.close",
     "alipay.trade.cancel",
@@ -162,6 +163,11 @@ impl Node {
     /// A refusal with its reason.
     pub fn refused(code: &str, sub_code: &str) -> Self {
         Self::coded(code).put("sub_code", sub_code).put("sub_msg", explain(sub_code))
+    }
+
+    /// It was done.
+    pub fn is_good(&self) -> bool {
+        self.text.starts_with("{\"code\":\"10000\"")
     }
 
     /// Adds a member; every value of this API is a string.

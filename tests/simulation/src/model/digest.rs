@@ -116,9 +116,11 @@ fn operation(o: &Operation, h: &mut impl Hasher) {
         again,
         manual,
         provider_code,
+        denied,
     } = o;
     (kind, attempt, amount, *origin as u8, op_id, operation_ref).hash(h);
     (*state as u8, failed_ver, done_ver, accepted, again, manual, provider_code).hash(h);
+    denied.hash(h);
     track(its, h);
 }
 
@@ -150,17 +152,20 @@ fn exchange(x: &Exchange, h: &mut impl Hasher) {
         last_send_by: Stamp { wall_ms, boot, mono_ms },
         reply,
         answered_ver,
+        by_shopper,
         after_window,
         order_seen,
     } = x;
     (kind, effect, state_version, made_ver, sends, first_send_by_ms).hash(h);
     (wall_ms, boot, mono_ms, answered_ver, after_window, order_seen).hash(h);
+    by_shopper.hash(h);
     match reply {
         interlock_engine::Reply::Open => 0,
-        interlock_engine::Reply::Answered { server_error: false } => 1,
-        interlock_engine::Reply::Answered { server_error: true } => 2,
-        interlock_engine::Reply::NotSent => 3,
-        interlock_engine::Reply::Lost => 4,
+        interlock_engine::Reply::NotSent => 1,
+        interlock_engine::Reply::Lost => 2,
+        interlock_engine::Reply::Answered { server_error, may_follow } => {
+            3 + u8::from(*server_error) + 2 * u8::from(*may_follow)
+        }
     }
     .hash(h);
 }

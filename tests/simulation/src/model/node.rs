@@ -58,6 +58,8 @@ pub struct Node {
     latest_ms: i64,
     /// It holds the shopper's credential.
     pub credential: bool,
+    /// It holds what the shopper brought back.
+    pub details: bool,
     /// It runs the newer version of the plugins.
     pub newer: bool,
     /// What it waits for.
@@ -77,6 +79,7 @@ impl Node {
             floor_ms: 0,
             latest_ms: 0,
             credential: false,
+            details: false,
             newer: false,
             sockets: Vec::new(),
             held: None,
@@ -128,7 +131,7 @@ impl Node {
     pub fn hash(&self, now: u64, h: &mut impl Hasher) {
         let ahead = |ms: i64| (ms - EPOCH_MS.saturating_add_unsigned(now)).max(0);
         (self.up, self.boot, self.started_ms, self.skew_ms).hash(h);
-        (ahead(self.latest_ms), self.credential, self.newer).hash(h);
+        (ahead(self.latest_ms), self.credential, self.details, self.newer).hash(h);
         let mono = self.floor_ms.saturating_add_unsigned(now.saturating_sub(self.started_ms));
         ahead(mono).hash(h);
         for socket in &self.sockets {

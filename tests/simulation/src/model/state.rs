@@ -141,6 +141,10 @@ pub struct Sending {
     pub amount: i64,
     /// It makes a code.
     pub offer: bool,
+    /// The shopper must prove himself first.
+    pub challenge: bool,
+    /// The last answer did not permit it.
+    pub unpermitted: bool,
     /// It is the first of two requests, and moves nothing yet.
     pub opens: bool,
 }

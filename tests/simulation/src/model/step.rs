@@ -161,11 +161,15 @@ impl World {
                 let ver = s.ver();
                 let held = s.nodes[usize::from(node)].held.is_some();
                 let input = self.wishes[usize::from(w)].input();
-                let switches = self.wishes[usize::from(w)].brings_credential();
+                let wish = &self.wishes[usize::from(w)];
+                let (switches, returns) = (wish.brings_credential(), wish.brings_details());
                 self.put(s, node.into(), input, mode)?;
                 // Refused, or it changed nothing: it may be wished again later.
                 let took = s.ver() > ver || s.nodes[usize::from(node)].held.is_some() != held;
                 s.nodes[usize::from(node)].credential |= took && switches;
+                let up = s.nodes[usize::from(node)].up;
+                let waits = s.payment().is_some_and(interlock_engine::intake::wants_details);
+                s.nodes[usize::from(node)].details |= took && returns && waits && up;
                 took.then_some(())
             }
             Action::Scan(i) => {

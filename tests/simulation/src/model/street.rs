@@ -13,7 +13,7 @@ use super::turn::Mode;
 use super::worlds::World;
 use crate::declarations::draft;
 use crate::provider::portal;
-use crate::provider::{Later, Provider, Reaction, Task};
+use crate::provider::{Asked, Later, Provider, Reaction, Task};
 
 impl World {
     /// A request or an inquiry reaches its provider.
@@ -211,10 +211,16 @@ impl World {
 
 /// A provider carries out what arrives.
 pub fn execute(p: &mut Provider, it: &Sending, now: u64, chance: &mut Player) -> Reaction {
+    let asked = Asked {
+        op_id: &it.op_id,
+        order: &it.target,
+        offer: it.offer,
+        challenge: it.challenge,
+        unpermitted: it.unpermitted,
+    };
     match it.kind {
-        ExchangeKind::Authorize | ExchangeKind::Continue => {
-            p.authorize(&it.op_id, it.offer, now, chance)
-        }
+        ExchangeKind::Authorize => p.authorize(&asked, now, chance),
+        ExchangeKind::Continue => p.proceed(&asked, now, chance),
         ExchangeKind::Close => p.close(&it.target, now, chance),
         kind => {
             let task = Task {

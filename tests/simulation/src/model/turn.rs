@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use interlock_engine::{
     Asked, Decision, Draft, Effect, ExchangeKind, Hand, Input, Outcome, Payment, Policy, Prepared,
-    Reply, Sent, Subject, World as EngineWorld, decide, intake,
+    Reply, Request, Sent, Subject, World as EngineWorld, decide, intake,
 };
 use interlock_plugin_api::Effect as SendEffect;
 
@@ -15,7 +15,7 @@ use super::node::{Held, Run, Socket};
 use super::oracle;
 use super::state::{Body, Fault, Row, Sending, State};
 use super::worlds::World;
-use crate::declarations::{AllWell, CREATE, Numbers, draft, opening};
+use crate::declarations::{AllWell, CHALLENGE, CREATE, Numbers, draft, opening, unpermitted};
 
 /// What befalls a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,11 @@ impl Mode {
             Self::Twice => Some(Fault::Twice),
         }
     }
+}
+
+/// The shopper is back, and this node is told what he brought.
+fn brings_details(input: &Input) -> bool {
+    matches!(input, Input::Merchant(Request::Confirm { details: true, .. }))
 }
 
 impl World {
@@ -141,6 +146,7 @@ impl World {
             draw: 0.5,
             sending: !s.nodes[node].sockets.is_empty(),
             credential: submitted || s.nodes[node].credential,
+            details: s.nodes[node].details || brings_details(input),
             order: None,
             stated: None,
         };
@@ -197,25 +203,31 @@ impl World {
         }
         self.sights.see(&next);
         let submitted = s.row.is_none();
+        let policy = self.policy_of(s, node);
+        let barred = s.payment().map(|before| unpermitted(before, &next, policy));
+        let barred = barred.unwrap_or_default();
         s.row = Some(Arc::new(Row::new(next, due.map(|(at, _)| at))));
         s.nodes[node].credential |= submitted;
         for effect in wanted.into_iter().take(effects) {
             match effect {
-                Effect::Send { exchange } => self.send(s, node, &exchange),
+                Effect::Send { exchange } => self.send(s, node, &exchange, &barred),
                 Effect::Inquire { subject } => self.ask(s, node, subject),
             }
         }
         let wanted = s.payment().is_some_and(intake::wants_credential);
         s.nodes[node].credential &= wanted;
+        s.nodes[node].details &= s.payment().is_some_and(intake::wants_details);
     }
 
     /// Sends a durable request, unless it is too late for it.
-    fn send(&self, s: &mut State, node: usize, exchange: &str) {
+    fn send(&self, s: &mut State, node: usize, exchange: &str, barred: &[(String, u32)]) {
         let now = s.nodes[node].peek(s.now);
         let Some(p) = s.payment() else { return s.breaks("I5: sent before durable") };
-        let Some((by, sending)) = self.sending(p, exchange) else {
+        let Some((by, mut sending)) = self.sending(p, exchange) else {
             return s.breaks(format!("I5: sent before durable, or nothing to send: {exchange}"));
         };
+        sending.unpermitted =
+            barred.iter().any(|(id, number)| (id.as_str(), *number) == (exchange, sending.number));
         let run = Self::run(s, node);
         if by.boot != now.boot || now.mono_ms >= by.mono_ms {
             let lost = Input::Lost {
@@ -255,6 +267,8 @@ impl World {
             reference: a.provider_ref.clone(),
             amount: o.map_or(p.money.amount, |o| o.amount),
             offer: x.effect == SendEffect::Offer,
+            challenge: a.flow == CHALLENGE,
+            unpermitted: false,
             opens: x.purpose == CREATE,
         };
         durable.then_some((x.last_send_by, sending))
@@ -285,7 +299,7 @@ impl World {
         let gone = s.now + self.late_window_ms;
         let n = &mut s.nodes[node];
         n.up = false;
-        n.credential = false;
+        (n.credential, n.details) = (false, false);
         n.sockets.clear();
         n.held = None;
         let run = Self::run(s, node);

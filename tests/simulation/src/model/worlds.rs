@@ -107,6 +107,11 @@ impl Wish {
         self.request.clone().map_or(Input::Refresh, Input::Merchant)
     }
 
+    /// It brings what the shopper came back with.
+    pub fn brings_details(&self) -> bool {
+        matches!(&self.request, Some(Request::Confirm { details: true, .. }))
+    }
+
     /// It brings the shopper's credential to the node that gets it.
     pub fn brings_credential(&self) -> bool {
         matches!(&self.request, Some(Request::Switch { method, .. })
@@ -127,6 +132,11 @@ pub fn capture(key: &str, amount: Option<i64>) -> Wish {
 /// Give so much back, or all that is left.
 pub fn refund(key: &str, amount: Option<i64>) -> Wish {
     Wish { request: Some(Request::Refund { key: key.into(), amount, reason: None }) }
+}
+
+/// The shopper is back, and this is the key under which it is told.
+pub fn confirm(key: &str) -> Wish {
+    Wish { request: Some(Request::Confirm { key: key.into(), details: true }) }
 }
 
 /// Offer another method.
@@ -353,7 +363,7 @@ impl World {
         use interlock_plugin_api::{Concurrency, IdempotencyClass};
         let name = &self.accounts[usize::from(it.account)];
         let purpose = match it.kind {
-            ExchangeKind::Authorize | ExchangeKind::Continue => "pay",
+            ExchangeKind::Authorize => "pay",
             kind => kind.as_str(),
         };
         let rule = self.policy.accounts[name].contract.move_rule(purpose);

@@ -116,7 +116,7 @@ impl Provider {
         let told = job.told();
         self.put(job.clone());
         let reaction = Reaction { status: 200, facts: vec![told], ..self.carry_out(&job, chance) };
-        if chance.happens(50 * bad) { gateway(502, reaction) } else { reaction }
+        if chance.happens(50 * bad) { gateway(502, false, reaction) } else { reaction }
     }
 
     /// What became of an operation, and the number of the order that it belongs to.

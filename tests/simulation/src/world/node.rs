@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use interlock_engine::{
     AttemptState, Decision, Effect, Hand, Input, OrderHolder, OrderStep, Outcome, Payment,
-    Prepared, Skip, World as Surroundings, decide, intake,
+    Prepared, Request, Skip, World as Surroundings, decide, intake,
 };
 use interlock_journal::Purpose;
 
@@ -53,6 +53,8 @@ pub(super) struct Node {
     pub sockets: Vec<Socket>,
     /// By payment: whether the shopper's credential is in memory.
     pub credentials: Vec<bool>,
+    /// By payment: whether what the shopper brought back is in memory.
+    pub details: Vec<bool>,
     turns: Vec<Turn>,
     marked_ms: u64,
 }
@@ -76,6 +78,7 @@ impl Node {
             version: 0,
             sockets: Vec::new(),
             credentials: vec![false; payments as usize],
+            details: vec![false; payments as usize],
             turns: Vec::new(),
             marked_ms: 0,
         }
@@ -93,6 +96,7 @@ impl Node {
         self.sockets.clear();
         self.turns.clear();
         self.credentials.fill(false);
+        self.details.fill(false);
     }
 
     fn turn(&mut self, case: u32) -> &mut Turn {
@@ -168,6 +172,7 @@ impl World<'_> {
             Outcome::Commit(decision) => {
                 self.count_refusals(&decision, before.as_ref());
                 self.watch_decision(node, case, before.as_deref(), &decision.next);
+                self.watch_permissions(node, case, before.as_deref(), &decision.next);
                 let ver = before.map_or(0, |p| p.ver);
                 self.commit(node, case, ver, *decision, input, beside);
             }
@@ -205,6 +210,7 @@ impl World<'_> {
             draw: 0.5,
             sending: n.sockets.iter().any(|s| s.case == case),
             credential: n.credentials[case as usize] || before.is_none(),
+            details: n.details[case as usize] || brings_details(input),
             order,
             stated: self.cases[case as usize].stated.as_ref(),
         };
@@ -489,6 +495,8 @@ impl World<'_> {
         if matches!(input, Input::Submitted(_)) {
             self.nodes[node].credentials[case as usize] = true;
         }
+        let details = &mut self.nodes[node].details[case as usize];
+        *details = (*details || brings_details(input)) && intake::wants_details(row);
         self.look_at_version(case, row);
         let crash = !self.calm() && self.dice.one_in(400);
         if crash && self.dice.one_in(2) {
@@ -632,6 +640,11 @@ impl World<'_> {
             }
         }
     }
+}
+
+/// The shopper is back, and this process is told what he brought.
+fn brings_details(input: &Input) -> bool {
+    matches!(input, Input::Merchant(Request::Confirm { details: true, .. }))
 }
 
 /// A name of the store's tables.

@@ -8,6 +8,7 @@ use interlock_engine::{
 };
 
 use super::World;
+use crate::declarations::unpermitted;
 use crate::dice::Dice;
 use crate::operator::Denied;
 use crate::provider::{JobState, Provider};
@@ -33,6 +34,8 @@ pub struct Case {
     pub(super) canceled_ver: Option<u64>,
     /// Every code that was ever shown.
     pub(super) offers: Vec<Offered>,
+    /// Sends that their last answer had not permitted: exchange and number.
+    pub(super) unpermitted: Vec<(String, u32)>,
     /// Notices that were acknowledged.
     pub(super) acknowledged: Vec<u64>,
     /// A provider that does not keep its word.
@@ -65,6 +68,10 @@ pub(super) struct OperationTold {
 pub(super) struct Offered {
     pub account: usize,
     pub op_id: String,
+    /// When it was made, ms of the world's clock.
+    pub made_ms: u64,
+    /// The shopper carries it to the provider himself.
+    pub page: bool,
 }
 
 impl Case {
@@ -86,6 +93,7 @@ impl Case {
             operations_told: Vec::new(),
             canceled_ver: None,
             offers: Vec::new(),
+            unpermitted: Vec::new(),
             acknowledged: Vec::new(),
             lied_to: false,
             excused: false,
@@ -232,6 +240,20 @@ impl World<'_> {
             let (told, then) = (before.settled, next.settled);
             self.blame(case, format!("I9: told {told:?}, then {then:?}, at the age of {age} ms"));
         }
+    }
+
+    /// What is about to be sent again although the last answer did not permit it: the provider will
+    /// not know it again.
+    pub(super) fn watch_permissions(
+        &mut self,
+        node: usize,
+        case: u32,
+        before: Option<&Payment>,
+        next: &Payment,
+    ) {
+        let policy = self.policies.of(self.seed, self.nodes[node].version);
+        let sends = before.map(|before| unpermitted(before, next, policy)).unwrap_or_default();
+        self.cases[case as usize].unpermitted.extend(sends);
     }
 
     /// The end of the evening: the providers' books against what the merchant was told.

@@ -6,7 +6,7 @@ use interlock_engine::{Attempt, AttemptState, Input, Payment, Request, Settled, 
 
 use super::oracle::{Offered, OperationTold};
 use super::{Beside, Event, World};
-use crate::declarations::HOUR;
+use crate::declarations::{HOUR, PAGE};
 use crate::rest;
 
 /// How often a merchant asks again with the same key.
@@ -118,7 +118,7 @@ impl World<'_> {
                     Some(_) => self.blame(case, format!("I8: key {key} made two operations")),
                 }
             }
-            Request::Switch { .. } => {}
+            Request::Switch { .. } | Request::Confirm { .. } => {}
         }
     }
 
@@ -134,9 +134,10 @@ impl World<'_> {
     /// A code is shown, and may be scanned or paid as long as somebody has it on a screen.
     pub(super) fn offered(&mut self, case: u32, attempt: usize, row: &Rc<Payment>) {
         let a = &row.attempts[attempt];
-        let account = self.account_of(case, &a.account);
+        let (account, made_ms) = (self.account_of(case, &a.account), self.now);
         let offers = &mut self.cases[case as usize].offers;
-        offers.push(Offered { account, op_id: a.op_id.clone() });
+        let page = a.flow == PAGE;
+        offers.push(Offered { account, op_id: a.op_id.clone(), made_ms, page });
         let offer = offers.len() - 1;
         for _ in 0..self.dice.below(3) {
             let late = self.dice.one_in(3);
@@ -149,9 +150,12 @@ impl World<'_> {
 
     pub(super) fn shopper(&mut self, case: u32, offer: usize, pays: bool) {
         let c = &mut self.cases[case as usize];
-        let Offered { account, op_id } = &c.offers[offer];
+        let Offered { account, op_id, made_ms, page } = &c.offers[offer];
         let account = *account;
         let provider = &mut c.providers[account];
+        if *page {
+            provider.carry(op_id, *made_ms, self.now);
+        }
         if !pays {
             return provider.scan(op_id);
         }
@@ -215,7 +219,7 @@ impl super::Case {
     pub(super) fn key_of_wish(&self, wish: usize) -> Option<&str> {
         match &self.wishes[wish] {
             Request::Refund { key, .. } | Request::Capture { key, .. } => Some(key),
-            Request::Cancel { .. } | Request::Switch { .. } => None,
+            Request::Cancel { .. } | Request::Switch { .. } | Request::Confirm { .. } => None,
         }
     }
 }

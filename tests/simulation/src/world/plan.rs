@@ -14,8 +14,8 @@ use super::steps::Steps;
 use super::weather::Climate;
 use super::{CALM, Event, Unsafe, World};
 use crate::declarations::{
-    AMOUNT, HOUR, MINUTE, SHOP, account, asked, barcode, card, closes, creating, moves, nothing,
-    policy, qr, submission,
+    AMOUNT, CHALLENGE, HOUR, MINUTE, PAGE, SHOP, account, asked, barcode, card, challenged, closes,
+    creating, final_refusals, moves, nothing, page, policy, qr, strict, submission,
 };
 use crate::dice::Dice;
 use crate::provider::{Mood, Provider};
@@ -105,7 +105,8 @@ impl World<'_> {
             _ => self.dice.one_in(12).then_some(u64::from(case)),
         };
         asked.merchant_ref = order.map(|order| format!("order-{order}"));
-        let wishes = wishes(&mut self.dice, manual);
+        let returns = if asked.method.flow == CHALLENGE { 3 } else { 0 };
+        let wishes = wishes(&mut self.dice, manual, returns);
         let times: Vec<u64> = wishes.iter().map(|_| some_time(&mut self.dice)).collect();
         let accounts = ACCOUNTS.iter().map(|name| (*name).into()).collect();
         let began = 1_000 + self.dice.below(20_000);
@@ -146,8 +147,12 @@ fn some_time(dice: &mut Dice) -> u64 {
     1 + dice.below(within)
 }
 
-fn wishes(dice: &mut Dice, manual: bool) -> Vec<Request> {
+/// What a merchant will want; `returns` is how often at most his shopper comes back.
+fn wishes(dice: &mut Dice, manual: bool, returns: u64) -> Vec<Request> {
     let mut wishes = Vec::new();
+    for n in 0..if returns > 0 { dice.below(returns + 1) } else { 0 } {
+        wishes.push(Request::Confirm { key: format!("y{n}"), details: true });
+    }
     if dice.one_in(12) {
         wishes.push(Request::Cancel { key: "c".into() });
     }
@@ -167,9 +172,11 @@ fn wishes(dice: &mut Dice, manual: bool) -> Vec<Request> {
 }
 
 fn any_method(dice: &mut Dice) -> Method {
-    match dice.below(5) {
+    match dice.below(8) {
         0..=1 => barcode(),
         2 => qr(),
+        3 => page(),
+        4..=5 => challenged(&ACCOUNTS),
         _ => card(&ACCOUNTS),
     }
 }
@@ -180,6 +187,8 @@ fn random_rules(seed: u64) -> Rules {
     let stepping = own.one_in(4);
     let mut contract = || {
         let contract = random_contract(&mut dice);
+        let contract = if own.one_in(3) { strict(contract) } else { contract };
+        let contract = if own.one_in(2) { final_refusals(contract) } else { contract };
         if stepping && own.one_in(2) { creating(contract) } else { contract }
     };
     let accounts: Vec<_> = ACCOUNTS.iter().map(|name| account(name, contract())).collect();
@@ -224,6 +233,7 @@ fn random_contract(dice: &mut Dice) -> Contract {
         operation_inquiry: if dice.one_in(6) { Inquiry::default() } else { asked(belief) },
         offer_expiry: (close.is_none() || dice.one_in(2)).then_some(expiry),
         close: close.map(closes).unwrap_or_default(),
+        by_shopper: vec![PAGE.into()],
         ..nothing()
     }
 }

@@ -30,7 +30,8 @@ impl Steps {
         let built = draft(call);
         let first = match call.kind {
             ExchangeKind::Close => None,
-            ExchangeKind::Authorize | ExchangeKind::Continue => self.pays,
+            ExchangeKind::Continue => None,
+            ExchangeKind::Authorize => self.pays,
             _ => self.operates,
         };
         match first {
@@ -46,7 +47,7 @@ pub(super) fn second(x: &Exchange) -> Option<Box<Draft>> {
         return None;
     }
     let purpose = match x.kind {
-        ExchangeKind::Authorize | ExchangeKind::Continue => "pay",
+        ExchangeKind::Authorize => "pay",
         kind => kind.as_str(),
     };
     Some(Box::new(Draft {
@@ -56,6 +57,7 @@ pub(super) fn second(x: &Exchange) -> Option<Box<Draft>> {
         digest: x.op_id.clone(),
         made_ms: x.made_ms,
         entropy: x.entropy.clone(),
+        said: None,
     }))
 }
 

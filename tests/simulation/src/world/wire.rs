@@ -9,9 +9,9 @@ use interlock_plugin_api::{Class, Concurrency, Effect as SendEffect, Fact, Idemp
 use super::node::name_of;
 use super::steps::second;
 use super::{Beside, Event, Run, World};
-use crate::declarations::{CREATE, TIMEOUT, WINDOW};
+use crate::declarations::{CHALLENGE, CREATE, TIMEOUT, WINDOW};
 use crate::provider::portal;
-use crate::provider::{Later, Reaction, Task};
+use crate::provider::{Asked as Takes, Later, Reaction, Task};
 
 /// How often a notice is told that nobody acknowledges.
 const TOLD_MAX: u64 = 40;
@@ -42,6 +42,9 @@ pub(super) struct Wire {
     reference: Option<String>,
     amount: i64,
     offer: bool,
+    challenge: bool,
+    /// The last answer did not permit it.
+    unpermitted: bool,
     /// It is the first of two requests, and moves nothing yet.
     opens: bool,
     /// It is a second copy of it.
@@ -55,6 +58,18 @@ struct Written {
     /// Monotonic ms of its process until which it may leave.
     until_ms: u64,
     second: Option<Box<Draft>>,
+}
+
+impl Wire {
+    fn asks(&self) -> Takes<'_> {
+        Takes {
+            op_id: &self.op_id,
+            order: &self.target,
+            offer: self.offer,
+            challenge: self.challenge,
+            unpermitted: self.unpermitted,
+        }
+    }
 }
 
 impl World<'_> {
@@ -111,9 +126,8 @@ impl World<'_> {
         let takes = matches!(w.kind, ExchangeKind::Authorize | ExchangeKind::Continue);
         let reaction = match w.kind {
             _ if w.opens => provider.create(takes.then_some(w.op_id.as_str()), now, dice),
-            ExchangeKind::Authorize | ExchangeKind::Continue => {
-                provider.authorize(&w.op_id, w.offer, now, dice)
-            }
+            ExchangeKind::Authorize => provider.authorize(&w.asks(), now, dice),
+            ExchangeKind::Continue => provider.proceed(&w.asks(), now, dice),
             ExchangeKind::Close => provider.close(&w.target, now, dice),
             kind => {
                 let (op_id, order, amount) = (w.op_id.as_str(), w.target.as_str(), w.amount);
@@ -148,7 +162,7 @@ impl World<'_> {
     fn copied(&mut self, w: &Wire) {
         let contract = &self.cases[w.case as usize].providers[w.account].contract;
         let purpose = match w.kind {
-            ExchangeKind::Authorize | ExchangeKind::Continue => "pay",
+            ExchangeKind::Authorize => "pay",
             kind => kind.as_str(),
         };
         let rule = contract.move_rule(purpose);
@@ -421,6 +435,11 @@ impl World<'_> {
             reference: a.provider_ref.clone(),
             amount: o.map_or(row.money.amount, |o| o.amount),
             offer: x.effect == SendEffect::Offer,
+            challenge: a.flow == CHALLENGE,
+            unpermitted: self.cases[case as usize]
+                .unpermitted
+                .iter()
+                .any(|(id, number)| (id.as_str(), *number) == (exchange, x.sends)),
             opens: x.purpose == CREATE,
             again: false,
         };

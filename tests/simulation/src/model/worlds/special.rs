@@ -7,9 +7,10 @@ use interlock_plugin_api::{
 };
 
 use super::super::state::Fault::{Crash, Jump, Late, Loss, Misread, Race, Twice, Unbuilt, Whim};
-use super::{World, cancel, capture, refresh, refund, switch};
+use super::{World, cancel, capture, confirm, refresh, refund, switch};
 use crate::declarations::{
-    HOUR, MINUTE, asked, barcode, card, closes, creating, moves, nothing, qr,
+    HOUR, MINUTE, asked, barcode, card, challenged, closes, creating, final_refusals, moves,
+    nothing, qr, strict,
 };
 
 use Concurrency::{Excluded, Undeclared};
@@ -17,7 +18,7 @@ use IdempotencyClass::{None as Forgetful, Strong, SuccessOnly};
 
 /// All of them.
 pub fn special() -> Vec<World> {
-    [doubts(), resends(), offers(), closings(), operations(), nodes(), rules()].concat()
+    [doubts(), resends(), returns(), offers(), closings(), operations(), nodes(), rules()].concat()
 }
 
 /// A provider that can be asked, and believed when it finds nothing.
@@ -120,6 +121,21 @@ fn resends() -> Vec<World> {
             .faults(&both)
             .silent()
             .about(&["resend_accepted"]),
+        World::new(
+            "an answer that permits no other send",
+            &strict(unbelieved(Strong, Excluded)),
+            by_card(),
+        )
+        .faults(&[(Whim, 2), (Late, 1), (Loss, 1)])
+        .silent()
+        .about(&["resend_unpermitted"]),
+        World::new(
+            "an answer of one that forgets",
+            &strict(honest(SuccessOnly, Excluded)),
+            by_card(),
+        )
+        .faults(&[(Whim, 2), (Late, 1), (Loss, 1), (Crash, 1)])
+        .silent(),
         World::new("a fence, and a close behind it", &fenced(), by_card())
             .faults(&[(Late, 2), (Whim, 1), (Loss, 1)])
             .silent(),
@@ -132,6 +148,54 @@ fn resends() -> Vec<World> {
             .wishing([cancel()])
             .silent()
             .about(&["close_across_resend"]),
+    ]
+}
+
+/// What a shopper brings back from a challenge.
+fn returns() -> Vec<World> {
+    let every = || challenged(&["one", "two", "three"]);
+    // Nobody can be asked, nothing can be closed: an answer, a notification, or the same again.
+    let mute = Contract {
+        inquiry: Inquiry::default(),
+        operation_inquiry: Inquiry::default(),
+        ..honest(Strong, Excluded)
+    };
+    let lasting = Contract {
+        offer_expiry: Some(OfferExpiry { after_ms: 30 * MINUTE, margin_ms: MINUTE }),
+        ..honest(SuccessOnly, Excluded)
+    };
+    let closing = with_close(honest(Forgetful, Undeclared), Close::default());
+    let asynchronous =
+        Contract { moves: moves(Strong, Excluded, false, 24 * HOUR), ..lasting.clone() };
+    vec![
+        World::new("a return, and another one", &mute, every())
+            .faults(&[(Loss, 2), (Late, 2), (Whim, 2)])
+            .wishing([confirm("y"), confirm("z")])
+            .about(&["continue_beside_doubt"]),
+        World::new(
+            "a return to a provider whose refusals are final",
+            &final_refusals(mute.clone()),
+            every(),
+        )
+        .faults(&[(Loss, 2), (Crash, 1), (Whim, 2), (Late, 1)])
+        .wishing([confirm("y"), confirm("z")]),
+        World::new("a return that ends by itself", &lasting, every())
+            .faults(&[(Loss, 2), (Late, 2), (Whim, 1), (Twice, 1)])
+            .wishing([confirm("y"), confirm("z")])
+            .longer(2)
+            .silent(),
+        World::new("a return, and a close", &closing, every())
+            .faults(&[(Loss, 2), (Late, 2), (Whim, 1)])
+            .wishing([confirm("y"), cancel(), confirm("z")])
+            .silent(),
+        World::new("a return that is accepted and decided later", &asynchronous, every())
+            .faults(&[(Loss, 1), (Late, 2), (Whim, 2)])
+            .wishing([confirm("y"), confirm("z"), refresh()]),
+        World::new("a return that two nodes are told of", &lasting, every())
+            .twice()
+            .faults(&[(Race, 2), (Crash, 1), (Late, 1)])
+            .wishing([confirm("y"), confirm("z")])
+            .silent(),
     ]
 }
 

@@ -1,0 +1,208 @@
+//! The shopper came back from what was shown to him: the `continue` of an attempt.
+//!
+//! What he brings is a secret and lives in memory alone. So it is sent at once, behind a durable
+//! record, under a number that is derived from the merchant's key; and a process that has lost it
+//! can finish nothing by itself, but may take the same details again under the same number. While
+//! one return is in doubt no other is sent: both could be carried out.
+
+use interlock_plugin_api::{Fact, Operation as PluginOperation};
+
+use crate::answers::Source;
+use crate::attempts::PLUGIN_VERSION;
+use crate::definite::{self, Resend};
+use crate::exchange::{Exchange, ExchangeKind};
+use crate::input::Call;
+use crate::mutant::{self, Mutant};
+use crate::payment::{Attempt, AttemptState};
+use crate::policy::AccountPolicy;
+use crate::refusal::Refusal;
+use crate::turn::{Flow, Stop, Turn};
+
+impl Turn<'_> {
+    /// The merchant says that the shopper is back. Where the provider goes on by itself it is asked
+    /// for news; where it waits for us, it is told what the shopper brought.
+    pub(crate) fn confirm(&mut self, key: &str, details: bool) -> Flow {
+        let continues = |(i, a): (usize, &Attempt)| {
+            let account = self.account(i)?;
+            let goes_on = waits_for_return(account, a) && !a.loser && !a.is_over();
+            let open = a.state == AttemptState::Action || is_continued(a);
+            (goes_on && open).then_some((i, account))
+        };
+        let Some((i, account)) = self.p.attempts.iter().enumerate().rev().find_map(continues)
+        else {
+            return self.refresh();
+        };
+        let op_id = self.world.mint.mint(&["continue", &self.p.attempts[i].op_id, key]);
+        let a = &self.p.attempts[i];
+        let known = a.track.of(ExchangeKind::Continue).filter(|x| x.op_id == op_id).last();
+        let again = known.cloned();
+        if is_continued(a) && !mutant::on(Mutant::ContinueBesideDoubt) {
+            return self.comes_again(i, account, again.is_some(), details);
+        }
+        if again.as_ref().is_some_and(|x| x.sends > 0) {
+            return Ok(());
+        }
+        let shut = a.track.fence.is_some() && !mutant::on(Mutant::ContinueBesideDoubt);
+        if shut || a.track.was_closed() || self.p.cancel_requested {
+            return refused("nothing more is sent for what was shown to the shopper");
+        }
+        // A copy of what was sent before may have taken the money by itself, or may do so late.
+        let copied = a.track.takers().any(|x| x.sends > 1);
+        if copied && !definite::strong(&a.track, account) {
+            return refused("a copy of an earlier return may still be carried out");
+        }
+        // What the plugin in force can't read may have been the success.
+        let reads = a.track.takers().all(|x| definite::reads(account.state_version, x, account));
+        let unread = !reads || a.alert.as_deref() == Some(PLUGIN_VERSION);
+        if unread && !mutant::on(Mutant::ContinueBesideDoubt) {
+            return refused("the plugin's version can't read what came of it");
+        }
+        if !details {
+            return Err(no_details("is missing: the provider waits for what the shopper brought"));
+        }
+        self.goes_back(i, account, &op_id, again.as_ref())
+    }
+
+    /// Another return while one is under way or in doubt: the same one, or none.
+    fn comes_again(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        same_key: bool,
+        details: bool,
+    ) -> Flow {
+        let a = &self.p.attempts[i];
+        let Some(x) = a.track.takers().last().cloned() else { return Ok(()) };
+        let waits = a.state == AttemptState::Ambiguous;
+        if !details || !waits || self.resend_of(i) == Resend::Never {
+            let why = "an earlier return of the shopper is not decided yet";
+            return if same_key { Ok(()) } else { refused(why) };
+        }
+        let draft = self.draft(self.returning(i, account, &x.op_id, Some(&x)));
+        if self.unbuildable(&x.op_id) {
+            return refused("an earlier return of the shopper is not decided yet");
+        }
+        if draft?.digest != x.digest {
+            return refused("an earlier return with other details is not decided yet");
+        }
+        self.say("merchant", "the shopper came back with the same details", None);
+        match self.resend_of(i) {
+            Resend::Now => self.resend(i),
+            _ => self.look_later(i),
+        }
+    }
+
+    /// Tells the provider what the shopper brought, once that is durable.
+    fn goes_back(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        op_id: &str,
+        unsent: Option<&Exchange>,
+    ) -> Flow {
+        if self.unbuildable(op_id) {
+            if let Some(skip) = self.refused(&account.name) {
+                let skips = vec![(account.name.clone(), skip)];
+                let route = Some(self.p.route.clone());
+                return Err(Stop::Refuse(Refusal::NoAccountAvailable { route, skips }));
+            }
+            return Err(no_details("can't be used by the provider's plugin"));
+        }
+        let draft = self.draft(self.returning(i, account, op_id, unsent))?;
+        if let Some(x) = unsent {
+            // Nothing of it had left: the same request, for the first time.
+            let mut track = std::mem::take(&mut self.p.attempts[i].track);
+            let same = self.send_again(&mut track, &x.id, draft, account.timeout_ms);
+            self.p.attempts[i].track = track;
+            if !same {
+                return refused("the same key brought other details before");
+            }
+        } else {
+            let number = self.p.attempts[i].track.exchanges.len();
+            let x = self.new_exchange(account, ExchangeKind::Continue, op_id, number, draft);
+            self.p.attempts[i].track.exchanges.push(x);
+            self.refer(&account.name, op_id);
+        }
+        let due = self.world.now.plus(account.timeout_ms + 1_000).wall_ms;
+        let a = &mut self.p.attempts[i];
+        (a.track.tries, a.track.since_ms, a.track.next_ms) = (0, None, Some(due));
+        a.state = AttemptState::Started;
+        let name = a.account.clone();
+        self.say(&name, "the shopper came back; the provider is told", None);
+        Ok(())
+    }
+
+    fn returning(
+        &self,
+        i: usize,
+        account: &AccountPolicy,
+        op_id: &str,
+        again: Option<&Exchange>,
+    ) -> Call {
+        let a = &self.p.attempts[i];
+        Call {
+            account: account.name.clone(),
+            kind: ExchangeKind::Continue,
+            op_id: op_id.to_owned(),
+            amount: self.p.money,
+            attempt: i,
+            method: a.method.clone(),
+            flow: a.flow.clone(),
+            reason: None,
+            reserve: false,
+            again: again.map(Self::again),
+        }
+    }
+
+    /// T15 once something was shown: a refusal ends nothing. A return that it disproves was the
+    /// only thing under way, so the shopper may act again.
+    pub(crate) fn refused_as_shown(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
+        let a = &self.p.attempts[i];
+        let under_way = is_continued(a) && a.state != AttemptState::Fenced;
+        let Source::Answer(ExchangeKind::Continue, id) = source else {
+            return self.still_there(i);
+        };
+        let last = a.track.takers().last().filter(|x| under_way && x.id == *id);
+        let Some(x) = last else { return self.still_there(i) };
+        if !definite::one_declined(fact, x, account) {
+            return self.doubt(i);
+        }
+        self.p.attempts[i].state = AttemptState::Action;
+        if self.p.cancel_requested || self.p.attempts[i].loser {
+            return self.close(i, crate::payment::CloseReason::Cancel);
+        }
+        self.look_later(i)
+    }
+
+    /// What was lost with an earlier process can only come from the shopper.
+    pub(crate) fn miss_details(&mut self, i: usize) {
+        let name = self.p.attempts[i].account.clone();
+        let what = "what the shopper brought is lost; he may come back with it";
+        self.say(&name, what, Some("details_gone"));
+    }
+}
+
+/// Whether the provider goes on with an attempt only when it is told what the shopper brought.
+pub(crate) fn waits_for_return(account: &AccountPolicy, a: &Attempt) -> bool {
+    account.offers(PluginOperation::Continue) && account.contract.is_returning(&a.flow)
+}
+
+/// A return of the shopper is under way or in doubt.
+pub(crate) fn is_continued(a: &Attempt) -> bool {
+    let last = a.track.takers().last().is_some_and(|x| x.kind == ExchangeKind::Continue);
+    last && (a.state == AttemptState::Started || a.state.in_doubt())
+}
+
+fn refused(why: &'static str) -> Flow {
+    Err(Stop::Refuse(Refusal::InvalidState { why }))
+}
+
+fn no_details(why: &'static str) -> Stop {
+    Stop::Refuse(Refusal::Unprocessable { param: "details", why })
+}

@@ -557,9 +557,10 @@ fn can_wait(input: &Input) -> bool {
     matches!(input, Input::Merchant(_) | Input::Operator(_) | Input::Due | Input::Recovered)
 }
 
-/// Whether what goes out is the merchant's own operation, which may be refused: nothing is owed yet.
+/// Whether what goes out is the merchant's own wish, which may be refused: nothing is owed yet.
 fn is_wish(input: &Input) -> bool {
-    matches!(input, Input::Merchant(Request::Capture { .. } | Request::Refund { .. }))
+    use Request::{Capture, Confirm, Refund};
+    matches!(input, Input::Merchant(Capture { .. } | Refund { .. } | Confirm { .. }))
 }
 
 fn group(kind: ExchangeKind) -> Group {

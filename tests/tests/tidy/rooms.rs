@@ -117,13 +117,26 @@ fn enter(path: &str, is_door: bool, ships: bool, found: &mut BTreeMap<String, bo
     for (at, name, elsewhere) in modules_with_path(&source) {
         let still_ships = ships && shipping.iter().any(|(place, ..)| *place == at);
         let ways = match elsewhere {
-            Some(other) => vec![format!("{}/{other}", path.rsplit_once('/').unwrap_or_default().0)],
+            Some(other) => vec![from(path.rsplit_once('/').unwrap_or_default().0, &other)],
             None => vec![format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")],
         };
         for way in ways {
             enter(&way, false, still_ships, found);
         }
     }
+}
+
+/// Where a relative path leads from a folder.
+fn from(folder: &str, relative: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').collect();
+    for part in relative.split('/') {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
 }
 
 /// `mod name;` and `mod name {`: where, the name, and whether it lies in another file.
@@ -177,5 +190,6 @@ fn modules_are_found_and_test_kits_do_not_ship() {
     assert_eq!(names(&source.shipping), ["a", "c"]);
     let rooms = rooms();
     assert_eq!(rooms.get("tests/tests/tidy/rooms.rs"), Some(&false));
+    assert_eq!(from("a/b/c", "../../d/e.rs"), "a/d/e.rs");
     assert_eq!(rooms.get("tests/sandbox/src/alipay/trades.rs"), Some(&true));
 }

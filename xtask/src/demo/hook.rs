@@ -165,7 +165,8 @@ mod tests {
     /// Signed apart from this code: `openssl dgst -sha256 -hmac`.
     fn message() -> Message {
         let text = b"POST / HTTP/1.1\r\nWebhook-Id: evt_1\r\nWebhook-Timestamp: 1700000000\r\n\
-            Webhook-Signature: v1,AAAA v1,xPne4xAciOrpFcDjFrZZt71DLNVq5wdx23WCbUVithA=\r\nContent-Length: 56\r\n\r\n\
+            Webhook-Signature: v1,AAAA v1,xPne4xAciOrpFcDjFrZZt71DLNVq5wdx23WCbUVithA=\r\n\
+            Content-Length: 56\r\n\r\n\
             {\"type\":\"payment.succeeded\",\"data\":{\"id\":\"pay_1\",\"n\":1}}";
         Message::read(&mut &text[..]).expect("it is HTTP")
     }

@@ -225,6 +225,8 @@ fn the_trail_says_which_token_acted_and_never_the_token() {
     let shown = told(&day, &["account", "show", "checkout-us"]);
     assert!(shown.contains("by jo (token night) since"), "{shown}");
     assert!(told(&day, &["status"]).contains("drained by jo (token night)"));
+    let explained = told(&day, &["explain", "--amount", "9.00EUR", "--method", "card"]);
+    assert!(explained.contains("drained by jo (token night): incident 4411"), "{explained}");
 
     house.fault("checkout-eu", "authorize", "reset_after_read");
     let doubtful = house.pay_within(&tokens(900, "EUR"), 0);

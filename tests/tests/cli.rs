@@ -422,3 +422,19 @@ fn probes_and_metrics_tell_the_truth_while_providers_are_down() {
         assert_eq!(name.ends_with("_total"), counter, "{line}");
     }
 }
+
+#[test]
+fn every_value_of_a_configuration_says_what_it_means() {
+    let house = House::prepared(Plan::default());
+    let show = ["config", "show", "--explain", "--config", "interlock.toml"];
+    let (done, told) = house.cli(&show);
+    assert!(done, "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("server.drain ")).expect("it is shown");
+    assert!(lines[at - 1].starts_with("# How long a shutdown waits"), "{told}");
+    assert!(!told.contains("test_key_1"), "a secret is only named");
+    let (done, told) = house.cli(&[&show[..], &["--json"]].concat());
+    let values: Value = serde_json::from_str(&told).expect("JSON");
+    let values = values["values"].as_array().expect("values").clone();
+    assert!(done && values.len() > 50 && values.iter().all(|v| v["meaning"].is_string()), "{told}");
+}

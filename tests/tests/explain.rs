@@ -107,7 +107,7 @@ fn what_is_explained_is_what_happens_and_asking_leaves_no_trace() {
         "payment    49.00 EUR · card token (network_token)",
         "route      cards-eu  matched by method=card, currency=EUR  interlock.toml:",
         "skipped: breaker_open · its breaker is open",
-        "skipped: drained · it is drained",
+        "skipped: drained · drained by night shift: incident 4411",
         "not        alipay, because of method, currency",
     ] {
         assert!(out.contains(words), "`{words}` in:\n{out}");

@@ -197,7 +197,11 @@ fn stands(c: &Value, offline: bool) -> String {
         (None, _) => format!("next in turn          {health}").trim_end().to_owned(),
         (Some(reason), _) => {
             let when = if c["after_failover"] == true { "not after those" } else { "skipped" };
-            format!("{when}: {reason} · {}", c["words"].as_str().unwrap_or("-"))
+            // Who set it by hand, with which token, and why says more than the word.
+            let by_hand = matches!(reason, "drained" | "tripped");
+            let who = c["health"]["why"].as_str().filter(|_| by_hand);
+            let words = who.or(c["words"].as_str()).unwrap_or("-");
+            format!("{when}: {reason} · {words}")
         }
     }
 }

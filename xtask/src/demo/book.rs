@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// A status of a payment as the merchant API says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
     /// Not decided yet.
     Processing,
@@ -35,18 +35,6 @@ impl Status {
             "failed" => Self::Failed,
             "canceled" => Self::Canceled,
             _ => Self::Processing,
-        }
-    }
-
-    /// The word of the API.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Processing => "processing",
-            Self::RequiresAction => "requires_action",
-            Self::RequiresCapture => "requires_capture",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Canceled => "canceled",
         }
     }
 

@@ -2,17 +2,21 @@
 //! Standard Webhooks says. Like every shop it is told some things twice.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::Value;
 
-use super::book::Book;
+use super::book::{Book, Status};
 
 /// What signs the messages of the merchant of `config/demo.toml`.
 const KEY: &str = "whsec_aW50ZXJsb2NrLWRlbW8td2ViaG9vay1rZXktMzJiISE=";
@@ -25,8 +29,7 @@ const BODY_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Heard {
     ids: HashSet<String>,
-    /// A payment and the word of its status.
-    ends: HashSet<(String, String)>,
+    ends: HashSet<(String, Status)>,
     unsigned: u64,
 }
 
@@ -44,9 +47,9 @@ impl Heard {
     /// Payments whose end the merchant knows from an answer and was not told by a message.
     pub fn untold(&self, book: &Book) -> u64 {
         let ended = book.payments().iter().filter(|told| told.status.is_final());
-        let end = |id: &String, word: &str| self.ends.contains(&(id.clone(), word.to_owned()));
+        let heard = |id: &String, end: Status| self.ends.contains(&(id.clone(), end));
         let untold =
-            ended.filter(|told| told.id.as_ref().is_some_and(|id| !end(id, told.status.word())));
+            ended.filter(|told| told.id.as_ref().is_some_and(|id| !heard(id, told.status)));
         untold.count() as u64
     }
 
@@ -59,32 +62,39 @@ impl Heard {
         let kind = body["type"].as_str().unwrap_or_default();
         if let (Some(word), Some(id)) = (kind.strip_prefix("payment."), body["data"]["id"].as_str())
         {
-            self.ends.insert((id.to_owned(), word.to_owned()));
+            self.ends.insert((id.to_owned(), Status::read(word)));
         }
         self.ids.insert(message.id.clone());
         true
     }
 }
 
+type Shared = Arc<Mutex<Heard>>;
+
 /// The server. It serves until the process ends.
-pub struct Hook(Arc<Mutex<Heard>>);
+pub struct Hook(Shared);
 
 impl Hook {
     /// Listens where `config/demo.toml` says.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is taken, or there is no thread or file left to serve it with.
     pub fn start(port: u16) -> Result<Self, String> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let listener = TcpListener::bind(address)
-            .map_err(|why| format!("the shop's webhook needs port {port}: {why}"))?;
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let shared = Arc::clone(&heard);
+        let why = |error: std::io::Error| format!("the shop's webhook needs port {port}: {error}");
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).map_err(why)?;
+        listener.set_nonblocking(true).map_err(why)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(why)?;
+        let heard = Shared::default();
+        let routes = Router::new()
+            .route("/", post(listen))
+            .layer(DefaultBodyLimit::max(BODY_MAX))
+            .with_state(Arc::clone(&heard));
         std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let heard = Arc::clone(&shared);
-                std::thread::spawn(move || serve(&stream, &heard));
-            }
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                axum::serve(listener, routes).await
+            })
         });
         Ok(Self(heard))
     }
@@ -95,18 +105,20 @@ impl Hook {
     }
 }
 
-/// Answers the requests of one connection.
-fn serve(stream: &TcpStream, heard: &Mutex<Heard>) -> Option<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-    let (mut reader, mut writer) = (BufReader::new(stream), stream);
-    loop {
-        let message = Message::read(&mut reader)?;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-        let believed = heard.lock().unwrap_or_else(PoisonError::into_inner).hear(&message, now_s);
-        let status = if believed { "204 No Content" } else { "401 Unauthorized" };
-        let length = if believed { "" } else { "Content-Length: 0\r\n" };
-        writer.write_all(format!("HTTP/1.1 {status}\r\n{length}\r\n").as_bytes()).ok()?;
-    }
+async fn listen(State(heard): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let text = |name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let message = Message {
+        id: text("webhook-id"),
+        timestamp: text("webhook-timestamp"),
+        signatures: text("webhook-signature"),
+        body: body.into(),
+    };
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let believed = heard.lock().unwrap_or_else(PoisonError::into_inner).hear(&message, now_s);
+    if believed { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED }
 }
 
 /// One message as it came.
@@ -119,30 +131,6 @@ struct Message {
 }
 
 impl Message {
-    /// `None` when the connection ends, or does not speak HTTP.
-    fn read(reader: &mut impl BufRead) -> Option<Self> {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
-        let mut message = Self::default();
-        let mut length = 0_usize;
-        loop {
-            line.clear();
-            reader.read_line(&mut line).ok()?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            let value = value.trim();
-            match name.to_ascii_lowercase().as_str() {
-                "webhook-id" => value.clone_into(&mut message.id),
-                "webhook-timestamp" => value.clone_into(&mut message.timestamp),
-                "webhook-signature" => value.clone_into(&mut message.signatures),
-                "content-length" => length = value.parse().ok().filter(|n| *n <= BODY_MAX)?,
-                _ => {}
-            }
-        }
-        message.body.resize(length, 0);
-        reader.read_exact(&mut message.body).ok()?;
-        Some(message)
-    }
-
     /// Whether one of its signatures is ours, and its time is now.
     fn is_signed(&self, now_s: u64) -> bool {
         let fresh = self.timestamp.parse().is_ok_and(|at: u64| at.abs_diff(now_s) <= TOLERANCE_S);
@@ -164,11 +152,12 @@ mod tests {
 
     /// Signed apart from this code: `openssl dgst -sha256 -hmac`.
     fn message() -> Message {
-        let text = b"POST / HTTP/1.1\r\nWebhook-Id: evt_1\r\nWebhook-Timestamp: 1700000000\r\n\
-            Webhook-Signature: v1,AAAA v1,xPne4xAciOrpFcDjFrZZt71DLNVq5wdx23WCbUVithA=\r\n\
-            Content-Length: 56\r\n\r\n\
-            {\"type\":\"payment.succeeded\",\"data\":{\"id\":\"pay_1\",\"n\":1}}";
-        Message::read(&mut &text[..]).expect("it is HTTP")
+        Message {
+            id: "evt_1".into(),
+            timestamp: "1700000000".into(),
+            signatures: "v1,AAAA v1,xPne4xAciOrpFcDjFrZZt71DLNVq5wdx23WCbUVithA=".into(),
+            body: br#"{"type":"payment.succeeded","data":{"id":"pay_1","n":1}}"#.to_vec(),
+        }
     }
 
     #[test]

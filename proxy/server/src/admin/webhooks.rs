@@ -56,7 +56,7 @@ impl Admin {
         if !resumed.map_err(|e| Problem::of_failure(&e.into()))? {
             return Err(Problem::not_found("merchant with a webhook"));
         }
-        tracing::warn!(merchant, token = request.token, "webhook is told again by hand");
+        tracing::warn!(merchant, token = request.token, "webhook is resumed by hand");
         let body = json!({ "merchant": merchant, "disabled": false });
         Ok(Response::json(200, body.to_string()))
     }

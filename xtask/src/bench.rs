@@ -18,6 +18,9 @@ pub struct Wish {
     /// Only the single rooms
     #[arg(long, conflicts_with = "no_rooms")]
     rooms: bool,
+    /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...
+    #[arg(long, value_name = "NAMES")]
+    only: Option<String>,
     /// How many rounds, in place of 3 or 21
     #[arg(long)]
     rounds: Option<usize>,
@@ -53,6 +56,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
             measure.arg("--json");
         }
         for (name, value) in [
+            ("--only", wish.only.clone()),
             ("--rounds", wish.rounds.map(|n| n.to_string())),
             ("--soak", wish.soak.map(|n| n.to_string())),
         ] {

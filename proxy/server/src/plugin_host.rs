@@ -20,7 +20,7 @@ mod secrets;
 mod services;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -57,11 +57,14 @@ pub struct Options {
     pub hard_ms: u64,
     /// So many stuck threads are replaced; with one more, the host is unhealthy.
     pub abandoned_max: usize,
+    /// So many quick calls run beside their callers: no more than the caller's runtime has threads
+    /// to spare, for each may get stuck and keep one.
+    pub beside: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 4, queue: 256, soft_ms: 50, hard_ms: 1000, abandoned_max: 2 }
+        Self { workers: 4, queue: 256, soft_ms: 50, hard_ms: 1000, abandoned_max: 2, beside: 0 }
     }
 }
 
@@ -91,6 +94,7 @@ impl PluginHost {
             workers: options.workers.max(1),
             queue: options.queue.max(1),
             abandoned_max: options.abandoned_max,
+            beside: options.beside,
             tick: Duration::from_millis((options.hard_ms / 10).clamp(1, 100)),
         });
         Arc::new(Self {
@@ -172,6 +176,7 @@ impl PluginHost {
             manifest,
             number: self.loaded.fetch_add(1, Ordering::Relaxed) + 1,
             quarantine: OnceLock::new(),
+            slow: AtomicBool::new(false),
         });
         let mut known = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|generation| generation.strong_count() > 0);

@@ -55,14 +55,19 @@ impl From<io::Error> for StartError {
 pub fn run(config: Config) -> Result<(), StartError> {
     logging(&config.telemetry);
     let drain = Duration::from_millis(config.server.drain_ms);
-    let threads = config.server.workers;
-    let stopped = serve(threads, drain, start(config))?;
+    let workers = config.server.workers;
+    let stopped = serve(workers + spare_threads(workers), drain, start(config))?;
     if stopped.unfinished > 0 {
         let unfinished = stopped.unfinished;
         tracing::warn!(unfinished, "stopped before every request was answered; nothing is lost");
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Threads of the runtime that plugins may get stuck on without taking one from anybody else.
+fn spare_threads(workers: usize) -> usize {
+    1 + workers / 4
 }
 
 async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
@@ -164,7 +169,9 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let numbers =
         Numbers::open(dir, payments).map_err(|e| at("key of ids can't be used", &e, dir))?;
     let workers = config.server.workers.clamp(2, 16);
-    let host = PluginHost::new(HostOptions { workers, queue: 4_096, ..HostOptions::default() });
+    let beside = spare_threads(config.server.workers);
+    let options = HostOptions { workers, queue: 4_096, beside, ..HostOptions::default() };
+    let host = PluginHost::new(options);
     let accounts = Accounts::load(config, &host).map_err(StartError)?;
     if accounts.open.is_empty() {
         tracing::error!("no account serves; every payment will be refused");

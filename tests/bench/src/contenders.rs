@@ -121,7 +121,14 @@ impl Field {
             };
             Some((contender, path?))
         });
-        let programs: Vec<_> = programs.collect();
+        let wanted = |name: &str| {
+            let words = |only: &String| name.to_lowercase().ends_with(&only.to_lowercase());
+            wish.only.is_empty() || wish.only.iter().any(words)
+        };
+        let programs: Vec<_> = programs.filter(|(contender, _)| wanted(contender.name())).collect();
+        if programs.is_empty() {
+            return Err(format!("no contender is called so here: {}", wish.only.join(", ")));
+        }
         Ok(Self { provider, release, scratch, programs })
     }
 

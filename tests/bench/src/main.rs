@@ -39,6 +39,9 @@ pub struct Wish {
     /// How long memory is watched under load, s; in place of 20 or 600.
     #[arg(long)]
     soak: Option<u64>,
+    /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Print the figures as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -66,6 +69,10 @@ async fn measure(wish: &Wish) -> Result<(), String> {
     let provider = upstream::open().await?;
     let field = contenders::Field::find(wish, provider)?;
     let rounds = rounds::run(wish, &field).await?;
+    if !wish.only.is_empty() {
+        println!("{}", report::of_rounds(&field, &rounds));
+        return Ok(());
+    }
     let memory = memory::run(wish, &field).await?;
     let overload = overload::run(wish, &field).await?;
     report::write(wish, &field, &rounds, &memory, &overload)

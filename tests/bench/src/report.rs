@@ -36,8 +36,7 @@ pub fn write(
     (memory, soak): &(Vec<Memory>, Soak),
     overload: &Overload,
 ) -> Result<(), String> {
-    let contenders = field.contenders().filter(|c| *c != Contender::Direct);
-    let rows: Vec<Row> = contenders.map(|c| row(rounds, c)).collect();
+    let rows = rows(field, rounds);
     let text = tables(rounds.len(), &rows, memory, soak, overload);
     let figures = figures(rounds.len(), &rows, memory, soak, overload);
     let fail = |why: std::io::Error| format!("the figures can't be written: {why}");
@@ -93,7 +92,17 @@ fn row(rounds: &Rounds, contender: Contender) -> Row {
     }
 }
 
-fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overload) -> String {
+/// The rounds alone.
+pub fn of_rounds(field: &Field, rounds: &Rounds) -> String {
+    rows_of_cpu(rounds.len(), &rows(field, rounds)).join("\n")
+}
+
+fn rows(field: &Field, rounds: &Rounds) -> Vec<Row> {
+    let contenders = field.contenders().filter(|c| *c != Contender::Direct);
+    contenders.map(|c| row(rounds, c)).collect()
+}
+
+fn rows_of_cpu(rounds: usize, rows: &[Row]) -> Vec<String> {
     let mut lines = vec![
         "| | CPU to nginx | to bare pingora | CPU us | requests/s on one core | \
          added p50 us | added p99 us |"
@@ -118,6 +127,11 @@ fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overl
          interleaved rounds of the ratio within a round, with quartiles. Latency beyond the direct \
          way, at {OPEN_RATE} requests/s by a schedule that waits for nobody."
     ));
+    lines
+}
+
+fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overload) -> String {
+    let mut lines = rows_of_cpu(rounds, rows);
     lines.push(
         "\n| | RSS idle, MiB | with 1,000 idle connections | KiB for each of them |\n\
          |---|---|---|---|"

@@ -1,8 +1,8 @@
 //! One write, statement by statement, inside the transaction that somebody else opened.
 //!
 //! Every table answers its own question by the number of rows it changed, so that a write is
-//! judged and made in one pass. A refusal half-way leaves rows behind; the caller undoes them with
-//! the savepoint that it set.
+//! judged and made in one pass. A refusal half-way leaves rows behind, which the caller undoes.
+//! No statement says RETURNING: SQLite would copy every page before it is changed.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
@@ -170,14 +170,15 @@ fn put_payment(conn: &Connection, write: &Write) -> Result<Placed, Fault> {
     let sum = checksum(cells);
     let placed = if w.expect == 0 {
         let all = cells.into_iter().chain([ValueRef::Blob(&sum)]).map(ToSqlOutput::Borrowed);
-        conn.prepare_cached(
-            "INSERT INTO payment(id, ver, merchant, due_at_ms, created_ms, status, in_doubt,
-                                 account, amount, currency, merchant_ref, body, sum)
-             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-             ON CONFLICT DO NOTHING RETURNING row",
-        )?
-        .query_row(params_from_iter(all), |row| row.get(0))
-        .optional()?
+        let made = conn
+            .prepare_cached(
+                "INSERT INTO payment(id, ver, merchant, due_at_ms, created_ms, status, in_doubt,
+                                     account, amount, currency, merchant_ref, body, sum)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(params_from_iter(all))?;
+        (made == 1).then(|| conn.last_insert_rowid())
     } else {
         next_version(conn, w, sum)?
     };
@@ -191,41 +192,47 @@ fn put_payment(conn: &Connection, write: &Write) -> Result<Placed, Fault> {
     Ok(Placed::Nowhere { ver: ver.map(i64::cast_unsigned) })
 }
 
-/// The row of the version that was made, if the one before was there.
+/// The row of the version that was made, if the one before was there. Between the look and the
+/// change nobody writes: the transaction is the only one that may.
 fn next_version(conn: &Connection, w: &Write, sum: [u8; 8]) -> Result<Option<i64>, Fault> {
-    let placed: Option<(i64, String, i64)> = conn
+    let mut find = conn.prepare_cached(
+        "SELECT row, merchant, created_ms, merchant_ref FROM payment WHERE id = ?1 AND ver = ?2",
+    )?;
+    let mut rows = find.query(params![w.payment, signed(w.expect)?])?;
+    let Some(found) = rows.next()? else { return Ok(None) };
+    let row: i64 = found.get(0)?;
+    let created_ms = found.get(2)?;
+    // The first write fixed merchant and time, and the sum is that of what is there.
+    let sum = match found.get_ref(1)? {
+        merchant if (merchant, created_ms) == (text(&w.merchant), w.created_ms) => sum,
+        merchant => checksum(payment_cells(w, merchant, created_ms)?),
+    };
+    // An index is written whenever its column is set, to the same value too.
+    let other_order = found.get_ref(3)? != perhaps(w.merchant_ref.as_deref());
+    drop(rows);
+    let changed = conn
         .prepare_cached(
-            "UPDATE payment SET ver = ?3, due_at_ms = ?4, status = ?5, in_doubt = ?6,
-                    account = ?7, amount = ?8, currency = ?9, merchant_ref = ?10, sum = ?11,
-                    body = ?12
-             WHERE id = ?1 AND ver = ?2 RETURNING row, merchant, created_ms",
+            "UPDATE payment SET ver = ?2, due_at_ms = ?3, status = ?4, in_doubt = ?5,
+                    account = ?6, amount = ?7, currency = ?8, sum = ?9, body = ?10
+             WHERE row = ?1",
         )?
-        .query_row(
-            params![
-                w.payment,
-                signed(w.expect)?,
-                signed(w.next)?,
-                w.due_at_ms,
-                w.status,
-                w.in_doubt,
-                w.account,
-                w.amount,
-                w.currency,
-                w.merchant_ref,
-                sum,
-                w.body,
-            ],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )
-        .optional()?;
-    let Some((row, merchant, created_ms)) = placed else { return Ok(None) };
-    if (&merchant, created_ms) != (&w.merchant, w.created_ms) {
-        // The first write fixed them, and the sum is that of what is there.
-        let sum = checksum(payment_cells(w, text(&merchant), created_ms)?);
-        conn.prepare_cached("UPDATE payment SET sum = ?2 WHERE row = ?1")?
-            .execute(params![row, sum])?;
+        .execute(params![
+            row,
+            signed(w.next)?,
+            w.due_at_ms,
+            w.status,
+            w.in_doubt,
+            w.account,
+            w.amount,
+            w.currency,
+            sum,
+            w.body,
+        ])?;
+    if other_order {
+        conn.prepare_cached("UPDATE payment SET merchant_ref = ?2 WHERE row = ?1")?
+            .execute(params![row, w.merchant_ref])?;
     }
-    Ok(Some(row))
+    Ok((changed == 1).then_some(row))
 }
 
 fn payment_cells<'a>(

@@ -1,8 +1,10 @@
 //! The one writer: it takes what is queued, makes it one transaction, syncs once, answers all.
 //!
-//! Nobody waits for a batch to fill: what came in while the last sync ran is the next batch. Each
-//! write has its savepoint, so that the loser of a race undoes only itself. What happens after a
-//! failure depends on what is known of the disk:
+//! Nobody waits for a batch to fill: what came in while the last sync ran is the next batch. A
+//! savepoint copies every page before it is changed, so there is none where nobody loses: a batch
+//! with a loser that left rows behind is undone whole and made again, now with a savepoint for
+//! each, so that the loser undoes only itself. What happens after a failure depends on what is
+//! known of the disk:
 //!
 //! * full: nothing was synced, the handle is sound. The reserve is given up and what already
 //!   happened is tried once more; new work is refused.
@@ -248,41 +250,78 @@ impl Task {
     }
 }
 
+/// How the writes of one transaction are kept apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    /// Not at all: a loser spoils the transaction.
+    No,
+    /// By savepoints: a loser undoes itself.
+    Yes,
+}
+
 fn transact(conn: &Connection, batch: &[Job], shared: &Shared) -> Result<Vec<Answer>, Fault> {
-    let run = |sql: &str| -> Result<(), Fault> {
-        conn.prepare_cached(sql)?.execute([])?;
-        Ok(())
-    };
-    run("BEGIN IMMEDIATE")?;
-    let mut answers = Vec::with_capacity(batch.len());
-    for job in batch {
-        run("SAVEPOINT one")?;
-        let answer = match perform(conn, &job.task) {
-            Ok(applied) => Ok(applied),
-            Err(Fault::Unfit(reason)) => {
-                tracing::error!(reason, "a write does not fit the journal");
-                Err(StoreError::Failed { reason })
-            }
-            Err(fault) => return Err(fault),
-        };
-        if !matches!(
-            answer,
-            Ok(Applied::Write(Committed::Done) | Applied::Kept(_) | Applied::Stored)
-        ) {
-            run("ROLLBACK TO one")?;
+    run(conn, "BEGIN IMMEDIATE")?;
+    let answers = match apply_all(conn, batch, Apart::No)? {
+        Some(answers) => answers,
+        None => {
+            run(conn, "ROLLBACK")?;
+            run(conn, "BEGIN IMMEDIATE")?;
+            let again = apply_all(conn, batch, Apart::Yes)?;
+            again.ok_or_else(|| Fault::Broken("a savepoint undid nothing".into()))?
         }
-        run("RELEASE one")?;
-        answers.push(answer);
-    }
+    };
     sync(shared, Moment::Before)?;
     let start = Instant::now();
-    run("COMMIT")?;
+    run(conn, "COMMIT")?;
     shared.syncs.record(start.elapsed());
     sync(shared, Moment::After)?;
     match shared.keeper.why_broken() {
         Some(reason) => Err(Fault::Broken(reason)),
         None => Ok(answers),
     }
+}
+
+/// The answers of a batch, or nothing where a loser left rows behind.
+fn apply_all(conn: &Connection, batch: &[Job], apart: Apart) -> Result<Option<Vec<Answer>>, Fault> {
+    let mut answers = Vec::with_capacity(batch.len());
+    for job in batch {
+        let rows = conn.total_changes();
+        if apart == Apart::Yes {
+            run(conn, "SAVEPOINT one")?;
+        }
+        let answer = match perform(conn, &job.task) {
+            Ok(applied) => Ok(applied),
+            Err(Fault::Unfit(reason)) => {
+                // A batch that is made again says so then.
+                if apart == Apart::Yes || conn.total_changes() == rows {
+                    tracing::error!(reason, "a write does not fit the journal");
+                }
+                Err(StoreError::Failed { reason })
+            }
+            Err(fault) => return Err(fault),
+        };
+        let lost = !matches!(
+            answer,
+            Ok(Applied::Write(Committed::Done) | Applied::Kept(_) | Applied::Stored)
+        );
+        match apart {
+            Apart::No if lost && conn.total_changes() != rows => return Ok(None),
+            Apart::No => {}
+            Apart::Yes => {
+                if lost {
+                    run(conn, "ROLLBACK TO one")?;
+                }
+                run(conn, "RELEASE one")?;
+            }
+        }
+        answers.push(answer);
+    }
+    Ok(Some(answers))
+}
+
+fn run(conn: &Connection, sql: &str) -> Result<(), Fault> {
+    conn.prepare_cached(sql)?.execute([])?;
+    Ok(())
 }
 
 fn sync(shared: &Shared, moment: Moment) -> Result<(), Fault> {

@@ -5,13 +5,16 @@
 //! a named reason; its provider is then disabled and nothing else.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use interlock_plugin_api::{Manifest, abi};
 
-use super::pool::Pool;
+use super::pool::{Full, Job, Pool};
+
+/// The next call runs beside its caller if the last one took no longer.
+const QUICK: Duration = Duration::from_millis(5);
 
 /// One loaded plugin file.
 pub struct Generation {
@@ -26,6 +29,8 @@ pub struct Generation {
     pub(super) manifest: Manifest,
     pub(super) number: u64,
     pub(super) quarantine: OnceLock<Quarantine>,
+    /// The last call that came back was a long one.
+    pub(super) slow: AtomicBool,
 }
 
 /// Why and since when a generation may not be called.
@@ -167,10 +172,19 @@ impl Generation {
         }
     }
 
+    /// Queues a step, or runs it beside its caller while steps are quick.
+    pub(super) fn submit(&self, job: Job) -> Result<(), Full> {
+        if self.slow.load(Ordering::Relaxed) {
+            return self.pool.submit(job);
+        }
+        self.pool.submit_quick(job)
+    }
+
     /// Counts a call that came back, and warns of slow ones: of the 1st, 2nd, 4th, 8th, ...
     pub(super) fn returned(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.counters.time_us.fetch_add(us, Ordering::Relaxed);
+        self.slow.store(took > QUICK, Ordering::Relaxed);
         if took > self.soft {
             let overruns = count(&self.counters.soft_overruns);
             if overruns.is_power_of_two() {

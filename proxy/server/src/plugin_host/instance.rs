@@ -1,7 +1,7 @@
 //! A plugin opened for one account: the only way to call it.
 //!
-//! Every call is a job of the pool. The job holds the instance, so `destroy` can only run when no
-//! call is in flight, and it too runs on the pool: plugin code never runs on the caller's thread.
+//! Every call is a job of the pool, watched by it. The job holds the instance, so `destroy` can only
+//! run when no call is in flight, and it too is a job.
 
 use std::fmt;
 use std::sync::mpsc::sync_channel;
@@ -181,7 +181,7 @@ impl Instance {
         self.live.table.secrets()
     }
 
-    /// Runs one step of an operation on the pool. A step is pure, so it may be run again.
+    /// Runs one step of an operation. A step is pure, so it may be run again.
     ///
     /// # Errors
     /// [`StepError`]; no effect was produced.
@@ -225,7 +225,7 @@ impl Instance {
                 answer(&late, Err(StepError::TimedOut));
             }),
         };
-        let queued = generation.pool.submit(job);
+        let queued = generation.submit(job);
         let result = match queued {
             Ok(()) => receiver.await.unwrap_or(Err(StepError::Busy)),
             Err(_) => Err(StepError::Busy),

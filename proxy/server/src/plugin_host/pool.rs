@@ -1,15 +1,22 @@
 //! The threads that plugins run on, and the watch over them.
 //!
-//! A plugin is a plain function call that nothing can interrupt, so it never runs on the async
-//! reactor. Queue and threads are bounded. A call that passes its hard deadline is given up: its
-//! caller is answered, its thread is abandoned and, a few times, replaced; after that the pool
-//! says that it is unhealthy. An abandoned thread that does come back joins again or ends.
+//! A plugin is a plain function call that nothing can interrupt, so it may take a thread with it.
+//! Queue and threads are bounded. A call that passes its hard deadline is given up: its caller is
+//! answered, its thread is abandoned and, a few times, replaced; after that the pool says that it
+//! is unhealthy. An abandoned thread that does come back joins again or ends.
+//!
+//! To hand a call over and its answer back costs more than most calls, so a quick one runs beside
+//! its caller, as a task of the runtime that the caller is on. Never more than a few at a time, and
+//! the runtime has as many threads more than it was asked for: even when each of these calls gets
+//! stuck for ever, nobody else has a thread less.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// One call into a plugin.
 pub(super) struct Job {
@@ -34,7 +41,7 @@ pub struct PoolState {
     pub running: usize,
     /// Calls that wait.
     pub queued: usize,
-    /// Threads that are stuck in a plugin past its deadline.
+    /// Threads that are stuck in a plugin past its deadline, the runtime's among them.
     pub abandoned: usize,
 }
 
@@ -44,6 +51,8 @@ pub(super) struct Sizes {
     pub workers: usize,
     pub queue: usize,
     pub abandoned_max: usize,
+    /// Calls that run beside their callers at most.
+    pub beside: usize,
     /// How often deadlines are looked at.
     pub tick: Duration,
 }
@@ -59,6 +68,8 @@ impl Pool {
             running: HashMap::new(),
             workers: 0,
             abandoned: 0,
+            beside: 0,
+            beside_stuck: 0,
             closed: false,
             ticket: 0,
         };
@@ -83,6 +94,27 @@ impl Pool {
         Self { shared }
     }
 
+    /// Runs a quick call beside its caller if there is a place, else queues it.
+    pub(super) fn submit_quick(&self, job: Job) -> Result<(), Full> {
+        let runtime = Handle::try_current().ok();
+        let runtime = runtime.filter(|r| r.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let Some(runtime) = runtime else { return self.submit(job) };
+        let mut state = self.shared.lock();
+        if state.closed || state.beside >= self.shared.sizes.beside {
+            drop(state);
+            return self.submit(job);
+        }
+        state.beside += 1;
+        let (ticket, run) = state.begin(job, Place::Beside);
+        drop(state);
+        let shared = self.shared.clone();
+        runtime.spawn(async move {
+            run_caught(run);
+            shared.finished(ticket);
+        });
+        Ok(())
+    }
+
     /// Queues a call. A job that is refused, or dropped unrun, is dropped whole.
     pub(super) fn submit(&self, job: Job) -> Result<(), Full> {
         let mut state = self.shared.lock();
@@ -103,9 +135,9 @@ impl Pool {
         let state = self.shared.lock();
         PoolState {
             workers: state.workers,
-            running: state.running.len() - state.abandoned,
+            running: state.running.len() - state.abandoned - state.beside_stuck,
             queued: state.queue.len(),
-            abandoned: state.abandoned,
+            abandoned: state.abandoned + state.beside_stuck,
         }
     }
 
@@ -135,15 +167,45 @@ struct State {
     running: HashMap<u64, Running>,
     workers: usize,
     abandoned: usize,
+    /// Calls beside their callers, those that are stuck included.
+    beside: usize,
+    beside_stuck: usize,
     closed: bool,
     ticket: u64,
 }
 
+/// Where a call runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On a thread of the pool.
+    Thread,
+    /// On one of its caller's runtime.
+    Beside,
+}
+
 struct Running {
+    place: Place,
     since: Instant,
     hard: Duration,
     /// Taken when the call is given up.
     expired: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl State {
+    /// Writes down that a call begins, for the watch.
+    fn begin(&mut self, job: Job, place: Place) -> (u64, Box<dyn FnOnce() + Send>) {
+        let Job { hard, run, expired } = job;
+        self.ticket += 1;
+        let running = Running { place, since: Instant::now(), hard, expired: Some(expired) };
+        self.running.insert(self.ticket, running);
+        (self.ticket, run)
+    }
+}
+
+fn run_caught(run: Box<dyn FnOnce() + Send>) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!("plugin host panicked around a call");
+    }
 }
 
 impl Shared {
@@ -162,9 +224,7 @@ impl Shared {
 
     fn work(&self) {
         while let Some((ticket, run)) = self.next() {
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                tracing::error!("plugin host panicked around a call");
-            }
+            run_caught(run);
             if !self.finished(ticket) {
                 return;
             }
@@ -174,12 +234,8 @@ impl Shared {
     fn next(&self) -> Option<(u64, Box<dyn FnOnce() + Send>)> {
         let mut state = self.lock();
         loop {
-            if let Some(Job { hard, run, expired }) = state.queue.pop_front() {
-                state.ticket += 1;
-                let ticket = state.ticket;
-                let running = Running { since: Instant::now(), hard, expired: Some(expired) };
-                state.running.insert(ticket, running);
-                return Some((ticket, run));
+            if let Some(job) = state.queue.pop_front() {
+                return Some(state.begin(job, Place::Thread));
             }
             if state.closed {
                 state.workers -= 1;
@@ -189,13 +245,16 @@ impl Shared {
         }
     }
 
-    /// Whether the thread goes on.
+    /// Whether the pool's thread goes on.
     fn finished(&self, ticket: u64) -> bool {
         let mut state = self.lock();
         let running = state.running.remove(&ticket);
         let given_up = running.as_ref().is_some_and(|r| r.expired.is_none());
         let mut goes_on = true;
-        if given_up {
+        if running.as_ref().is_some_and(|r| r.place == Place::Beside) {
+            state.beside -= 1;
+            state.beside_stuck -= usize::from(given_up);
+        } else if given_up {
             state.abandoned -= 1;
             goes_on = state.workers < self.sizes.workers;
             state.workers += usize::from(goes_on);
@@ -237,12 +296,19 @@ impl Shared {
     ) -> (Vec<Box<dyn FnOnce() + Send>>, VecDeque<Job>) {
         let now = Instant::now();
         let mut late = Vec::new();
+        let mut threads = 0;
         for running in state.running.values_mut() {
-            if now.duration_since(running.since) >= running.hard {
-                late.extend(running.expired.take());
+            if now.duration_since(running.since) < running.hard {
+                continue;
+            }
+            let Some(expired) = running.expired.take() else { continue };
+            late.push(expired);
+            match running.place {
+                Place::Thread => threads += 1,
+                Place::Beside => state.beside_stuck += 1,
             }
         }
-        for _ in &late {
+        for _ in 0..threads {
             state.abandoned += 1;
             state.workers -= 1;
             if state.abandoned <= self.sizes.abandoned_max {

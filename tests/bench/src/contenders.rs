@@ -77,6 +77,8 @@ pub struct Field {
     release: PathBuf,
     scratch: PathBuf,
     programs: Vec<(Contender, PathBuf)>,
+    /// Ends of the names of those that are measured; none where all are.
+    only: Vec<String>,
 }
 
 /// A contender that runs; it ends when this is dropped.
@@ -121,20 +123,22 @@ impl Field {
             };
             Some((contender, path?))
         });
-        let wanted = |name: &str| {
-            let words = |only: &String| name.to_lowercase().ends_with(&only.to_lowercase());
-            wish.only.is_empty() || wish.only.iter().any(words)
-        };
-        let programs: Vec<_> = programs.filter(|(contender, _)| wanted(contender.name())).collect();
-        if programs.is_empty() {
+        let programs = programs.collect();
+        let only = wish.only.iter().map(|name| name.to_lowercase()).collect();
+        let field = Self { provider, release, scratch, programs, only };
+        if field.contenders().next().is_none() {
             return Err(format!("no contender is called so here: {}", wish.only.join(", ")));
         }
-        Ok(Self { provider, release, scratch, programs })
+        Ok(field)
     }
 
     /// Those that can be measured here.
     pub fn contenders(&self) -> impl Iterator<Item = Contender> {
-        self.programs.iter().map(|(contender, _)| *contender)
+        let wanted = |c: &Contender| {
+            let name = c.name().to_lowercase();
+            self.only.is_empty() || self.only.iter().any(|end| name.ends_with(end))
+        };
+        self.programs.iter().map(|(contender, _)| *contender).filter(wanted)
     }
 
     /// Starts one, on its core, and waits until it listens.

@@ -85,9 +85,9 @@ pub struct Beside {
 #[derive(Debug)]
 pub enum Moved {
     /// A new version is durable.
-    To(Box<Payment>),
+    To(Arc<Payment>),
     /// Nothing had to change.
-    Unchanged(Box<Payment>),
+    Unchanged(Arc<Payment>),
     /// The engine refuses it; nothing is journalled, nothing is sent.
     Refused(Refusal),
     /// The key stands for this already.
@@ -282,7 +282,7 @@ impl Driver {
         input: Input,
         mut beside: Beside,
         slot: &Arc<Slot>,
-        turn: &mut Option<Payment>,
+        turn: &mut Option<Arc<Payment>>,
     ) -> Result<Moved, DriveError> {
         let mut drop_references = false;
         let patience = Instant::now() + SHARE_PATIENCE;
@@ -292,9 +292,9 @@ impl Driver {
         let mut new = turn.is_none() && matches!(input, Input::Submitted(_));
         while races < RACES_MAX {
             if turn.is_none() && !new {
-                *turn = self.payment(id).await?;
+                *turn = self.payment(id).await?.map(Arc::new);
             }
-            let before = turn.as_ref();
+            let before = turn.as_deref();
             let now = self.clock.now();
             let draw = fastrand::f64();
             let order = if new { None } else { self.order_holder(&input).await? };
@@ -320,10 +320,10 @@ impl Driver {
             let decision = match outcome {
                 Outcome::Commit(decision) => decision,
                 Outcome::Nothing => {
-                    let Some(p) = before.cloned() else {
+                    let Some(p) = turn.as_ref() else {
                         return Ok(Moved::Refused(Refusal::NotFound));
                     };
-                    return self.nothing_changed(p, &beside).await;
+                    return self.nothing_changed(Arc::clone(p), &beside).await;
                 }
                 Outcome::Refuse(refusal) => {
                     if let Refusal::NoAccountAvailable { skips, .. } = &refusal {
@@ -346,13 +346,13 @@ impl Driver {
                     if let Some(answer) = answer {
                         slot.keep_answer(answer);
                     }
-                    let before = turn.take();
-                    *turn = Some(decision.next.clone());
                     let further = beside.further.take();
                     bench.ready.extend(further.map(|(call, ready)| (call, ready, None)));
-                    self.watch(before.as_ref(), &decision.next, &input, now);
-                    self.durable(slot, before.as_ref(), &decision, bench, now);
-                    return Ok(Moved::To(Box::new(decision.next)));
+                    self.watch(before, &decision.next, &input, now);
+                    self.durable(slot, before, &decision, bench, now);
+                    let next = Arc::new(decision.next);
+                    *turn = Some(Arc::clone(&next));
+                    return Ok(Moved::To(next));
                 }
                 Committed::Conflict { .. } => {
                     races += 1;
@@ -520,7 +520,11 @@ impl Driver {
     }
 
     /// A decision without a change still remembers the notification that it came from.
-    async fn nothing_changed(&self, p: Payment, beside: &Beside) -> Result<Moved, DriveError> {
+    async fn nothing_changed(
+        &self,
+        p: Arc<Payment>,
+        beside: &Beside,
+    ) -> Result<Moved, DriveError> {
         if let Some(notice) = &beside.notice {
             failpoint::pass("notice.unchanged", Side::Before);
             let kept = self.store.keep_notice(notice.clone()).await?;
@@ -529,7 +533,7 @@ impl Driver {
                 return Ok(Moved::NoticeSeen);
             }
         }
-        Ok(Moved::Unchanged(Box::new(p)))
+        Ok(Moved::Unchanged(p))
     }
 
     async fn commit(&self, write: Write, input: &Input) -> Result<Committed, DriveError> {

@@ -29,7 +29,7 @@ struct Table {
 /// One payment in this process's hands.
 pub struct Slot {
     /// The last version that this process knows to be durable; holding it is having the turn.
-    pub turn: TurnMutex<Option<Payment>>,
+    pub turn: TurnMutex<Option<Arc<Payment>>>,
     bell: watch::Sender<u64>,
     /// The answer that is kept under the payment's key, once this process has made it durable.
     answer: OnceLock<(u16, Vec<u8>)>,

@@ -418,7 +418,7 @@ impl MerchantApi {
         id: &str,
         until: Instant,
         wanted: impl Fn(&Payment) -> bool,
-    ) -> Result<Payment, Problem> {
+    ) -> Result<Arc<Payment>, Problem> {
         let slot = self.driver.slot(id);
         let mut bell = slot.listen();
         loop {
@@ -426,7 +426,10 @@ impl MerchantApi {
             let known = slot.turn.lock().await.clone();
             let p = match known {
                 Some(p) => Some(p),
-                None => self.driver.payment(id).await.map_err(|e| Problem::of_failure(&e))?,
+                None => {
+                    let stored = self.driver.payment(id).await;
+                    stored.map_err(|e| Problem::of_failure(&e))?.map(Arc::new)
+                }
             };
             let p = p.ok_or_else(|| Problem::not_found("payment"))?;
             if wanted(&p) || timeout_at(until, bell.changed()).await.is_err() {

@@ -1,6 +1,7 @@
 //! The one writer: it takes what is queued, makes it one transaction, syncs once, answers all.
 //!
-//! Nobody waits for a batch to fill: what came in while the last sync ran is the next batch. A
+//! Nobody waits for a batch to fill: what came in while the last sync ran is the next batch, and
+//! whatever others, who want this core now, are about to bring. A
 //! savepoint copies every page before it is changed, so there is none where nobody loses: a batch
 //! with a loser that left rows behind is undone whole and made again, now with a savepoint for
 //! each, so that the loser undoes only itself. What happens after a failure depends on what is
@@ -108,6 +109,8 @@ impl Writer {
     fn gather(&mut self, first: Job) -> Vec<Job> {
         let mut bytes = first.task.bytes();
         let mut batch = vec![first];
+        // Returns at once where nobody waits for this core.
+        std::thread::yield_now();
         while batch.len() < self.batch && bytes < BATCH_BYTES {
             match self.queue.try_recv() {
                 Ok(job) => {

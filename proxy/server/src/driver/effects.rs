@@ -286,14 +286,15 @@ impl Driver {
     }
 
     /// The last durable version, from memory if it is there.
-    async fn known(&self, slot: &Slot, id: &str) -> Option<Payment> {
+    async fn known(&self, slot: &Slot, id: &str) -> Option<Arc<Payment>> {
         if let Some(payment) = slot.turn.lock().await.clone() {
             return Some(payment);
         }
-        self.payment(id).await.unwrap_or_else(|error| {
+        let stored = self.payment(id).await.unwrap_or_else(|error| {
             tracing::error!(payment = id, %error, "inquiry was not asked");
             None
-        })
+        });
+        stored.map(Arc::new)
     }
 
     /// Waits for a place in an account's share of inquiries, in the order of asking.

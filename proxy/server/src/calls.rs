@@ -461,7 +461,9 @@ impl Caller {
             cut_body: false,
             retry_read: read,
         };
-        let answer = self.upstream.send(endpoint, outgoing).await.map_err(|lost| {
+        // Apart, because most futures that may send hold this one's room and never use it.
+        let sending = Box::pin(self.upstream.send(endpoint, outgoing));
+        let answer = sending.await.map_err(|lost| {
             let sent = match lost.sent {
                 upstream::Sent::NotSent => Sent::No,
                 upstream::Sent::MaybeSent => Sent::Maybe,

@@ -119,7 +119,7 @@ pub(super) fn open_writer(
     begin_log(&conn)?;
     conn.execute_batch(
         "PRAGMA synchronous=FULL; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;
-         PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32768;
+         PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;
          PRAGMA cell_size_check=ON;",
     )?;
     let is_checked = size > 0 && size < check_below_bytes;

@@ -7,8 +7,9 @@
 //!
 //! To hand a call over and its answer back costs more than most calls, so a quick one runs beside
 //! its caller, as a task of the runtime that the caller is on. Never more than a few at a time, and
-//! the runtime has as many threads more than it was asked for: even when each of these calls gets
-//! stuck for ever, nobody else has a thread less.
+//! the runtime has as many threads to spare, which sleep (each in a task that blocks it) until a
+//! call keeps its thread for too long. So even when every such call is stuck for ever, nobody else
+//! has a thread less.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Notify;
+
+/// A call beside its caller that lasts longer wakes a spare thread.
+const LATE: Duration = Duration::from_millis(10);
 
 /// One call into a plugin.
 pub(super) struct Job {
@@ -51,7 +56,7 @@ pub(super) struct Sizes {
     pub workers: usize,
     pub queue: usize,
     pub abandoned_max: usize,
-    /// Calls that run beside their callers at most.
+    /// Calls that run beside their callers at most; as many threads the runtime has to spare.
     pub beside: usize,
     /// How often deadlines are looked at.
     pub tick: Duration,
@@ -70,6 +75,8 @@ impl Pool {
             abandoned: 0,
             beside: 0,
             beside_stuck: 0,
+            late: 0,
+            lent: 0,
             closed: false,
             ticket: 0,
         };
@@ -78,12 +85,19 @@ impl Pool {
             state: Mutex::new(state),
             work: Condvar::new(),
             closing: Condvar::new(),
+            needed: Condvar::new(),
+            given_back: Notify::new(),
         });
         let mut state = shared.lock();
         for _ in 0..sizes.workers {
             shared.add_worker(&mut state);
         }
         drop(state);
+        if let Some(runtime) = runtime() {
+            for _ in 0..sizes.beside {
+                runtime.spawn(shared.clone().spare());
+            }
+        }
         let watched = shared.clone();
         let watch = thread::Builder::new().name("plugin-watch".into());
         if let Err(error) = watch.spawn(move || watched.watch()) {
@@ -96,9 +110,7 @@ impl Pool {
 
     /// Runs a quick call beside its caller if there is a place, else queues it.
     pub(super) fn submit_quick(&self, job: Job) -> Result<(), Full> {
-        let runtime = Handle::try_current().ok();
-        let runtime = runtime.filter(|r| r.runtime_flavor() == RuntimeFlavor::MultiThread);
-        let Some(runtime) = runtime else { return self.submit(job) };
+        let Some(runtime) = runtime() else { return self.submit(job) };
         let mut state = self.shared.lock();
         if state.closed || state.beside >= self.shared.sizes.beside {
             drop(state);
@@ -152,6 +164,7 @@ impl Drop for Pool {
         self.shared.lock().closed = true;
         self.shared.work.notify_all();
         self.shared.closing.notify_all();
+        self.shared.needed.notify_all();
     }
 }
 
@@ -160,6 +173,10 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     closing: Condvar,
+    /// Rings for spare threads of the runtime.
+    needed: Condvar,
+    /// Rings when one of them may sleep again.
+    given_back: Notify,
 }
 
 struct State {
@@ -170,6 +187,10 @@ struct State {
     /// Calls beside their callers, those that are stuck included.
     beside: usize,
     beside_stuck: usize,
+    /// Calls beside their callers that last too long.
+    late: usize,
+    /// Spare threads that are awake for them.
+    lent: usize,
     closed: bool,
     ticket: u64,
 }
@@ -185,6 +206,7 @@ enum Place {
 
 struct Running {
     place: Place,
+    late: bool,
     since: Instant,
     hard: Duration,
     /// Taken when the call is given up.
@@ -196,10 +218,16 @@ impl State {
     fn begin(&mut self, job: Job, place: Place) -> (u64, Box<dyn FnOnce() + Send>) {
         let Job { hard, run, expired } = job;
         self.ticket += 1;
-        let running = Running { place, since: Instant::now(), hard, expired: Some(expired) };
+        let (since, expired) = (Instant::now(), Some(expired));
+        let running = Running { place, late: false, since, hard, expired };
         self.running.insert(self.ticket, running);
         (self.ticket, run)
     }
+}
+
+/// The runtime of the caller, if a call that blocks one of its threads leaves it others.
+fn runtime() -> Option<Handle> {
+    Handle::try_current().ok().filter(|r| r.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 fn run_caught(run: Box<dyn FnOnce() + Send>) {
@@ -251,9 +279,14 @@ impl Shared {
         let running = state.running.remove(&ticket);
         let given_up = running.as_ref().is_some_and(|r| r.expired.is_none());
         let mut goes_on = true;
-        if running.as_ref().is_some_and(|r| r.place == Place::Beside) {
+        if let Some(running) = running.as_ref().filter(|r| r.place == Place::Beside) {
             state.beside -= 1;
             state.beside_stuck -= usize::from(given_up);
+            state.late -= usize::from(running.late);
+            if state.lent > state.late {
+                state.lent -= 1;
+                self.given_back.notify_one();
+            }
         } else if given_up {
             state.abandoned -= 1;
             goes_on = state.workers < self.sizes.workers;
@@ -265,10 +298,34 @@ impl Shared {
         goes_on
     }
 
+    /// One spare thread: blocks whatever thread it is polled on until that is needed.
+    async fn spare(self: Arc<Self>) {
+        loop {
+            if !self.sleep() {
+                return;
+            }
+            self.given_back.notified().await;
+        }
+    }
+
+    /// Whether the thread is needed; false when the pool is closed.
+    fn sleep(&self) -> bool {
+        let state = self.lock();
+        let asleep = |state: &mut State| !state.closed && state.lent >= state.late;
+        let woken = self.needed.wait_while(state, asleep);
+        let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+        state.lent += 1;
+        !state.closed
+    }
+
     fn watch(self: Arc<Self>) {
+        let mut seen = 0;
         loop {
             let state = self.lock();
-            let waited = self.closing.wait_timeout(state, self.sizes.tick);
+            // Where nothing is called nobody is late.
+            let tick = if state.ticket == seen { self.sizes.tick } else { LATE };
+            seen = state.ticket;
+            let waited = self.closing.wait_timeout(state, tick.min(self.sizes.tick));
             let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if state.closed && state.queue.is_empty() && state.running.is_empty() {
                 return;
@@ -298,7 +355,13 @@ impl Shared {
         let mut late = Vec::new();
         let mut threads = 0;
         for running in state.running.values_mut() {
-            if now.duration_since(running.since) < running.hard {
+            let age = now.duration_since(running.since);
+            if running.place == Place::Beside && age >= LATE && !running.late {
+                running.late = true;
+                state.late += 1;
+                self.needed.notify_one();
+            }
+            if age < running.hard {
                 continue;
             }
             let Some(expired) = running.expired.take() else { continue };

@@ -18,7 +18,7 @@ pub struct Wish {
     /// Only the single rooms
     #[arg(long, conflicts_with = "no_rooms")]
     rooms: bool,
-    /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...
+    /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...; or only `overload`
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
     /// How many rounds, in place of 3 or 21

@@ -520,11 +520,7 @@ impl Driver {
     }
 
     /// A decision without a change still remembers the notification that it came from.
-    async fn nothing_changed(
-        &self,
-        p: Arc<Payment>,
-        beside: &Beside,
-    ) -> Result<Moved, DriveError> {
+    async fn nothing_changed(&self, p: Arc<Payment>, beside: &Beside) -> Result<Moved, DriveError> {
         if let Some(notice) = &beside.notice {
             failpoint::pass("notice.unchanged", Side::Before);
             let kept = self.store.keep_notice(notice.clone()).await?;

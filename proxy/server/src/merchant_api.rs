@@ -28,7 +28,7 @@ use crate::config::{Caller, Merchant};
 use crate::driver::{Beside, Driver, Moved};
 use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
-use crate::overload::{Overload, Work};
+use crate::overload::Overload;
 pub use problem::Problem;
 pub(crate) use request::read as read_body;
 
@@ -86,10 +86,8 @@ impl MerchantApi {
         }
         let merchant = merchant.name.as_str();
         let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
-        if let Some(work) = spared(&request.method, &parts)
-            && !self.overload.admits(work, merchant, fastrand::f64())
-        {
-            self.driver.metrics.limited("overload", work.as_str());
+        if is_list(&request.method, &parts) && !self.overload.admits_list() {
+            self.driver.metrics.limited("overload", "lists");
             return Err(Problem::overloaded());
         }
         match (request.method.clone(), &parts[..]) {
@@ -132,6 +130,10 @@ impl MerchantApi {
 
     async fn create(&self, merchant: &str, request: &Request) -> Answered {
         let until = wait_until(request);
+        let Some(in_hand) = self.overload.admit_payment(merchant) else {
+            self.driver.metrics.limited("overload", "payments");
+            return Err(Problem::overloaded());
+        };
         json_body(request)?;
         let key = key_of(request)?;
         let new = request::new_payment(merchant, &key, &request.body)?;
@@ -145,6 +147,10 @@ impl MerchantApi {
         // Held until it is answered, so that what becomes of it is heard here and not read back.
         let slot = self.driver.slot(&id);
         let moved = self.driver.submit(new.submission, new.credential, row.clone()).await;
+        match moved {
+            Ok(Moved::To(_)) => in_hand.durable(),
+            _ => drop(in_hand),
+        }
         let answered = match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::To(_) | Moved::Unchanged(_) => self.answer_payment(&row, until, false).await,
             Moved::KeyTaken(first) => self.replay(&first, &row, until).await,
@@ -469,14 +475,13 @@ fn canonical(body: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What may be refused when the process is too slow.
-fn spared(method: &Verb, parts: &[&str]) -> Option<Work> {
-    match (method, parts) {
-        (&Verb::POST, ["v1", "payments"]) => Some(Work::Payment),
-        (&Verb::GET, ["v1", "payments" | "refunds" | "events"])
-        | (&Verb::GET, ["v1", "payments", _, "timeline"]) => Some(Work::List),
-        _ => None,
-    }
+/// What is refused first when the process is too slow.
+fn is_list(method: &Verb, parts: &[&str]) -> bool {
+    method == Verb::GET
+        && matches!(
+            parts,
+            ["v1", "payments" | "refunds" | "events"] | ["v1", "payments", _, "timeline"]
+        )
 }
 
 fn status_is_final(p: &Payment) -> bool {

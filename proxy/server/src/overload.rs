@@ -1,13 +1,15 @@
 //! Sheds the least valuable work when the process itself is too slow.
 //!
-//! The measure is the process's own: a task that sleeps a few milliseconds wakes late when the
-//! threads have more to do than they can. While the typical wake-up is later than it may be, lists
-//! and reports are refused first, then new payments, beginning with merchants over their share.
-//! Captures, refunds, cancels, notifications and outcomes are never refused: they finish what was
-//! begun, and without them the load would only come back.
+//! Two measures of the process's own, in which no provider's time is: a task that sleeps a few
+//! milliseconds wakes late when the threads have more to do than they can; and a new payment takes
+//! longer to become durable than it did in the best minute of the last ten. (Longer than at its
+//! best, because a slow disk alone is no overload.) While one of them is typically later than it
+//! may be, lists and reports are refused, and fewer new payments are taken in hand at once: what
+//! would only wait is refused at once, beginning with merchants over their share. Captures, refunds,
+//! cancels, notifications and outcomes are never refused: they finish what was begun, and without
+//! them the load would only come back.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,102 +17,119 @@ use tokio::time::Instant;
 
 /// How long the measuring task sleeps.
 const NAP: Duration = Duration::from_millis(5);
-/// How many naps make one judgement: a tenth of a second.
-const NAPS: usize = 20;
-/// How many judgements a merchant's rate is counted over: a second.
-const RATE_JUDGEMENTS: u32 = 10;
-/// Lists and payments all pass.
-const FULL: f64 = 2.0;
-/// Payments pass, lists don't.
-const PAYMENTS_ONLY: f64 = 1.0;
-/// So many payments always pass, or nothing would show that it is over.
-const FLOOR: f64 = 0.05;
-/// What too much takes, as a factor.
-const LESS: f64 = 0.75;
-/// What a good judgement gives back: everything in four seconds.
-const MORE: f64 = 0.05;
-
-/// What may be refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// A list or a report.
-    List,
-    /// A new payment.
-    Payment,
-}
-
-impl Work {
-    /// The word in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::List => "lists",
-            Self::Payment => "payments",
-        }
-    }
-}
+/// How many naps make one judgement: about a twentieth of a second.
+const NAPS: usize = 10;
+/// Payments in hand at once are never limited to fewer, or nothing would show that it is over.
+const FLOOR: f64 = 4.0;
+/// Nor to more, because the door itself has a limit.
+const CEILING: f64 = 4_096.0;
+/// What too much takes of the limit, as a factor.
+const LESS: f64 = 0.7;
+/// What a good judgement gives back where the limit was reached: ten times as much in a second.
+const MORE: f64 = 1.12;
+/// The same where it was not: a limit that nobody needs is forgotten in a minute.
+const FORGET: f64 = 1.005;
+/// Good judgements in a row after which lists are answered again: two seconds.
+const LISTS_AFTER: u32 = 40;
+/// Payments of one judgement whose times are kept.
+const TOOK_MAX: usize = 1_024;
+/// So many payments say something.
+const TOOK_MIN: usize = 3;
+/// The best judgement of each of the last minutes is remembered.
+const MINUTES: usize = 10;
+/// Judgements of a minute.
+const MINUTE: u32 = 1_200;
 
 /// Says what is refused.
 pub struct Overload {
     late: Option<Duration>,
-    calm: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
-    /// 2: all passes; 1: payments only; below: that share of the payments.
-    level: f64,
-    merchants: HashMap<String, Rate>,
+    /// New payments that may be in hand at once.
+    limit: f64,
+    /// Those that are, and the most since the last judgement.
+    in_hand: usize,
+    most: usize,
+    /// Those that are, by merchant; one that has none is not listed.
+    merchants: HashMap<String, usize>,
+    /// Good judgements in a row.
+    good: u32,
     judgements: u32,
-    /// The share of the payments of merchants over their share that passes.
-    over_share: f64,
-    /// The rate up to which a merchant's payments all pass, per second.
-    fair: f64,
+    /// How long new payments took to become durable, since the last judgement.
+    took: Vec<Duration>,
+    /// The shortest typical one, in each of the last minutes.
+    best: VecDeque<Duration>,
 }
 
-#[derive(Default)]
-struct Rate {
-    /// In this second so far, and in the last one.
-    now: u32,
-    last: u32,
+/// A new payment in hand, until it is durable or refused.
+pub struct InHand<'o> {
+    overload: &'o Overload,
+    merchant: String,
+    begun: Instant,
 }
 
-impl Overload {
-    /// Judges wake-ups that are later than `late`; `None` refuses nothing.
-    pub fn new(late: Option<Duration>) -> Arc<Self> {
-        let state = State {
-            level: FULL,
-            merchants: HashMap::new(),
-            judgements: 0,
-            over_share: 1.0,
-            fair: f64::INFINITY,
-        };
-        Arc::new(Self { late, calm: AtomicBool::new(true), state: Mutex::new(state) })
+impl InHand<'_> {
+    /// It became durable.
+    pub fn durable(self) {
+        let mut state = lock(&self.overload.state);
+        if state.took.len() < TOOK_MAX {
+            state.took.push(self.begun.elapsed());
+        }
     }
+}
 
-    /// Whether one request may pass; `draw` is a random number from 0 to 1. Merchants are the
-    /// configured ones, so there are few.
-    pub fn admits(&self, work: Work, merchant: &str, draw: f64) -> bool {
-        if self.late.is_none() {
-            return true;
-        }
-        if self.calm.load(Ordering::Acquire) && work == Work::List {
-            return true;
-        }
-        let mut state = lock(&self.state);
-        match work {
-            Work::List => draw < state.level - PAYMENTS_ONLY,
-            Work::Payment => {
-                let rate = state.merchants.entry(merchant.to_owned()).or_default();
-                rate.now = rate.now.saturating_add(1);
-                let within = f64::from(rate.now) <= state.fair;
-                within || draw < state.over_share
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.overload.state);
+        state.in_hand -= 1;
+        if let Some(count) = state.merchants.get_mut(&self.merchant) {
+            *count -= 1;
+            if *count == 0 {
+                state.merchants.remove(&self.merchant);
             }
         }
     }
+}
 
-    /// The level: 2 when everything passes, 1 when only payments do, below that their share.
-    pub fn level(&self) -> f64 {
-        lock(&self.state).level
+impl Overload {
+    /// Judges what is later than `late`; `None` refuses nothing.
+    pub fn new(late: Option<Duration>) -> Arc<Self> {
+        let state = State {
+            limit: CEILING,
+            in_hand: 0,
+            most: 0,
+            merchants: HashMap::new(),
+            good: LISTS_AFTER,
+            judgements: 0,
+            took: Vec::new(),
+            best: VecDeque::from([Duration::MAX]),
+        };
+        Arc::new(Self { late, state: Mutex::new(state) })
+    }
+
+    /// Whether a list or a report may be made now.
+    pub fn admits_list(&self) -> bool {
+        lock(&self.state).good >= LISTS_AFTER
+    }
+
+    /// Takes a new payment in hand, or refuses it. A merchant within an even share is taken although
+    /// others have used up the limit.
+    pub fn admit_payment(&self, merchant: &str) -> Option<InHand<'_>> {
+        let mut state = lock(&self.state);
+        if self.late.is_some() && state.in_hand as f64 >= state.limit {
+            let own = state.merchants.get(merchant).copied().unwrap_or(0);
+            let sharers = state.merchants.len() + usize::from(own == 0);
+            if sharers < 2 || (own + 1) as f64 > state.limit / sharers as f64 {
+                state.most = usize::MAX;
+                return None;
+            }
+        }
+        state.in_hand += 1;
+        state.most = state.most.max(state.in_hand);
+        *state.merchants.entry(merchant.to_owned()).or_default() += 1;
+        Some(InHand { overload: self, merchant: merchant.to_owned(), begun: Instant::now() })
     }
 
     /// Measures until the process ends.
@@ -122,55 +141,58 @@ impl Overload {
             tokio::time::sleep_until(due).await;
             lags.push(due.elapsed());
             if lags.len() == NAPS {
-                lags.sort_unstable();
-                self.judge(lags[NAPS / 2] > late);
+                let lag = median(&mut lags);
                 lags.clear();
+                lock(&self.state).judge(lag, late);
             }
         }
-    }
-
-    fn judge(&self, too_late: bool) {
-        let mut state = lock(&self.state);
-        let before = state.level;
-        state.level = match too_late {
-            // What is cheap to spare goes at once.
-            true if state.level > PAYMENTS_ONLY => PAYMENTS_ONLY,
-            true => (state.level * LESS).max(FLOOR),
-            false => (state.level + MORE).min(FULL),
-        };
-        if before == FULL && state.level < FULL {
-            tracing::warn!("too slow: lists are refused, then new payments");
-        } else if before < FULL && state.level == FULL {
-            tracing::info!("quick enough again: nothing is refused");
-        }
-        state.judgements += 1;
-        if state.judgements.is_multiple_of(RATE_JUDGEMENTS) {
-            state.merchants.retain(|_, rate| {
-                rate.last = std::mem::take(&mut rate.now);
-                rate.last > 0
-            });
-        }
-        state.share_out();
-        self.calm.store(state.level == FULL, Ordering::Release);
     }
 }
 
 impl State {
-    /// Merchants within an even share of what passes are not touched; the others share the rest.
-    fn share_out(&mut self) {
-        if self.level >= PAYMENTS_ONLY {
-            (self.fair, self.over_share) = (f64::INFINITY, 1.0);
-            return;
+    fn judge(&mut self, lag: Option<Duration>, late: Duration) {
+        let too_late = lag.is_some_and(|lag| lag > late) || self.is_slow(late);
+        let reached = self.most as f64 >= self.limit;
+        if too_late {
+            if self.good >= LISTS_AFTER {
+                tracing::warn!("too slow: lists are refused, and payments that would only wait");
+            }
+            self.good = 0;
+            self.limit = (self.limit.min(self.most as f64) * LESS).max(FLOOR);
+        } else {
+            self.good = self.good.saturating_add(1);
+            if self.good == LISTS_AFTER {
+                tracing::info!("quick enough again: lists are answered");
+            }
+            let more = if reached { MORE } else { FORGET };
+            self.limit = (self.limit * more).min(CEILING);
         }
-        let rates: Vec<f64> = self.merchants.values().map(|r| f64::from(r.last)).collect();
-        let passes = rates.iter().sum::<f64>() * self.level;
-        self.fair = if rates.len() > 1 { passes / rates.len() as f64 } else { 0.0 };
-        let (within, over): (Vec<f64>, Vec<f64>) = rates.iter().partition(|r| **r <= self.fair);
-        // Those over their share have passed that much already.
-        let rest = passes - within.iter().sum::<f64>() - self.fair * over.len() as f64;
-        let asked = over.iter().sum::<f64>() - self.fair * over.len() as f64;
-        self.over_share = if asked > 0.0 { (rest / asked).clamp(0.0, 1.0) } else { self.level };
+        self.most = self.in_hand;
+        self.judgements = self.judgements.wrapping_add(1);
+        if self.judgements.is_multiple_of(MINUTE) {
+            self.best.push_back(Duration::MAX);
+            if self.best.len() > MINUTES {
+                self.best.pop_front();
+            }
+        }
     }
+
+    /// Whether payments typically took longer than at their best, by more than that.
+    fn is_slow(&mut self, late: Duration) -> bool {
+        let mut took = std::mem::take(&mut self.took);
+        let typical = median(&mut took).filter(|_| took.len() >= TOOK_MIN);
+        let Some(typical) = typical else { return false };
+        if let Some(best) = self.best.back_mut() {
+            *best = typical.min(*best);
+        }
+        let best = self.best.iter().min().copied().unwrap_or(typical);
+        typical > best.saturating_add(late)
+    }
+}
+
+fn median(all: &mut [Duration]) -> Option<Duration> {
+    all.sort_unstable();
+    all.get(all.len() / 2).copied()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -181,58 +203,92 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    const LATE: Duration = Duration::from_millis(10);
+
     fn overload() -> Arc<Overload> {
-        Overload::new(Some(Duration::from_millis(10)))
+        Overload::new(Some(LATE))
+    }
+
+    fn judge(o: &Overload, lag_ms: u64) {
+        lock(&o.state).judge(Some(Duration::from_millis(lag_ms)), LATE);
+    }
+
+    /// Takes as many as are admitted, of so many.
+    fn take<'o>(o: &'o Overload, merchant: &str, count: usize) -> Vec<InHand<'o>> {
+        (0..count).filter_map(|_| o.admit_payment(merchant)).collect()
     }
 
     #[test]
-    fn lists_go_first_and_then_payments_and_all_comes_back_in_four_seconds() {
+    fn lists_go_first_and_payments_that_would_only_wait() {
         let o = overload();
-        assert!(o.admits(Work::List, "a", 0.99) && o.admits(Work::Payment, "a", 0.99));
-        o.judge(true);
-        assert!(!o.admits(Work::List, "a", 0.0));
-        assert!(o.admits(Work::Payment, "a", 0.99), "payments are dearer");
-        o.judge(true);
-        assert!(!o.admits(Work::Payment, "a", 0.99));
-        assert!(o.admits(Work::Payment, "a", 0.5));
-        (0..100).for_each(|_| o.judge(true));
-        assert!(o.admits(Work::Payment, "a", 0.04), "never nobody");
-        (0..39).for_each(|_| o.judge(false));
-        assert_eq!(o.level(), FULL);
+        assert!(o.admits_list());
+        let held = take(&o, "a", 100);
+        assert_eq!(held.len(), 100);
+        judge(&o, 50);
+        assert!(!o.admits_list());
+        assert!(o.admit_payment("a").is_none(), "more are in hand than may be");
+        drop(held);
+        assert_eq!(take(&o, "a", 100).len(), 70);
+        (0..100).for_each(|_| judge(&o, 50));
+        assert_eq!(take(&o, "a", 100).len(), 4, "never nobody");
+        for _ in 0..LISTS_AFTER - 1 {
+            take(&o, "a", 1_000);
+            judge(&o, 1);
+        }
+        assert!(!o.admits_list());
+        judge(&o, 1);
+        assert!(o.admits_list());
+        assert!(take(&o, "a", 1_000).len() > 100, "what is needed comes back in two seconds");
+    }
+
+    #[test]
+    fn a_limit_that_nobody_reaches_is_forgotten_slowly() {
+        let o = overload();
+        let held = take(&o, "a", 20);
+        judge(&o, 50);
+        drop(held);
+        (0..40).for_each(|_| judge(&o, 1));
+        assert!(take(&o, "a", 1_000).len() < 20);
+        (0..2 * MINUTE).for_each(|_| judge(&o, 1));
+        assert_eq!(take(&o, "a", 1_000).len(), 1_000);
     }
 
     #[test]
     fn a_merchant_within_its_share_pays_nothing_for_one_that_is_not() {
         let o = overload();
-        for second in 0..3 {
-            for n in 0..1_000 {
-                o.admits(Work::Payment, "loud", f64::from(n) / 1_000.0);
-            }
-            (0..10).for_each(|_| {
-                o.admits(Work::Payment, "quiet", 0.5);
-            });
-            (0..RATE_JUDGEMENTS).for_each(|_| o.judge(second == 0));
-        }
-        // Judged too slow ten times, then well for two seconds: still below full.
-        while o.level() > 0.5 {
-            o.judge(true);
-        }
-        let passed = |merchant: &str, count: u32| {
-            let draws = (0..count).map(|n| f64::from(n) / f64::from(count));
-            draws.filter(|draw| o.admits(Work::Payment, merchant, *draw)).count()
-        };
-        (0..RATE_JUDGEMENTS).for_each(|_| {
-            o.admits(Work::Payment, "quiet", 0.5);
-        });
-        assert_eq!(passed("quiet", 10), 10);
-        let loud = passed("loud", 1_000);
-        assert!((200..700).contains(&loud), "{loud} of 1000");
+        let held = take(&o, "loud", 40);
+        judge(&o, 50);
+        drop(held);
+        let loud = take(&o, "loud", 100);
+        assert_eq!(loud.len(), 28);
+        let quiet = take(&o, "quiet", 100);
+        assert_eq!(quiet.len(), 14, "half of the limit");
+        drop(loud);
+        assert!(take(&o, "loud", 100).len() <= 14);
     }
 
     #[test]
-    fn without_a_limit_nothing_is_measured_or_refused() {
+    fn payments_are_slow_beside_their_own_best_and_not_because_a_disk_is() {
+        let o = overload();
+        let slow = |ms: u64, count: usize| {
+            let mut state = lock(&o.state);
+            state.took = vec![Duration::from_millis(ms); count];
+            state.is_slow(LATE)
+        };
+        assert!(!slow(40, 5), "nothing better is known");
+        assert!(!slow(49, 5));
+        assert!(slow(51, 5));
+        assert!(!slow(5, 5));
+        assert!(slow(40, 5));
+        assert!(!slow(400, 2), "two payments say nothing");
+        (0..MINUTE * MINUTES as u32).for_each(|_| judge(&o, 1));
+        assert!(!slow(40, 5), "what was best is long ago");
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_refused() {
         let o = Overload::new(None);
-        o.judge(true);
-        assert!(o.admits(Work::List, "a", 1.0) && o.admits(Work::Payment, "a", 1.0));
+        assert!(o.admits_list());
+        assert_eq!(take(&o, "a", 10_000).len(), 10_000);
     }
 }

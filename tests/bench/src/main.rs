@@ -39,7 +39,7 @@ pub struct Wish {
     /// How long memory is watched under load, s; in place of 20 or 600.
     #[arg(long)]
     soak: Option<u64>,
-    /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...
+    /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...; or only `overload`.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Print the figures as one line of JSON.
@@ -68,6 +68,10 @@ async fn measure(wish: &Wish) -> Result<(), String> {
     process::many_files();
     let provider = upstream::open().await?;
     let field = contenders::Field::find(wish, provider)?;
+    if wish.only == ["overload"] {
+        println!("{}", report::of_overload(&overload::run(wish, &field).await?));
+        return Ok(());
+    }
     let rounds = rounds::run(wish, &field).await?;
     if !wish.only.is_empty() {
         println!("{}", report::of_rounds(&field, &rounds));

@@ -154,11 +154,17 @@ fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overl
         soak.payments,
         soak.growth()
     ));
+    lines.push(of_overload(o));
+    lines.join("\n")
+}
+
+/// What becomes of twice as much as can be done.
+pub fn of_overload(o: &Overload) -> String {
     let again = match o.recovered_s {
         Some(seconds) => format!("it was itself again within {seconds} s"),
         None => "it was not itself again within 10 s".to_owned(),
     };
-    lines.push(format!(
+    format!(
         "\nAt twice its capacity of {} durable payments/s on one core: {} accepted with p99 \
          {:.1} ms (unloaded {:.1} ms), {} refused with 503; {again}.",
         o.capacity,
@@ -166,8 +172,7 @@ fn tables(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overl
         o.p99_us / 1_000.0,
         o.unloaded_p99_us / 1_000.0,
         o.refused,
-    ));
-    lines.join("\n")
+    )
 }
 
 fn figures(rounds: usize, rows: &[Row], memory: &[Memory], soak: &Soak, o: &Overload) -> Value {

@@ -51,8 +51,9 @@ const MEANINGS: [Section; 25] = [
             ("in_flight", "Requests that are worked on at once; more are refused with 503."),
             (
                 "shed_after",
-                "While the process wakes up later than this, lists are refused, then new payments \
-                 of merchants over their share; `never` refuses nothing.",
+                "While the process wakes up later than this, or new payments take so much longer \
+                 than at their best, lists are refused, then new payments of merchants over \
+                 their share; `never` refuses nothing.",
             ),
             (
                 "address_limit",

@@ -212,7 +212,7 @@ impl Field {
 
     fn interlock(&self, address: SocketAddr, data: &Path, shed: bool) -> Result<String, String> {
         let admin = free_address()?;
-        let shed = if shed { "5ms" } else { "never" };
+        let shed = if shed { "2ms" } else { "never" };
         let release = self.release.display();
         let provider = self.provider;
         Ok(format!(

@@ -1,6 +1,7 @@
-//! The kernel itself fails a sync: SQLite's own error, on the writer and on the checkpoint thread.
+//! The kernel itself fails a sync of data: SQLite's own error, on the writer and on the checkpoint
+//! thread.
 //!
-//! strace makes the first sync of every thread fail with EIO, without doing it. It is not
+//! strace makes the first such sync of every thread fail with EIO, without doing it. It is not
 //! everywhere, so the test says when it is skipped.
 
 use std::fs::File;
@@ -19,8 +20,8 @@ fn a_sync_that_the_kernel_fails_is_never_taken_for_done() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("strace.log");
     let ended = Command::new("strace")
-        .args(["-f", "-qq", "-e", "trace=fsync,fdatasync"])
-        .args(["-e", "inject=fsync,fdatasync:error=EIO:when=1", "-o"])
+        .args(["-f", "--seccomp-bpf", "-qq", "-e", "trace=fdatasync"])
+        .args(["-e", "inject=fdatasync:error=EIO:when=1", "-o"])
         .arg(&log)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "kernel_fault::on_a_failing_kernel", "--nocapture"])
@@ -46,7 +47,7 @@ async fn on_a_failing_kernel() {
     let dir = Path::new(&dir).to_path_buf();
     std::fs::create_dir(&dir).unwrap();
     let probe = File::open(&dir).unwrap();
-    assert!(probe.sync_all().is_err(), "this thread's first sync is made to fail");
+    assert!(probe.sync_data().is_err(), "this thread's first sync is made to fail");
     let store: Arc<dyn Store> = Arc::new(open(&dir));
 
     let first = store.commit(payment("p")).await;

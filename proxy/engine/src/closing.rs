@@ -104,6 +104,7 @@ impl Turn<'_> {
             attempt: i,
             method: self.p.attempts[i].method.clone(),
             flow: self.p.attempts[i].flow.clone(),
+            provider_ref: self.p.attempts[i].provider_ref.clone(),
             reason: None,
             reserve: false,
             again: None,

@@ -148,6 +148,7 @@ impl Turn<'_> {
             attempt: i,
             method: a.method.clone(),
             flow: a.flow.clone(),
+            provider_ref: a.provider_ref.clone(),
             reason: None,
             reserve: false,
             again: again.map(Self::again),

@@ -233,6 +233,9 @@ pub struct Call {
     pub method: String,
     /// Its flow.
     pub flow: String,
+    /// The provider's number of that attempt, as far as this decision knows it: the answer that
+    /// brings it may be the one that asks for the call.
+    pub provider_ref: Option<String>,
     /// Of a capture, void, refund: the reason in the merchant's words.
     pub reason: Option<String>,
     /// A first send of a payment takes a place at the account: breaker, limiter, in flight.

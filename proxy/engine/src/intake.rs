@@ -133,6 +133,7 @@ impl Turn<'_> {
             attempt: number,
             method: self.p.method.kind.clone(),
             flow: self.p.method.flow.clone(),
+            provider_ref: None,
             reason: None,
             reserve: true,
             again: None,

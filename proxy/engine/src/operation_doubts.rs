@@ -182,6 +182,7 @@ impl Turn<'_> {
             attempt,
             method: self.p.attempts[attempt].method.clone(),
             flow: self.p.attempts[attempt].flow.clone(),
+            provider_ref: self.p.attempts[attempt].provider_ref.clone(),
             reason,
             reserve: false,
             again: Some(Self::again(&x)),

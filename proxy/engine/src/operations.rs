@@ -56,6 +56,7 @@ impl Turn<'_> {
             attempt: new.attempt,
             method: self.p.attempts[new.attempt].method.clone(),
             flow: self.p.attempts[new.attempt].flow.clone(),
+            provider_ref: self.p.attempts[new.attempt].provider_ref.clone(),
             reason: new.reason.clone(),
             reserve: false,
             again: None,

@@ -299,6 +299,7 @@ impl Turn<'_> {
             attempt: i,
             method: self.p.attempts[i].method.clone(),
             flow: self.p.attempts[i].flow.clone(),
+            provider_ref: self.p.attempts[i].provider_ref.clone(),
             reason: None,
             reserve: false,
             again: Some(Self::again(&x)),

@@ -187,13 +187,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether a plugin could not build the request of this number in this turn.
     /// Why there is no place at an account for what was asked, where it is only a matter of time.
     pub(crate) fn refused(&self, account: &str) -> Option<Skip> {
         let refused = self.hand.refused.iter().find(|(name, _)| name == account);
         refused.map(|(_, skip)| *skip).filter(|skip| *skip == Skip::RateLimited)
     }
 
+    /// Whether a plugin could not build the request of this number in this turn.
     pub(crate) fn unbuildable(&self, op_id: &str) -> bool {
         self.hand.unbuildable.iter().any(|id| id == op_id)
     }

@@ -154,7 +154,7 @@ impl Caller {
             .filter(|_| call.kind != ExchangeKind::Authorize)
             .map(|attempt| {
                 let money = payment.map_or(call.amount, |p| p.money);
-                self.original(policy, &attempt.op_id, attempt.provider_ref.clone(), money)
+                self.original(policy, &attempt.op_id, call.provider_ref.clone(), money)
             })
             .transpose()?;
         let mut request = self.request(account, policy, &call.op_id, call.amount, order)?;

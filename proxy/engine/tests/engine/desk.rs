@@ -36,6 +36,8 @@ pub struct Desk {
     pub refused: Vec<(String, Skip)>,
     /// No plugin builds anything.
     pub broken_plugin: bool,
+    /// Its plugin builds nothing about a payment whose number at the provider it isn't told.
+    pub by_number: bool,
     /// Every timeline line so far: what and why.
     pub lines: Vec<(String, Option<String>)>,
 }
@@ -58,6 +60,7 @@ impl Desk {
             due: None,
             refused: Vec::new(),
             broken_plugin: false,
+            by_number: false,
             lines: Vec::new(),
         }
     }
@@ -89,7 +92,12 @@ impl Desk {
                 Outcome::Need(call) if self.broken_plugin && call.reserve => {
                     hand.refused.push((call.account, Skip::NotPrepared));
                 }
-                Outcome::Need(call) if self.broken_plugin => hand.unbuildable.push(call.op_id),
+                Outcome::Need(call)
+                    if self.broken_plugin
+                        || (self.by_number && !call.reserve && call.provider_ref.is_none()) =>
+                {
+                    hand.unbuildable.push(call.op_id);
+                }
                 Outcome::Need(call) => {
                     let mut draft = draft(&call);
                     if call.kind == ExchangeKind::Continue {
@@ -362,12 +370,17 @@ pub fn by_card(contract: Contract) -> Desk {
     Desk::with(policy(accounts), submission(token_method(&["a", "b"])))
 }
 
-/// A payment that was only authorized.
-pub fn authorized(contract: Contract) -> Desk {
+/// A payment that is only to be authorized, under way at `a`.
+pub fn authorizing(contract: Contract) -> Desk {
     let accounts = vec![account("a", contract.clone()), account("b", contract)];
     let mut asked = submission(token_method(&["a", "b"]));
     asked.capture = CaptureMode::Manual;
-    let mut desk = Desk::with(policy(accounts), asked);
+    Desk::with(policy(accounts), asked)
+}
+
+/// A payment that was only authorized.
+pub fn authorized(contract: Contract) -> Desk {
+    let mut desk = authorizing(contract);
     desk.hear(held());
     desk
 }

@@ -5,7 +5,7 @@ use interlock_plugin_api::{
     Class, Concurrency, Contract, Fact, IdempotencyClass, Inquiry, NotFound, What,
 };
 
-use crate::desk::{Desk, asks, authorized, by_card, held, paid, refused, sends};
+use crate::desk::{Desk, asks, authorized, authorizing, by_card, held, paid, refused, sends};
 use crate::table::{AMOUNT, HOUR, MINUTE, W, card, money, moves, prompt_card};
 
 const CAPTURE: ExchangeKind = ExchangeKind::Capture;
@@ -62,6 +62,17 @@ fn a_refused_capture_leaves_its_amount_free_and_an_ambiguous_one_does_not() {
     desk.lose(CAPTURE);
     assert_eq!(desk.op(1).state, OperationState::Fenced);
     assert!(desk.capture("c3", None).is_err());
+}
+
+#[test]
+fn a_void_names_the_number_that_came_with_the_answer_which_made_it_due() {
+    let mut desk = authorizing(card(NotFound::AfterFence));
+    desk.by_number = true;
+    desk.cancel().unwrap();
+    let effects = desk.hear(held());
+    assert!(!desk.said("not_prepared"), "{:?}", desk.lines);
+    assert_eq!(desk.op(0).kind, ExchangeKind::Void);
+    assert_eq!(sends(&effects).len(), 1);
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl World {
             attempt: p.attempts.iter().position(|a| a.op_id == it.op_id)?,
             method: p.method.kind.clone(),
             flow: p.method.flow.clone(),
+            provider_ref: None,
             reason: None,
             reserve: false,
             again: None,

@@ -14,6 +14,9 @@ use crate::Wish;
 use crate::load::Target;
 use crate::process::CONTENDER_CPU;
 
+/// How late an Interlock that sheds may be.
+pub const SHED_AFTER: &str = "2ms";
+
 /// One way through a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
@@ -212,7 +215,7 @@ impl Field {
 
     fn interlock(&self, address: SocketAddr, data: &Path, shed: bool) -> Result<String, String> {
         let admin = free_address()?;
-        let shed = if shed { "2ms" } else { "never" };
+        let shed = if shed { SHED_AFTER } else { "never" };
         let release = self.release.display();
         let provider = self.provider;
         Ok(format!(

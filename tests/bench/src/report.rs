@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::Wish;
-use crate::contenders::{Contender, Field};
+use crate::contenders::{Contender, Field, SHED_AFTER};
 use crate::memory::{Memory, Soak};
 use crate::overload::Overload;
 use crate::plot;
@@ -165,8 +165,9 @@ pub fn of_overload(o: &Overload) -> String {
         None => "it was not itself again within 10 s".to_owned(),
     };
     format!(
-        "\nAt twice its capacity of {} durable payments/s on one core: {} accepted with p99 \
-         {:.1} ms (unloaded {:.1} ms), {} refused with 503; {again}.",
+        "\nAt twice its capacity of {} durable payments/s on one core, with `shed_after = \
+         \"{SHED_AFTER}\"`: {} accepted with p99 {:.1} ms (unloaded {:.1} ms), {} refused with \
+         503; {again}.",
         o.capacity,
         o.accepted,
         o.p99_us / 1_000.0,

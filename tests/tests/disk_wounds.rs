@@ -47,7 +47,7 @@ fn a_bit_that_flipped_while_the_node_was_stopped_hides_one_payment_and_no_other(
             list["data"].as_array().expect("a list").iter().map(|p| &p["id"]).collect();
         assert_eq!(listed, [&shown["id"], &sound["id"]], "{list:?}");
     }
-    assert_eq!(house.metric("interlock_unreadable_payments_total", &[]), 4.0);
+    assert_eq!(house.metric("interlock_unreadable_rows_total", &[]), 4.0);
     let (done, told) = house.cli(&["payment", "list", "--config", "interlock.toml"]);
     assert!(done && told.contains(&format!("{}  CAN'T BE READ", id(&hurt))), "{told}");
     assert!(told.contains(id(&sound)), "{told}");

@@ -19,6 +19,6 @@ mod store;
 pub use sqlite::{Medium, Moment, OpenError, Options, RealDisk, SqliteStore};
 pub use store::{
     Answer, Committed, Cursor, Delivery, Due, EventRow, Health, KeyRow, ListQuery, Message,
-    MessageQuery, NoticeRow, OrderChange, OutboxRow, Page, PaymentRow, Purpose, Reference, Stats,
-    Store, StoreError, Told, Write,
+    MessageQuery, Messages, NoticeRow, OrderChange, OutboxRow, Page, PaymentRow, Purpose,
+    Reference, Stats, Store, StoreError, Told, Write,
 };

@@ -36,8 +36,8 @@ use self::reader::{ReadFault, Readers};
 use self::sync_times::SyncTimes;
 use self::writer::{Applied, Job, Shared, Task, Writer};
 use crate::store::{
-    Committed, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, NoticeRow,
-    OutboxRow, Page, PaymentRow, Purpose, Stats, Store, StoreError, Told, Write,
+    Committed, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, Messages,
+    NoticeRow, OutboxRow, Page, PaymentRow, Purpose, Stats, Store, StoreError, Told, Write,
 };
 
 /// The largest write, all its rows together.
@@ -393,7 +393,7 @@ impl Store for SqliteStore {
         self.read(move |conn| messages::by_id(conn, &id)).await
     }
 
-    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError> {
+    async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError> {
         self.read(move |conn| messages::list(conn, &query)).await
     }
 

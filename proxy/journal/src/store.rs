@@ -129,7 +129,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Messages that may be told to this merchant now: due strictly before `before_ms`, and each
     /// the first that its payment still has to tell. Earliest first, at most `limit` (capped at
-    /// 10,000).
+    /// 10,000). A message that is not what was written is told to nobody, and keeps none back but
+    /// the later ones of its payment.
     ///
     /// # Errors
     /// Like every read.
@@ -157,7 +158,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// Like every read.
-    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError>;
+    async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError>;
 
     /// A named value of the node, such as its clock's high-water mark.
     ///
@@ -477,6 +478,15 @@ pub struct MessageQuery {
     pub after: u64,
     /// At most so many, capped at 500.
     pub limit: usize,
+}
+
+/// Messages in the order of their commits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// Those that are what was written.
+    pub rows: Vec<Message>,
+    /// Those that are not: their positions, and what is left of their ids.
+    pub damaged: Vec<(u64, String)>,
 }
 
 /// A payment that somebody must look at.

@@ -124,8 +124,8 @@ impl Metrics {
             IntGauge::new("interlock_journal_bytes", "size of the journal's files")?;
         r.register(Box::new(journal_bytes.clone()))?;
         let unreadable = IntCounter::new(
-            "interlock_unreadable_payments_total",
-            "payments that a list could only name, because their rows are damaged; alert on any",
+            "interlock_unreadable_rows_total",
+            "payments and events that a list could only name, because their rows are damaged; alert on any",
         )?;
         r.register(Box::new(unreadable.clone()))?;
         Ok(Self {
@@ -322,7 +322,7 @@ impl Metrics {
         self.limited.with_label_values(&[scope, name]).inc();
     }
 
-    /// A list met a payment that can't be read.
+    /// A list met a payment or an event that can't be read.
     pub fn unreadable(&self) {
         self.unreadable.inc();
     }

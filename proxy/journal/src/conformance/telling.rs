@@ -111,7 +111,7 @@ async fn due(store: &dyn Store, merchant: &str, before_ms: i64) -> Vec<String> {
 }
 
 async fn ids(store: &dyn Store, query: MessageQuery) -> Vec<String> {
-    names(store.messages(query).await.expect("readable"))
+    names(store.messages(query).await.expect("readable").rows)
 }
 
 fn names(messages: Vec<Message>) -> Vec<String> {

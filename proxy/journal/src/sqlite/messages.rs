@@ -8,8 +8,10 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::apply::{Fault, perhaps, put as put_row, signed, text};
-use super::reader::{MOST_LISTED, ReadFault, clamped, rows_of, unsigned, whole};
-use crate::store::{Delivery, Message, MessageQuery, OutboxRow, Told};
+use super::reader::{
+    MOST_LISTED, MOST_ROWS, MOST_SCANNED, ReadFault, clamped, rows_of, unsigned, whole,
+};
+use crate::store::{Delivery, Message, MessageQuery, Messages, OutboxRow, Told};
 
 /// Waits behind another message of its payment.
 const BEHIND: i64 = 0;
@@ -130,7 +132,7 @@ pub(super) fn of_payment(
          WHERE payment.id = ?1 AND outbox.state < 2 ORDER BY outbox.seq LIMIT ?2"
     );
     let values = [Value::Text(id.to_owned()), Value::Integer(rows_of(limit))];
-    Ok(read(conn, &sql, values)?.into_iter().map(|message| message.row).collect())
+    Ok(all(conn, &sql, values)?.into_iter().map(|message| message.row).collect())
 }
 
 /// What may be told to a merchant now.
@@ -145,8 +147,22 @@ pub(super) fn due(
          WHERE outbox.merchant = ?1 AND outbox.state = 1 AND outbox.due_at_ms < ?2
          ORDER BY outbox.due_at_ms, outbox.payment LIMIT ?3"
     );
-    let merchant = Value::Text(merchant.to_owned());
-    read(conn, &sql, [merchant, Value::Integer(before_ms), Value::Integer(rows_of(limit))])
+    let (limit, most) = (limit.min(MOST_ROWS), MOST_SCANNED as i64);
+    let mut find = conn.prepare_cached(&sql)?;
+    let mut rows = find.query(params![merchant, before_ms, most])?;
+    let mut due = Vec::new();
+    while due.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match message(row) {
+            Ok(message) => due.push(message),
+            Err(ReadFault::Damaged { table, id }) => {
+                tracing::error!(table, id, "a message is not what was written: nobody is told");
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(due)
 }
 
 /// When the next of those is due, at this time or later.
@@ -165,11 +181,11 @@ pub(super) fn next_due(
 /// One message.
 pub(super) fn by_id(conn: &Connection, id: &str) -> Result<Option<Message>, ReadFault> {
     let sql = format!("SELECT {COLUMNS} FROM {ALL} WHERE message.id = ?1");
-    Ok(read(conn, &sql, [Value::Text(id.to_owned())])?.pop())
+    Ok(all(conn, &sql, [Value::Text(id.to_owned())])?.pop())
 }
 
 /// Messages in the order of their commits.
-pub(super) fn list(conn: &Connection, query: &MessageQuery) -> Result<Vec<Message>, ReadFault> {
+pub(super) fn list(conn: &Connection, query: &MessageQuery) -> Result<Messages, ReadFault> {
     let from = if query.given_up.is_some() { UNDELIVERED } else { ALL };
     let mut filter = String::from("message.row > ?");
     let mut values = vec![Value::Integer(clamped(query.after))];
@@ -184,10 +200,24 @@ pub(super) fn list(conn: &Connection, query: &MessageQuery) -> Result<Vec<Messag
     }
     values.push(Value::Integer(rows_of(query.limit.min(MOST_LISTED))));
     let sql = format!("SELECT {COLUMNS} FROM {from} WHERE {filter} ORDER BY message.row LIMIT ?");
-    read(conn, &sql, values)
+    let mut find = conn.prepare_cached(&sql)?;
+    let mut rows = find.query(params_from_iter(values))?;
+    let mut found = Messages::default();
+    while let Some(row) = rows.next()? {
+        match message(row) {
+            Ok(message) => found.rows.push(message),
+            Err(ReadFault::Damaged { .. }) => {
+                // Its text may be what is damaged, so that it is none any more.
+                let id = String::from_utf8_lossy(row.get_ref(2)?.as_bytes().unwrap_or_default());
+                found.damaged.push((unsigned(row, 0)?, id.into_owned()));
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(found)
 }
 
-fn read(
+fn all(
     conn: &Connection,
     sql: &str,
     values: impl IntoIterator<Item = Value>,

@@ -20,11 +20,11 @@ use crate::store::{
 };
 
 /// Rows of one answer, whatever was asked for.
-const MOST_ROWS: usize = 10_000;
+pub(super) const MOST_ROWS: usize = 10_000;
 /// Payments on one page of a list.
 pub(super) const MOST_LISTED: usize = 500;
 /// Rows looked at for one page: a filter that matches little must not read the whole table.
-const MOST_SCANNED: usize = 20_000;
+pub(super) const MOST_SCANNED: usize = 20_000;
 
 /// Why a read gave nothing.
 #[derive(Debug)]

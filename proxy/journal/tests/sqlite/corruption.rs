@@ -1,6 +1,8 @@
 //! A payment that is not what was written is never handed out.
 
-use interlock_journal::{ListQuery, OpenError, SqliteStore, Store, StoreError};
+use interlock_journal::{
+    ListQuery, Message, MessageQuery, OpenError, OutboxRow, SqliteStore, Store, StoreError, Write,
+};
 
 use crate::ground::{done, open, options, payment};
 
@@ -35,6 +37,51 @@ async fn a_changed_payment_is_told_apart_from_a_written_one() {
         assert_eq!((listed, page.damaged), (vec!["sound"], vec![id.to_owned()]), "{change}");
         assert!(store.payment("sound").await.unwrap().is_some());
     }
+}
+
+#[tokio::test]
+async fn a_changed_message_is_named_and_keeps_no_other_back() {
+    for (change, table) in [("body = X'00'", "message"), ("tries = 7", "outbox")] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for id in ["p", "q", "r"] {
+            done(&store, told(id)).await;
+        }
+        drop(store);
+        let conn = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+        let of_p = "payment = (SELECT row FROM payment WHERE id = 'p')";
+        conn.execute_batch(&format!("UPDATE {table} SET {change} WHERE {of_p}")).unwrap();
+        drop(conn);
+
+        // An outbox row is found by its name, so the store does not open over a damaged one.
+        if table == "outbox" {
+            let opened = SqliteStore::open(dir.path(), options());
+            assert!(matches!(opened, Err(OpenError::Corrupt { .. })));
+            continue;
+        }
+        let store = open(dir.path());
+        let all = MessageQuery { limit: 10, ..MessageQuery::default() };
+        let found = store.messages(all).await.unwrap();
+        let ids =
+            |rows: &[Message]| -> Vec<String> { rows.iter().map(|m| m.row.id.clone()).collect() };
+        assert_eq!(ids(&found.rows), ["evt_q", "evt_r"]);
+        assert_eq!(found.damaged, [(1, "evt_p".to_owned())]);
+        // It is the earliest, and one place is asked for.
+        assert_eq!(ids(&store.deliveries("m", 100, 1).await.unwrap()), ["evt_q"]);
+    }
+}
+
+/// A payment with one message.
+fn told(id: &str) -> Write {
+    let message = OutboxRow {
+        payment: id.into(),
+        seq: 1,
+        at_ms: 50,
+        id: format!("evt_{id}"),
+        kind: "payment.succeeded".into(),
+        body: b"{}".to_vec(),
+    };
+    Write { outbox: vec![message], ..payment(id) }
 }
 
 #[tokio::test]

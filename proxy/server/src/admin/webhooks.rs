@@ -25,6 +25,7 @@ impl Admin {
         let found = self.driver.store.messages(wanted).await;
         let found = found.map_err(|e| Problem::of_failure(&e.into()))?;
         let data: Vec<Value> = found
+            .rows
             .iter()
             .map(|m| {
                 json!({
@@ -35,7 +36,11 @@ impl Admin {
             })
             .collect();
         let endpoints = self.driver.webhooks.endpoints();
-        let body = json!({ "object": "list", "endpoints": endpoints, "data": data });
+        let unreadable: Vec<&String> = found.damaged.iter().map(|(_, id)| id).collect();
+        unreadable.iter().for_each(|_| self.driver.metrics.unreadable());
+        let body = json!({
+            "object": "list", "endpoints": endpoints, "data": data, "unreadable": unreadable,
+        });
         Ok(Response::json(200, body.to_string()))
     }
 

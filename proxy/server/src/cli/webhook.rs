@@ -81,6 +81,9 @@ fn list(body: &Value) {
         };
         output::line(format_args!("{:<16}  {}  {state}", of("merchant"), of("endpoint")));
     }
+    for id in list_of(body, "unreadable").iter().filter_map(Value::as_str) {
+        output::line(format_args!("{id}  can't be read: its row is not what was written"));
+    }
     let rows = list_of(body, "data");
     for m in &rows {
         let of = |key: &str| m[key].as_str().unwrap_or("-").to_owned();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use interlock_engine::Input;
 use interlock_journal::{
-    Committed, Due, EventRow, Health, KeyRow, ListQuery, Medium, Message, MessageQuery, Moment,
-    NoticeRow, Options, OutboxRow, Page, PaymentRow, Purpose, RealDisk, Stats, Store, StoreError,
-    Told, Write,
+    Committed, Due, EventRow, Health, KeyRow, ListQuery, Medium, Message, MessageQuery, Messages,
+    Moment, NoticeRow, Options, OutboxRow, Page, PaymentRow, Purpose, RealDisk, Stats, Store,
+    StoreError, Told, Write,
 };
 use interlock_plugin_api::What;
 
@@ -204,7 +204,7 @@ impl Store for Hasty {
         self.store.message(id).await
     }
 
-    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError> {
+    async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError> {
         self.store.messages(query).await
     }
 

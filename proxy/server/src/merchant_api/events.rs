@@ -25,15 +25,26 @@ impl MerchantApi {
         let limit = wanted.limit;
         // One more says whether there are more.
         wanted.limit += 1;
-        let mut found = self.driver.store.messages(wanted).await;
-        let found = found.as_mut().map_err(|e| Problem::of_failure(&e.clone().into()))?;
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        let data: Vec<Value> = found.iter().map(shown).collect();
-        let last = found.last().filter(|_| has_more);
-        let last = last.map(|m| super::cursor::of_position(m.position));
+        let found = self.driver.store.messages(wanted).await;
+        let found = found.map_err(|e| Problem::of_failure(&e.into()))?;
+        let mut places: Vec<u64> = found.rows.iter().map(|m| m.position).collect();
+        places.extend(found.damaged.iter().map(|(position, _)| *position));
+        places.sort_unstable();
+        let has_more = places.len() > limit;
+        let last = limit.checked_sub(1).and_then(|n| places.get(n)).copied();
+        let last = last.or_else(|| places.last().copied()).unwrap_or(0);
+        let data: Vec<Value> =
+            found.rows.iter().filter(|m| m.position <= last).map(shown).collect();
+        let unreadable: Vec<&String> =
+            found.damaged.iter().filter(|(at, _)| *at <= last).map(|(_, id)| id).collect();
+        for id in &unreadable {
+            tracing::error!(merchant, id, "event can't be read: its row is not what was written");
+            self.driver.metrics.unreadable();
+        }
+        let next = has_more.then(|| super::cursor::of_position(last));
         let body = json!({
-            "object": "list", "data": data, "has_more": has_more, "next_cursor": last,
+            "object": "list", "data": data, "unreadable": unreadable,
+            "has_more": has_more, "next_cursor": next,
         });
         Ok(Response::json(200, body.to_string()))
     }

@@ -334,7 +334,9 @@ fn schemas() -> Value {
             "seq": number(), "at": time(), "actor": text(), "what": text(), "reason": or_null(),
         })),
         "Told": told,
-        "EventList": list("Told", json!({ "next_cursor": or_null() })),
+        "EventList": list("Told", json!({
+            "next_cursor": or_null(), "unreadable": { "type": "array", "items": text() },
+        })),
         "Offered": object(json!({
             "type": text(), "flows": { "type": "array", "items": text() },
             "healthy": { "type": "boolean" }, "reason": or_null(),

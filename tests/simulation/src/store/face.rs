@@ -12,8 +12,9 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use interlock_journal::{
-    Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, NoticeRow,
-    OrderChange as Order, OutboxRow, Page, PaymentRow, Stats, Store, StoreError, Told, Write,
+    Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, Messages,
+    NoticeRow, OrderChange as Order, OutboxRow, Page, PaymentRow, Stats, Store, StoreError, Told,
+    Write,
 };
 
 use super::mail;
@@ -225,10 +226,11 @@ impl Store for Face {
         self.read(|book| mail::all(book).find(|message| message.row.id == id))
     }
 
-    async fn messages(&self, query: MessageQuery) -> Result<Vec<Message>, StoreError> {
+    async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError> {
         let limit = query.limit.min(MOST_LISTED);
         self.read(|book| {
-            mail::all(book).filter(|m| mail::is_meant(m, &query)).take(limit).collect()
+            let meant = mail::all(book).filter(|m| mail::is_meant(m, &query));
+            Messages { rows: meant.take(limit).collect(), damaged: Vec::new() }
         })
     }
 

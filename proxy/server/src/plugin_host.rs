@@ -55,7 +55,7 @@ pub struct Options {
     pub soft_ms: u64,
     /// A call that takes longer is given up, and its generation with it, ms.
     pub hard_ms: u64,
-    /// So many stuck threads are replaced; with one more, the host is unhealthy.
+    /// So many stuck threads are replaced; with one more, whosever it is, the host is unhealthy.
     pub abandoned_max: usize,
     /// So many quick calls run beside their callers: no more than the caller's runtime has threads
     /// to spare, for each may get stuck and keep one.

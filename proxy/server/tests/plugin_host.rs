@@ -515,8 +515,7 @@ mod beside_their_callers {
     }
 
     fn host() -> Arc<PluginHost> {
-        let options = Options { workers: 1, hard_ms: 250, abandoned_max: 0, ..Options::default() };
-        PluginHost::new(Options { beside: 1, ..options })
+        PluginHost::new(Options { workers: 1, hard_ms: 250, beside: 1, ..Options::default() })
     }
 
     #[test]

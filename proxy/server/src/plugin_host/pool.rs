@@ -155,7 +155,9 @@ impl Pool {
 
     pub(super) fn healthy(&self) -> bool {
         let state = self.shared.lock();
-        !state.closed && state.workers >= self.shared.sizes.workers
+        let sizes = &self.shared.sizes;
+        let stuck = state.abandoned + state.beside_stuck;
+        !state.closed && state.workers >= sizes.workers && stuck <= sizes.abandoned_max
     }
 }
 

@@ -125,7 +125,7 @@ impl Metrics {
         r.register(Box::new(journal_bytes.clone()))?;
         let unreadable = IntCounter::new(
             "interlock_unreadable_rows_total",
-            "payments and events that a list could only name, because their rows are damaged; alert on any",
+            "payments and events that a list could only name: their rows are damaged; alert on any",
         )?;
         r.register(Box::new(unreadable.clone()))?;
         Ok(Self {

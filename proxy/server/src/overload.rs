@@ -5,9 +5,9 @@
 //! longer to become durable than it did in the best minute of the last ten. (Longer than at its
 //! best, because a slow disk alone is no overload.) While one of them is typically later than it
 //! may be, lists and reports are refused, and fewer new payments are taken in hand at once: what
-//! would only wait is refused at once, beginning with merchants over their share. Captures, refunds,
-//! cancels, notifications and outcomes are never refused: they finish what was begun, and without
-//! them the load would only come back.
+//! would only wait is refused at once, beginning with merchants over their share. Captures,
+//! refunds, cancels, notifications and outcomes are never refused: they finish what was begun, and
+//! without them the load would only come back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,8 +114,8 @@ impl Overload {
         lock(&self.state).good >= LISTS_AFTER
     }
 
-    /// Takes a new payment in hand, or refuses it. A merchant within an even share is taken although
-    /// others have used up the limit.
+    /// Takes a new payment in hand, or refuses it. A merchant within an even share is taken
+    /// although others have used up the limit.
     pub fn admit_payment(&self, merchant: &str) -> Option<InHand<'_>> {
         let mut state = lock(&self.state);
         if self.late.is_some() && state.in_hand as f64 >= state.limit {

@@ -1,7 +1,7 @@
 //! A plugin opened for one account: the only way to call it.
 //!
-//! Every call is a job of the pool, watched by it. The job holds the instance, so `destroy` can only
-//! run when no call is in flight, and it too is a job.
+//! Every call is a job of the pool, watched by it. The job holds the instance, so `destroy` can
+//! only run when no call is in flight, and it too is a job.
 
 use std::fmt;
 use std::sync::mpsc::sync_channel;

@@ -19,7 +19,7 @@ pub struct Wish {
     #[arg(long, conflicts_with = "no_rooms")]
     rooms: bool,
     /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...; or only `overload`
-    #[arg(long, value_name = "NAMES")]
+    #[arg(long, value_name = "NAMES", conflicts_with_all = ["rooms", "json"])]
     only: Option<String>,
     /// How many rounds, in place of 3 or 21
     #[arg(long)]
@@ -66,7 +66,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
         }
         progress.run("measure", &mut measure)?;
     }
-    if !wish.no_rooms {
+    if !wish.no_rooms && wish.only.is_none() {
         let mut rooms = ground.cargo();
         rooms.args(["bench", "-p", "interlock-bench"]);
         progress.run("single rooms", &mut rooms)?;

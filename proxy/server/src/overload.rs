@@ -151,7 +151,8 @@ impl Overload {
 
 impl State {
     fn judge(&mut self, lag: Option<Duration>, late: Duration) {
-        let too_late = lag.is_some_and(|lag| lag > late) || self.is_slow(late);
+        let slow = self.is_slow(late);
+        let too_late = slow || lag.is_some_and(|lag| lag > late);
         let reached = self.most as f64 >= self.limit;
         if too_late {
             if self.good >= LISTS_AFTER {

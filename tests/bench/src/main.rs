@@ -40,7 +40,7 @@ pub struct Wish {
     #[arg(long)]
     soak: Option<u64>,
     /// Only the rounds, of these contenders: `native`, `payment,tmpfs`, ...; or only `overload`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', conflicts_with = "json")]
     only: Vec<String>,
     /// Print the figures as one line of JSON.
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use interlock_journal::{
-    Committed, Medium, Moment, Options, Purpose, SqliteStore, Store, StoreError, Write,
+    Committed, KeyRow, Medium, Moment, Options, Purpose, SqliteStore, Store, StoreError, Write,
 };
 
 use crate::ground::{options, payment};
@@ -41,6 +41,51 @@ async fn nothing_is_seen_before_its_sync_and_only_new_work_is_turned_away() {
     }
     assert_eq!(store.payment("intake").await, Ok(None));
     drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loser_that_left_rows_behind_undoes_only_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (gate, told, open) = Gate::new();
+    let options = Options { medium: Arc::new(gate), ..options() };
+    let store = Arc::new(SqliteStore::open(dir.path(), options).unwrap());
+    let first = spawn(&store, payment("first"));
+    told.recv().unwrap();
+
+    // Its key is free and is taken, before its version turns out to be there.
+    let key = KeyRow {
+        merchant: "m".into(),
+        path: "/p".into(),
+        key: "k".into(),
+        fingerprint: vec![1],
+        fingerprint_key: "1".into(),
+        payment: "first".into(),
+        operation: None,
+        answer: None,
+    };
+    let loser = Write { keys: vec![key], ..payment("first") };
+    let mut batch: Vec<_> =
+        [payment("before"), loser, payment("after")].map(|w| Box::pin(store.commit(w))).into();
+    for queued in &mut batch {
+        tokio::select! {
+            biased;
+            _ = queued => panic!("the writer is busy with the first"),
+            () = std::future::ready(()) => {}
+        }
+    }
+    open.send(()).unwrap();
+    open.send(()).unwrap();
+    let mut answers = Vec::new();
+    for queued in batch {
+        answers.push(queued.await);
+    }
+    let lost = Committed::Conflict { ver: Some(1) };
+    assert_eq!(answers, [Ok(Committed::Done), Ok(lost), Ok(Committed::Done)]);
+    assert_eq!(first.await.unwrap(), Ok(Committed::Done));
+    assert_eq!((told.try_iter().count(), store.key("m", "/p", "k").await), (1, Ok(None)));
+    for id in ["before", "after"] {
+        assert_eq!(store.payment(id).await.unwrap().unwrap().ver, 1);
+    }
 }
 
 fn spawn(

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 /// A call beside its caller that lasts longer wakes a spare thread.
 const LATE: Duration = Duration::from_millis(10);
@@ -68,6 +68,10 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn start(sizes: Sizes) -> Self {
+        let runtime = runtime();
+        // Without threads to spare nothing runs beside its caller.
+        let beside = if runtime.is_some() { sizes.beside } else { 0 };
+        let sizes = Sizes { beside, ..sizes };
         let state = State {
             queue: VecDeque::new(),
             running: HashMap::new(),
@@ -86,14 +90,14 @@ impl Pool {
             work: Condvar::new(),
             closing: Condvar::new(),
             needed: Condvar::new(),
-            given_back: Notify::new(),
+            given_back: Semaphore::new(0),
         });
         let mut state = shared.lock();
         for _ in 0..sizes.workers {
             shared.add_worker(&mut state);
         }
         drop(state);
-        if let Some(runtime) = runtime() {
+        if let Some(runtime) = runtime {
             for _ in 0..sizes.beside {
                 runtime.spawn(shared.clone().spare());
             }
@@ -178,7 +182,7 @@ struct Shared {
     /// Rings for spare threads of the runtime.
     needed: Condvar,
     /// Rings when one of them may sleep again.
-    given_back: Notify,
+    given_back: Semaphore,
 }
 
 struct State {
@@ -287,7 +291,7 @@ impl Shared {
             state.late -= usize::from(running.late);
             if state.lent > state.late {
                 state.lent -= 1;
-                self.given_back.notify_one();
+                self.given_back.add_permits(1);
             }
         } else if given_up {
             state.abandoned -= 1;
@@ -306,7 +310,8 @@ impl Shared {
             if !self.sleep() {
                 return;
             }
-            self.given_back.notified().await;
+            let Ok(told) = self.given_back.acquire().await else { return };
+            told.forget();
         }
     }
 

@@ -21,9 +21,9 @@ use zeroize::Zeroizing;
 
 use crate::config::{self, Account, Config, LateSuccess, Window, strengthened};
 use crate::native;
-use crate::plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
 use crate::recent::Recent;
 use crate::upstream::{Endpoint, Trust};
+use interlock_plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
 
 /// An account whose plugin is open.
 pub struct OpenAccount {

@@ -23,7 +23,7 @@ use crate::driver::{Beside, Driver, Moved, decode};
 use crate::front_door::{FrontDoor, Handler, Request, Response};
 use crate::health::Health;
 use crate::merchant_api::{Problem, answer};
-use crate::plugin_host::PluginHost;
+use interlock_plugin_host::PluginHost;
 
 /// Rows of one list.
 const LIST_MAX: usize = 500;

@@ -21,8 +21,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::accounts::OpenAccount;
 use crate::failpoint::{self, Side};
 use crate::node::NodeClock;
-use crate::plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 use crate::upstream::{self, Outgoing, Upstream};
+use interlock_plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 
 /// The purpose of an offer that is made without a request.
 const SHOWN: &str = "shown";

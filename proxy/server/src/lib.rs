@@ -2,7 +2,7 @@
 //!
 //! One payment passes through these rooms in this order: [`front_door`] reads a whole request,
 //! [`merchant_api`] turns it into an input, [`driver`] takes it through the engine and the journal,
-//! [`calls`] lets a plugin in the [`plugin_host`] build and read what [`upstream`] sends, and the
+//! [`calls`] lets a plugin in the plugin host build and read what [`upstream`] sends, and the
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
 //! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
 //! [`webhooks`] tells merchants what became of it; [`admin`] shows what is true, with what
@@ -29,7 +29,6 @@ pub mod native;
 pub mod node;
 pub mod notifications;
 pub mod overload;
-pub mod plugin_host;
 pub mod recent;
 pub mod resolver;
 pub mod run;

@@ -25,10 +25,10 @@ use crate::metrics::Metrics;
 use crate::native::{Native, Way};
 use crate::node::{NodeClock, Numbers};
 use crate::overload::Overload;
-use crate::plugin_host::{Options as HostOptions, PluginHost};
 use crate::resolver;
 use crate::upstream::{Upstream, UpstreamOptions};
 use crate::webhooks::Webhooks;
+use interlock_plugin_host::{Options as HostOptions, PluginHost};
 
 /// Why the proxy could not start.
 #[derive(Debug)]

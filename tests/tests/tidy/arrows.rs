@@ -42,6 +42,8 @@ const API: &str = "interlock-plugin-api";
 const BREAKER: &str = "interlock-circuit-breaker";
 const ENGINE: &str = "interlock-engine";
 const JOURNAL: &str = "interlock-journal";
+const HOST: &str = "interlock-plugin-host";
+const KIT: &str = "interlock-kit";
 const SERVER: &str = "interlock";
 const SANDBOX: &str = "interlock-sandbox";
 const CHECKOUT: &str = "interlock-plugin-checkout";
@@ -49,10 +51,23 @@ const SIMULATION: &str = "interlock-simulation";
 
 const TABLE: &[Row] = &[
     Row { name: API, ours: &[], never: OUTSIDE },
+    // What authors begin with, and the same with a defect for the kit's own tests.
+    Row { name: "interlock-example-acme", ours: &[API], never: OUTSIDE },
+    Row { name: "interlock-broken", ours: &[API], never: OUTSIDE },
     Row { name: BREAKER, ours: &[], never: OUTSIDE },
     Row { name: ENGINE, ours: &[API, BREAKER], never: OUTSIDE },
     Row { name: JOURNAL, ours: &[API], never: &["pingora", "pingora-core", "libloading"] },
-    Row { name: SERVER, ours: &[ENGINE, JOURNAL, API, BREAKER], never: &["reqwest", "axum"] },
+    Row { name: HOST, ours: &[API], never: &["pingora", "pingora-core", "reqwest", "rusqlite"] },
+    Row {
+        name: KIT,
+        ours: &[API, HOST],
+        never: &["pingora", "pingora-core", "reqwest", "rusqlite"],
+    },
+    Row {
+        name: SERVER,
+        ours: &[ENGINE, JOURNAL, API, BREAKER, HOST, KIT],
+        never: &["reqwest", "axum"],
+    },
     // The oracle of the tests shares no code with what it judges.
     Row { name: SANDBOX, ours: &[], never: &["pingora", "pingora-core"] },
     Row { name: "interlock-tests", ours: &[API, ENGINE, JOURNAL, BREAKER, SANDBOX], never: &[] },

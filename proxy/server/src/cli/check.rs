@@ -10,7 +10,7 @@ use super::output;
 use crate::accounts;
 use crate::config::{self, Config, Diagnostic};
 use crate::front_door::DoorTls;
-use crate::plugin_host::{Options, PluginHost, PluginLock};
+use interlock_plugin_host::{Options, PluginHost, PluginLock};
 
 /// A certificate that ends sooner is worth a warning.
 const EXPIRY_DAYS: i64 = 14;

@@ -10,7 +10,7 @@ use super::client::{Code, NO};
 use super::output;
 use crate::accounts;
 use crate::config::{self, Config, Window};
-use crate::plugin_host::inspect;
+use interlock_plugin_host::inspect;
 
 /// What routing needs to know.
 pub struct Drawing {

@@ -43,6 +43,20 @@ pub fn warnings(findings: &[Diagnostic]) {
     let _ = writeln!(out, "{count} warnings in the configuration; `interlock check` shows them");
 }
 
+/// What is being done, on a line that the next one replaces; only where somebody looks at it.
+pub fn progress(what: &str) {
+    if io::stderr().is_terminal() {
+        let mut out = io::stderr().lock();
+        let _ = write!(out, "\r\x1b[2K{what}");
+        let _ = out.flush();
+    }
+}
+
+/// Clears the line of [`progress`].
+pub fn progress_ends() {
+    progress("");
+}
+
 /// Findings in a configuration, on standard error, with carets.
 pub fn findings(findings: &[Diagnostic]) {
     if findings.is_empty() {

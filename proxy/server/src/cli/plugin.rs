@@ -1,15 +1,18 @@
-//! `interlock plugin`: which plugins there are, what they say of themselves, which may run.
+//! `interlock plugin`: which plugins there are, what they say of themselves, which may run; and the
+//! kit of those who write one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
-use interlock_plugin_api::{Effect, IdempotencyClass, Manifest, NotFound};
+use clap::{Subcommand, ValueEnum};
+use interlock_kit::scaffold::{self, Auth, Lang, Wanted};
+use interlock_kit::{Folder, Options, Program, Ruled};
+use interlock_plugin_api::{Effect, IdempotencyClass, Manifest, NotFound, Operation};
 use serde_json::{Value, json};
 
 use super::{ConfigFile, output};
 use crate::config;
-use crate::plugin_host::{Inspection, PluginLock, inspect, pin};
+use interlock_plugin_host::{Inspection, PluginLock, inspect, pin};
 
 /// What can be done with plugins.
 #[derive(Subcommand)]
@@ -30,6 +33,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the folder of a new plugin, which compiles and passes `test` as it is.
+    New(Fresh),
+    /// Judge a plugin: money, mapping, keys, effects, secrets, hostile input, notifications, cost.
+    Test(Judged),
+    /// One check of `test`, in a process of its own.
+    #[command(hide = true)]
+    Examine,
     /// Show what a plugin file says of itself, without running it.
     Inspect {
         /// The library.
@@ -40,16 +50,202 @@ pub enum Command {
     },
 }
 
+/// What the new plugin is.
+#[derive(clap::Args)]
+pub struct Fresh {
+    /// Its name: lower case letters, digits and `-`.
+    name: String,
+    /// What it offers besides `authorize`; absent is everything that the example shows.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    flows: Option<Vec<Flow>>,
+    /// How its provider knows who asks.
+    #[arg(long, value_enum, default_value_t = AuthKind::Bearer)]
+    auth: AuthKind,
+    /// What it is written in.
+    #[arg(long, value_enum, default_value_t = LangKind::Rust)]
+    lang: LangKind,
+    /// The folder in which its own is made.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    into: PathBuf,
+    /// Print the files as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// An operation of the example.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Flow {
+    /// Take or reserve the amount; always there.
+    Authorize,
+    /// Take what was reserved.
+    Capture,
+    /// Release what was reserved.
+    Void,
+    /// Give money back.
+    Refund,
+    /// Ask what became of a payment.
+    #[value(alias = "status")]
+    Inquire,
+    /// Ask what became of a capture, void or refund.
+    #[value(alias = "refund-status")]
+    InquireOperation,
+    /// Read what the provider posts to us.
+    #[value(aliases = ["webhook", "parse-notification"])]
+    Notification,
+    /// Ask whether the provider is well.
+    Probe,
+}
+
+impl Flow {
+    fn operation(self) -> Operation {
+        match self {
+            Self::Authorize => Operation::Authorize,
+            Self::Capture => Operation::Capture,
+            Self::Void => Operation::Void,
+            Self::Refund => Operation::Refund,
+            Self::Inquire => Operation::Inquire,
+            Self::InquireOperation => Operation::InquireOperation,
+            Self::Notification => Operation::ParseNotification,
+            Self::Probe => Operation::Probe,
+        }
+    }
+}
+
+/// How a provider knows who asks.
+#[derive(Clone, Copy, ValueEnum)]
+enum AuthKind {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `Authorization: Basic CREDENTIALS`.
+    Basic,
+    /// `x-api-key: KEY`.
+    Header,
+    /// HMAC-SHA256 of the body in a header.
+    Mac,
+    /// An RSA signature of the body in a header.
+    Rsa,
+}
+
+/// A language.
+#[derive(Clone, Copy, ValueEnum)]
+enum LangKind {
+    /// Rust.
+    Rust,
+    /// C.
+    C,
+}
+
+/// Which plugin is judged, and how.
+#[derive(clap::Args)]
+pub struct Judged {
+    /// The plugin's folder, which is built first, or its library.
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// The folder of its fixtures; else `fixtures` in or beside the path.
+    #[arg(long, value_name = "FOLDER")]
+    fixtures: Option<PathBuf>,
+    /// Write into the fixtures what the plugin sends and says now, for review, before it is judged.
+    #[arg(long)]
+    update: bool,
+    /// Only these checks or groups of checks.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// A million damaged inputs and a million calls: some minutes.
+    #[arg(long)]
+    long: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write the report for build servers (JUnit XML) to this file too.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
 /// Runs one of them.
 pub fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Pin { config, json } => pin_all(&config, json),
         Command::List { config, json } => list(&config, json),
+        Command::New(fresh) => new(&fresh),
+        Command::Test(judged) => test(&judged),
+        Command::Examine => {
+            let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
+            interlock_kit::child::serve(&mut input, &mut out).map_err(|e| output::error(&e))
+        }
         Command::Inspect { file, json } => {
             inspect(&file).map(|found| show(&found, json)).map_err(|e| output::error(&e))
         }
     };
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn new(fresh: &Fresh) -> Result<(), ()> {
+    let operations = match &fresh.flows {
+        Some(flows) => flows.iter().map(|flow| flow.operation()).collect(),
+        None => scaffold::OPERATIONS.to_vec(),
+    };
+    let operations: Vec<Operation> =
+        operations.into_iter().filter(|op| *op != Operation::Authorize).collect();
+    let wanted = Wanted {
+        name: fresh.name.clone(),
+        operations,
+        auth: match fresh.auth {
+            AuthKind::Bearer => Auth::Bearer,
+            AuthKind::Basic => Auth::Basic,
+            AuthKind::Header => Auth::Header,
+            AuthKind::Mac => Auth::Mac,
+            AuthKind::Rsa => Auth::Rsa,
+        },
+        lang: match fresh.lang {
+            LangKind::Rust => Lang::Rust,
+            LangKind::C => Lang::C,
+        },
+    };
+    let files = scaffold::create(&fresh.into, &wanted).map_err(|e| output::error(&e))?;
+    let folder = fresh.into.join(&fresh.name);
+    if fresh.json {
+        output::json(&json!({ "folder": folder, "files": files }));
+        return Ok(());
+    }
+    output::line(format_args!("created {}/", folder.display()));
+    for path in files.iter().filter(|path| !path.starts_with("vendor")) {
+        let text = std::fs::read_to_string(folder.join(path)).unwrap_or_default();
+        output::line(format_args!("  {:<36}{:>4} lines", path.display(), text.lines().count()));
+    }
+    output::line(format_args!("next: cd {} && interlock plugin test", folder.display()));
+    Ok(())
+}
+
+fn test(judged: &Judged) -> Result<(), ()> {
+    let folder = Folder::find(&judged.path, judged.fixtures.as_deref());
+    let folder = folder.map_err(|e| output::error(&e))?;
+    if judged.update {
+        let changed = interlock_kit::update(&folder).map_err(|e| output::error(&e))?;
+        for path in changed.iter().filter(|_| !judged.json) {
+            output::line(format_args!("updated {}", path.display()));
+        }
+    }
+    let program = Program {
+        path: std::env::current_exe().map_err(|e| output::error(&e))?,
+        args: vec!["plugin".into(), "examine".into()],
+    };
+    let options = Options { long: judged.long, only: judged.only.clone() };
+    let progress = |ruled: &Ruled| output::progress(ruled.check.title);
+    let report = interlock_kit::examine(&folder, &program, &options, &progress);
+    output::progress_ends();
+    let report = report.map_err(|e| output::error(&e))?;
+    if let Some(path) = &judged.junit {
+        let text = report.junit().map_err(|e| output::error(&e))?;
+        std::fs::write(path, text).map_err(|e| {
+            output::error(&format!("report can't be written, {}: {}", e.kind(), path.display()));
+        })?;
+    }
+    if judged.json {
+        output::json(&report.json());
+    } else {
+        output::line(format_args!("{}", report.text()));
+    }
+    if report.conforms() { Ok(()) } else { Err(()) }
 }
 
 fn pin_all(file: &ConfigFile, as_json: bool) -> Result<(), ()> {

@@ -30,7 +30,7 @@ use interlock_plugin_api::{Manifest, abi};
 pub use elf::{FILE_BYTES_MAX, Inspection, inspect};
 pub use generation::{CounterValues, Generation, Quarantine, QuarantineReason};
 pub use guard::{Classified, Refused, UNLISTED, classify_send};
-pub use instance::{Instance, OpenError, StepError, StepOut};
+pub use instance::{Instance, OpenError, Parts, StepError, StepOut};
 pub use load_error::{LoadError, LoadReason};
 pub use lock::{Change, LockError, LockedPlugin, PluginLock, pin};
 pub use pool::PoolState;
@@ -204,3 +204,7 @@ impl PluginHost {
         answered.recv().unwrap_or(Err(LoadReason::Busy))
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/src/mutator.rs"]
+mod mutator;

@@ -13,11 +13,11 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use interlock::plugin_host::*;
 use interlock_plugin_api::{
     CaptureMode, Currency, Customer, Envelope, Event, FaultKind, Money, Next, Operation, Request,
     SecretKind,
 };
+use interlock_plugin_host::*;
 use rsa::RsaPrivateKey;
 use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
@@ -931,7 +931,7 @@ fn built_provider(name: &str) -> Option<PathBuf> {
 
 /// A folder of this run; those of runs that have ended are removed.
 static SCRATCH: LazyLock<PathBuf> = LazyLock::new(|| {
-    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin_host");
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host");
     let ours = all.join(std::process::id().to_string());
     fs::create_dir_all(&ours).unwrap();
     for old in fs::read_dir(&all).unwrap().flatten() {

@@ -33,6 +33,39 @@ pub struct StepOut {
     pub body: Vec<u8>,
 }
 
+/// What one call gave, as bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The effect, JSON.
+    pub meta: Vec<u8>,
+    /// The continuation.
+    pub state: Vec<u8>,
+    /// The raw body of the request.
+    pub body: Vec<u8>,
+}
+
+impl Parts {
+    /// Reads the effect.
+    ///
+    /// # Errors
+    /// [`StepError::BadEffect`]; it holds nothing of what was read.
+    pub fn read(self) -> Result<StepOut, StepError> {
+        match serde_json::from_slice(&self.meta) {
+            Ok(next) => Ok(StepOut { next, state: self.state, body: self.body }),
+            // The parser's own text can quote what it read.
+            Err(e) => {
+                let problem = match e.classify() {
+                    serde_json::error::Category::Data => "a field is missing or unknown",
+                    _ => "it is not JSON",
+                };
+                let (line, column) = (e.line(), e.column());
+                let reason = format!("{problem}, line {line} column {column}");
+                Err(StepError::BadEffect { reason })
+            }
+        }
+    }
+}
+
 /// Why a plugin could not be opened for an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
@@ -235,6 +268,15 @@ impl Instance {
         }
         result
     }
+
+    /// Runs one step on this thread with nobody to watch it, for a process of its own that somebody
+    /// else watches. The parts are the envelope, the continuation and the raw body.
+    ///
+    /// # Errors
+    /// [`StepError`]; no effect was produced. Whether the effect can be read is not looked at.
+    pub fn step_here(&self, given: [&[u8]; 3]) -> Result<Parts, StepError> {
+        self.live.call(given)
+    }
 }
 
 impl fmt::Debug for Instance {
@@ -311,20 +353,22 @@ impl Live {
     }
 
     fn step(&self, input: &Input) -> Result<StepOut, StepError> {
+        let given = [&input.meta[..], &input.state[..], &input.body[..]];
+        self.call(given)?.read().inspect_err(|_| self.said_badly())
+    }
+
+    /// One call; what it gave is not looked into.
+    fn call(&self, given: [&[u8]; 3]) -> Result<Parts, StepError> {
         let generation = &self.generation;
         if let Some(quarantine) = generation.quarantine() {
             return Err(StepError::Quarantined { reason: quarantine.reason });
         }
         count(&generation.counters.calls);
         let since = Instant::now();
-        let parts = [&input.meta[..], &input.state[..], &input.body[..]];
-        let (rc, sink) = call::step(generation.plugin, self.handle, parts);
+        let (rc, sink) = call::step(generation.plugin, self.handle, given);
         generation.returned(since.elapsed());
         match rc {
-            abi::OK => read_effect(sink).inspect_err(|_| {
-                count(&generation.counters.bad_effects);
-                generation.put_in_quarantine(QuarantineReason::BadEffect);
-            }),
+            abi::OK => parts(sink).inspect_err(|_| self.said_badly()),
             abi::E_PANIC => {
                 count(&generation.counters.panics);
                 generation.put_in_quarantine(QuarantineReason::Panicked);
@@ -335,6 +379,13 @@ impl Live {
                 Err(StepError::Fault { kind: fault_kind(rc), text: sink.error_text() })
             }
         }
+    }
+}
+
+impl Live {
+    fn said_badly(&self) {
+        count(&self.generation.counters.bad_effects);
+        self.generation.put_in_quarantine(QuarantineReason::BadEffect);
     }
 }
 
@@ -368,21 +419,13 @@ impl Drop for Live {
     }
 }
 
-fn read_effect(sink: Sink) -> Result<StepOut, StepError> {
-    let bad = |reason| Err(StepError::BadEffect { reason });
-    if let Some(part) = sink.over {
-        return bad(format!("more than fits was put into a part, {part}"));
-    }
-    match serde_json::from_slice(&sink.meta) {
-        Ok(next) => Ok(StepOut { next, state: sink.state, body: sink.body }),
-        // The parser's own text can quote what it read.
-        Err(e) => {
-            let problem = match e.classify() {
-                serde_json::error::Category::Data => "a field is missing or unknown",
-                _ => "it is not JSON",
-            };
-            bad(format!("{problem}, line {} column {}", e.line(), e.column()))
+fn parts(sink: Sink) -> Result<Parts, StepError> {
+    match sink.over {
+        Some(part) => {
+            let reason = format!("more than fits was put into a part, {part}");
+            Err(StepError::BadEffect { reason })
         }
+        None => Ok(Parts { meta: sink.meta, state: sink.state, body: sink.body }),
     }
 }
 

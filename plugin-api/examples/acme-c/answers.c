@@ -1,6 +1,6 @@
 /* What an answer says about the money. Whatever is not documented is unknown, never a decline:
  * after a decline the proxy may charge the customer at another provider. */
-#include "acme.h"
+#include "provider.h"
 #include <inttypes.h>
 #include <stdio.h>
 

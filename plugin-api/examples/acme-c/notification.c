@@ -1,5 +1,5 @@
 /* What Acme posts to us. Nothing of it is read before its signature was verified. */
-#include "acme.h"
+#include "provider.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -123,6 +123,26 @@ const FIXTURES: &[(&str, &str)] = &[
     example!("fixtures/void.http"),
 ];
 
+macro_rules! example_in_c {
+    ($file:literal) => {
+        ($file, include_str!(concat!("../../../plugin-api/examples/acme-c/", $file)))
+    };
+}
+
+/// The same in C; its fixtures are those of the other.
+const IN_C: &[(&str, &str)] = &[
+    example_in_c!("Makefile"),
+    example_in_c!("manifest.json"),
+    example_in_c!("answers.c"),
+    example_in_c!("json.c"),
+    example_in_c!("json.h"),
+    example_in_c!("notification.c"),
+    example_in_c!("provider.c"),
+    example_in_c!("provider.h"),
+    example_in_c!(".gitignore"),
+];
+const HEADER: &str = include_str!("../../../plugin-api/include/interlock_plugin.h");
+
 macro_rules! contract {
     ($file:literal) => {
         ($file, include_str!(concat!("../../../plugin-api/", $file)))
@@ -220,7 +240,22 @@ fn c(wanted: &Wanted) -> Result<Files, ScaffoldError> {
         let what = "in C the example comes whole and with `bearer`; take out what is not needed";
         return Err(ScaffoldError::Choice(what.into()));
     }
-    Err(ScaffoldError::Choice("there is no example in C in this build".into()))
+    let library = format!("lib{}.so", wanted.name.replace('-', "_"));
+    let named = |text: &str| {
+        let text = text.replace("libacme_c.so", &library).replace("Acme Pay (C)", "Acme Pay");
+        renamed(&text.replace("acme-c", "acme"), &wanted.name)
+    };
+    let mut files: Files = IN_C.iter().map(|(path, text)| ((*path).into(), named(text))).collect();
+    for (path, text) in &mut files {
+        if path == "Makefile" {
+            *text = text.replace("INTERLOCK_INCLUDE ?= ../../include", "INTERLOCK_INCLUDE ?= .");
+        }
+    }
+    files.push(("interlock_plugin.h".into(), HEADER.into()));
+    files.push(("README.md".into(), named(README_C)));
+    files.push((ACCOUNT.0.into(), named(ACCOUNT.1)));
+    files.extend(FIXTURES.iter().map(|(path, text)| ((*path).into(), named(text))));
+    Ok(files)
 }
 
 fn is_two_step(has: &BTreeSet<&str>) -> bool {
@@ -491,4 +526,25 @@ interlock plugin test --update    writes what it sends and says now into the fix
 ```
 
 It passes as it is. Change one operation, run the test, read what it says, go on. To run it, copy the library from `target/release` to the proxy's plugin folder and pin it: `interlock plugin pin`.
+";
+
+const README_C: &str = "# Acme Pay for Interlock
+
+A plugin is a pure translator: bytes in, bytes out. It opens no socket, reads no clock and sees no key, so it is written and tested offline.
+
+| file | what to change in it |
+|---|---|
+| `manifest.json` | what your provider can do, where it is, and what may be believed of it when an answer is lost |
+| `provider.c` | what is sent for each operation |
+| `answers.c` | what an answer says about the money |
+| `notification.c` | what your provider posts, and how it is signed |
+| `fixtures/*.http` | worked examples: replace the answers by your provider's documented or recorded ones |
+| `json.c`, `interlock_plugin.h` | a small reader and writer of JSON, and the ABI: leave them |
+
+```
+interlock plugin test             runs make and judges the library
+interlock plugin test --update    writes what it sends and says now into the fixtures, for review
+```
+
+It passes as it is. Change one operation, run the test, read what it says, go on. To run it, copy the library to the proxy's plugin folder and pin it: `interlock plugin pin`.
 ";

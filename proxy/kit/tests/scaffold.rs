@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use interlock_kit::scaffold::{Auth, Lang, OPERATIONS, Wanted, create};
-use interlock_kit::{Folder, Options, Program, examine};
+use interlock_kit::{Folder, Options, Program, Report, examine};
 use interlock_plugin_api::Operation;
 use tempfile::TempDir;
 
@@ -31,12 +31,26 @@ fn every_choice_compiles_and_passes() {
         assert!(files.contains(&PathBuf::from("src/provider.rs")));
         let folder = into.path().join(&wanted.name);
         let library = build(&folder, &wanted.name);
-        let folder = Folder { library, fixtures: folder.join("fixtures") };
-        let program = Program { path: built("examples/kit"), args: vec!["examine".into()] };
-        let report = examine(&folder, &program, &Options::default(), &|_| {}).unwrap();
+        let report = judged(&Folder { library, fixtures: folder.join("fixtures") });
         assert!(report.conforms(), "{}", report.text());
         assert_eq!(report.plugin, wanted.name);
     }
+}
+
+#[test]
+fn one_in_c_compiles_and_passes() {
+    let into = TempDir::new().unwrap();
+    let wanted = Wanted { lang: Lang::C, ..wanted("in-c", &OPERATIONS, Auth::Bearer) };
+    create(into.path(), &wanted).unwrap();
+    let folder = Folder::find(&into.path().join("in-c"), None).unwrap();
+    let name = folder.library.file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(name, "libin_c.so");
+    let report = judged(&folder);
+    assert!(report.conforms(), "{}", report.text());
+    assert_eq!(report.plugin, "in-c");
+    let other = Wanted { auth: Auth::Mac, ..wanted };
+    let error = create(&into.path().join("x"), &other).unwrap_err();
+    assert!(error.to_string().contains("comes whole"), "{error}");
 }
 
 #[test]
@@ -50,6 +64,11 @@ fn a_folder_that_exists_is_not_touched_and_a_bad_name_is_refused() {
         assert!(error.to_string().contains("a plugin's name begins with a letter"), "{error}");
     }
     assert_eq!(fs::read_dir(into.path()).unwrap().count(), 1);
+}
+
+fn judged(folder: &Folder) -> Report {
+    let program = Program { path: built("examples/kit"), args: vec!["examine".into()] };
+    examine(folder, &program, &Options::default(), &|_| {}).unwrap()
 }
 
 /// Builds a folder as its author would, with the versions that are here.

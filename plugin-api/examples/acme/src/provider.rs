@@ -176,7 +176,7 @@ fn original(r: &Request) -> Result<&Original, Fault> {
 fn path(r: &Request, of: &str) -> Result<String, Fault> {
     let id = original(r)?.provider_ref.as_deref();
     let id = id.ok_or(Fault::input("the provider's number of the payment is not known"))?;
-    if !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+    if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Err(Fault::input("the provider's number of the payment has an impossible form"));
     }
     Ok(format!("/v1/payments/{id}/{of}"))

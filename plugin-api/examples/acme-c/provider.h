@@ -5,11 +5,11 @@
 
 /* One account: what `[accounts.NAME.config]` holds. Secrets are not here, a plugin never sees
  * them. */
-typedef struct acme {
+typedef struct account {
   const ilk_host *host;
   json merchant; /* in `text`: what the host lends is gone after the call */
   uint8_t text[];
-} acme;
+} account;
 
 typedef struct money {
   int64_t amount; /* minor units, as the envelope and Acme count them */
@@ -20,7 +20,7 @@ typedef enum event_kind { START, RESPONSE, TRANSPORT, NOTIFICATION } event_kind;
 
 /* One step: what is asked, what happened, and where the effect goes. */
 typedef struct step {
-  const acme *account;
+  const account *account;
   const ilk_out *out;
   ilk_bytes body; /* of the answer or the notification */
   bool sent;      /* the continuation: a request of this operation is under way */
@@ -53,7 +53,7 @@ typedef struct record {
   money amount; /* 0 if there is none, or none that makes sense */
 } record;
 
-/* acme.c. Errors are logged, so they are fixed texts: never repeat what came in. */
+/* provider.c. Errors are logged, so they are fixed texts: never repeat what came in. */
 int32_t fail(const ilk_out *out, int32_t code, const char *text);
 
 /* answers.c */

@@ -7,7 +7,7 @@
  * A step is a pure function: the envelope, the continuation and the provider's bytes come in, a
  * request or facts go out. Nothing here reads a clock or a file, and no global ever changes, so
  * any number of threads may be in here at once. */
-#include "acme.h"
+#include "provider.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,7 +169,7 @@ static int32_t ask_change(const step *s, const char *kind, bool priced) {
   if (s->provider_ref.kind == JSON_ABSENT) {
     return refuse(s, "the provider's number of the payment is not known");
   }
-  if (!json_copy(s->provider_ref, id, sizeof id, &n) || strspn(id, form) != n) {
+  if (!json_copy(s->provider_ref, id, sizeof id, &n) || n == 0 || strspn(id, form) != n) {
     return refuse(s, "the provider's number of the payment has an impossible form");
   }
   if (priced && s->amount.amount <= 0) return refuse(s, "the amount is not positive");
@@ -261,7 +261,7 @@ static int32_t create(const ilk_host *host, ilk_bytes config, const ilk_out *err
   if (merchant.kind != JSON_STRING) return fail(err, ILK_E_CONFIG, "`merchant` must be a text");
   const size_t n = (size_t)(merchant.end - merchant.at);
   if (n == 0) return fail(err, ILK_E_CONFIG, "`merchant` is empty");
-  acme *made = malloc(sizeof *made + n);
+  account *made = malloc(sizeof *made + n);
   if (made == NULL) return fail(err, ILK_E_INTERNAL, "out of memory");
   memcpy(made->text, merchant.at, n);
   made->host = host;

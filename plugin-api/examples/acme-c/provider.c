@@ -1,8 +1,9 @@
-/* Acme Pay: payments by stored card, two-step capture, refunds, and a look-up by our number.
+/* Acme Pay for Interlock: payments by stored card, two-step capture, refunds, and a look-up by our
+ * number.
  *
- * Acme is invented, and its protocol is what many providers have in common: JSON, amounts in minor
- * units, an idempotency key in a header, our number as `reference` in every object. This is the
- * plugin of ../acme in C: it sends the same bytes and says the same facts.
+ * The protocol is an invented one, with what many providers have in common: JSON, amounts in minor
+ * units, an idempotency key in a header, our number as `reference` in every object. Replace it by
+ * your provider's, one operation after another; `interlock plugin test` says what is missing.
  *
  * A step is a pure function: the envelope, the continuation and the provider's bytes come in, a
  * request or facts go out. Nothing here reads a clock or a file, and no global ever changes, so

@@ -213,8 +213,19 @@ impl Subject {
     /// What a fixture asks.
     pub fn of_fixture(&self, fixture: &Fixture) -> Option<Asked> {
         let op = fixture.operation().ok()?;
+        let mut patch = fixture.patch().ok()?;
         let mut request = serde_json::to_value(self.request(op)).ok()?;
-        merge(&mut request, &fixture.patch().ok()?);
+        // A credential is replaced whole; its form alone stands for the kit's own of that form.
+        if let Some(given) = patch.as_object_mut().and_then(|fields| fields.remove("credential")) {
+            request["credential"] = match &given {
+                Value::String(_) => {
+                    let form = serde_json::from_value(given).ok()?;
+                    serde_json::to_value(credential(form)).ok()?
+                }
+                given => given.clone(),
+            };
+        }
+        merge(&mut request, &patch);
         let mut request: Request = serde_json::from_value(request).ok()?;
         request.exponent = self.exponent(request.amount.currency);
         let mut asked = self.ask(fixture.place().to_string(), op, request);
@@ -303,7 +314,10 @@ impl Subject {
             description: Some("Order 7781".into()),
             return_url: Some("https://shop.example/back".into()),
             notify_url: Some("https://pay.shop.example/v1/notifications/kit".into()),
-            customer: Customer { id: None, country: self.manifest.countries.first().cloned() },
+            customer: Customer {
+                id: Some("kit-shopper".into()),
+                country: self.manifest.countries.first().cloned(),
+            },
             original: None,
             target: None,
             reason: None,

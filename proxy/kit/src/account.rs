@@ -28,6 +28,8 @@ pub struct Account {
     pub config: serde_json::Map<String, Value>,
     /// Secrets by name; what is absent is made.
     pub secrets: BTreeMap<String, String>,
+    /// Credentials by form, where a provider's have a form that the kit's own have not.
+    pub credentials: BTreeMap<String, serde_json::Map<String, Value>>,
 }
 
 /// An account file that can't be read.

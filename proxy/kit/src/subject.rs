@@ -32,12 +32,11 @@ const ENTROPY: &str = "00112233445566778899aabbccddeeff";
 /// A call that takes longer has hung: the proxy's own hard deadline.
 pub const HUNG: Duration = Duration::from_millis(1000);
 
-/// What marks a shopper's credential, wherever it turns up.
-pub const TOKEN: &str = "KITtokenCANARY";
+const TOKEN: &str = "KITtokenCANARY";
 /// A number that no issuer gives out, with a good check digit.
-pub const NUMBER: &str = "4000007000000016";
-pub const CRYPTOGRAM: &str = "S0lUQ0FOQVJZQ1JZUFRPR1I=";
-pub const AUTH_CODE: &str = "289900000000000017";
+const NUMBER: &str = "4000007000000016";
+const CRYPTOGRAM: &str = "S0lUQ0FOQVJZQ1JZUFRPR1I=";
+const AUTH_CODE: &str = "289900000000000017";
 
 /// The plugin that is being judged.
 pub struct Subject {
@@ -195,7 +194,7 @@ impl Subject {
             for capture in &method.capture {
                 let at = format!("authorize {} {}", named(method), word(capture));
                 let mut request = self.request(Operation::Authorize);
-                pay_by(&mut request, method);
+                self.pay_by(&mut request, method);
                 request.capture = *capture;
                 all.push(self.ask(at, Operation::Authorize, request));
             }
@@ -220,7 +219,7 @@ impl Subject {
             request["credential"] = match &given {
                 Value::String(_) => {
                     let form = serde_json::from_value(given).ok()?;
-                    serde_json::to_value(credential(form)).ok()?
+                    serde_json::to_value(self.credential(form)).ok()?
                 }
                 given => given.clone(),
             };
@@ -324,7 +323,7 @@ impl Subject {
             details: None,
         };
         if let Some(method) = self.manifest.methods.first() {
-            pay_by(&mut request, method);
+            self.pay_by(&mut request, method);
             request.capture = method.capture.first().copied().unwrap_or(CaptureMode::Automatic);
         }
         if matches!(op, Operation::Inquire | Operation::Close) {
@@ -344,6 +343,22 @@ impl Subject {
         request
     }
 
+    /// Pays by a method of the manifest.
+    fn pay_by(&self, request: &mut Request, method: &MethodSupport) {
+        request.method.clone_from(&method.kind);
+        request.flow.clone_from(&method.flow);
+        request.credential = self.credential(method.credential);
+    }
+
+    /// The account's credential of a form, or the kit's own.
+    fn credential(&self, form: CredentialForm) -> Option<Credential> {
+        let form_word = word(&form);
+        let Some(given) = self.account.credentials.get(&form_word) else { return made(form) };
+        let mut given = given.clone();
+        given.insert("form".into(), form_word.into());
+        serde_json::from_value(Value::Object(given)).ok()
+    }
+
     /// The provider's exponent of a currency.
     pub fn exponent(&self, currency: Currency) -> u8 {
         self.manifest.currencies.get(&currency).copied().unwrap_or(2)
@@ -358,14 +373,8 @@ impl Subject {
     }
 }
 
-/// Pays by a method of the manifest.
-pub fn pay_by(request: &mut Request, method: &MethodSupport) {
-    request.method.clone_from(&method.kind);
-    request.flow.clone_from(&method.flow);
-    request.credential = credential(method.credential);
-}
-
-fn credential(form: CredentialForm) -> Option<Credential> {
+/// The kit's own credential of a form.
+fn made(form: CredentialForm) -> Option<Credential> {
     Some(match form {
         CredentialForm::None => return None,
         CredentialForm::AuthCode => Credential::AuthCode { auth_code: AUTH_CODE.into() },
@@ -388,6 +397,29 @@ fn credential(form: CredentialForm) -> Option<Credential> {
 
 fn named(method: &MethodSupport) -> String {
     format!("{} {} by {}", method.kind, method.flow, word(&method.credential))
+}
+
+/// What must not turn up anywhere: the texts of a credential.
+pub fn canaries(credential: Option<&Credential>) -> Vec<String> {
+    const SHORTEST: usize = 8;
+    const PLAIN: [&str; 4] = ["form", "source", "wallet", "eci"];
+    fn collect(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::String(text) if text.len() >= SHORTEST => into.push(text.clone()),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    if !PLAIN.contains(&name.as_str()) {
+                        collect(value, into);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect(item, into)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    collect(&serde_json::to_value(credential).unwrap_or_default(), &mut found);
+    found
 }
 
 /// A closed word of the contract, as JSON writes it.

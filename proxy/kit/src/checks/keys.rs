@@ -1,6 +1,6 @@
 //! Does our number reach the provider, so that a copy of a request is recognized there?
 
-use interlock_plugin_api::{Effect, Next, Send};
+use interlock_plugin_api::{Effect, Next, Operation, Send};
 
 use super::{Check, Group, Verdict};
 use crate::report::Finding;
@@ -109,6 +109,10 @@ fn of_this_operation(s: &Subject, _: bool) -> Verdict {
         let other = if ours == OP_ID { "KITsecond0000000000000000000001" } else { OP_ID };
         let mut envelope = asked.envelope.clone();
         envelope.request.op_id = other.into();
+        // A close goes by the payment's own number.
+        if let (Operation::Close, Some(original)) = (envelope.op, &mut envelope.request.original) {
+            original.op_id = other.into();
+        }
         let Ok(second) = s.step(&s.one, &envelope, &[], &asked.body) else { continue };
         seen += 1;
         let (first, second) = (text(&taken), text(&second));

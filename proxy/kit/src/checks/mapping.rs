@@ -1,6 +1,6 @@
 //! What does the plugin make of an answer, and above all of one that it does not know?
 
-use interlock_plugin_api::{Effect, Event, Fact, Next, Operation, TransportLoss, What};
+use interlock_plugin_api::{Effect, Event, Fact, Next, NotFound, Operation, TransportLoss, What};
 use serde_json::Value;
 
 use super::{Check, Group, Verdict, facts, is_fault, moved, refused, told};
@@ -168,6 +168,14 @@ fn unknown_words(s: &Subject, _: bool) -> Verdict {
     for walk in s.walks() {
         for (before, stop) in paid(&walk) {
             for (place, body) in damaged(&stop.body) {
+                // A list in which nothing has our number any more is an honest "not found".
+                let ours = |body: &[u8]| {
+                    let text = String::from_utf8_lossy(body);
+                    text.contains(OP_ID) || text.contains(PAYMENT_ID)
+                };
+                if ours(&stop.body) && !ours(&body) {
+                    continue;
+                }
                 seen += 1;
                 let state = &before.taken.parts.state;
                 let taken = match s.step(&s.one, &stop.envelope, state, &body) {
@@ -178,7 +186,8 @@ fn unknown_words(s: &Subject, _: bool) -> Verdict {
                         continue;
                     }
                 };
-                if let Some(fact) = facts(&taken).iter().find(|fact| refused(fact)) {
+                let bad = |fact: &&Fact| refused(fact) && believed(s, &walk, fact);
+                if let Some(fact) = facts(&taken).iter().find(bad) {
                     findings.push(Finding::new(format!("{} {place}", stop.at), told(fact)));
                 }
             }
@@ -188,6 +197,16 @@ fn unknown_words(s: &Subject, _: bool) -> Verdict {
         return Verdict::Skipped("no example shows a payment that was paid".into());
     }
     findings.into()
+}
+
+/// Whether the host would believe it: an absence only where the contract says so.
+fn believed(s: &Subject, walk: &Walk, fact: &Fact) -> bool {
+    let contract = &s.manifest.contract;
+    let inquiry = match walk.op() {
+        Operation::InquireOperation => contract.operation_inquiry,
+        _ => contract.inquiry,
+    };
+    fact.what != What::NotFound || inquiry.not_found == NotFound::AfterFence
 }
 
 fn refusals_stay(s: &Subject, _: bool) -> Verdict {

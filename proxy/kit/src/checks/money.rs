@@ -2,6 +2,8 @@
 
 use interlock_plugin_api::{Currency, Money, Next, Operation, Send, format_units};
 
+use percent_encoding::percent_decode_str;
+
 use super::{Check, Group, Verdict, facts, is_fault, moved, told};
 use crate::report::Finding;
 use crate::subject::{Asked, Subject};
@@ -104,7 +106,7 @@ fn currencies(s: &Subject) -> Vec<Currency> {
 fn everything(next: &Next, body: &[u8]) -> String {
     let meta = match next {
         Next::Send(send) => sent(send),
-        Next::Done(done) => serde_json::to_string(&done.facts).unwrap_or_default(),
+        Next::Done(done) => plain(&serde_json::to_string(&done.facts).unwrap_or_default()),
     };
     format!("{meta}\n{}", plain(&String::from_utf8_lossy(body)))
 }
@@ -115,9 +117,11 @@ fn sent(send: &Send) -> String {
     plain(&format!("{}?{}\n{}", send.path, query.join("&"), headers.join("\n")))
 }
 
-/// Escapes of forms and JSON that could stand inside a number's neighbourhood.
+/// The text without the escapes of forms (an order in a form in an order has two) and of JSON.
 fn plain(text: &str) -> String {
-    text.replace("%2E", ".").replace("%22", "\"").replace("%3A", ":").replace("\\\"", "\"")
+    let once = percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let twice = percent_decode_str(&once).decode_utf8_lossy();
+    twice.replace("\\\"", "\"")
 }
 
 /// Whether a number stands somewhere by itself.

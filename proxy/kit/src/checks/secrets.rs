@@ -1,10 +1,11 @@
 //! Does anything that must stay secret end where it is logged, shown or kept?
 
 use interlock_plugin_api::{Event, Next, SecretKind};
+use serde_json::json;
 
 use super::{Check, Group, Verdict, facts};
 use crate::report::Finding;
-use crate::subject::{AUTH_CODE, CRYPTOGRAM, NUMBER, Subject, TOKEN, Taken};
+use crate::subject::{Subject, Taken, canaries};
 
 static GROUP: Group =
     Group { name: "secrets", about: "no secret in an address, a continuation, a fact or an error" };
@@ -78,8 +79,6 @@ fn placeholders(s: &Subject, _: bool) -> Verdict {
     findings.into()
 }
 
-const CANARIES: [&str; 4] = [TOKEN, NUMBER, CRYPTOGRAM, AUTH_CODE];
-
 fn credential(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
@@ -89,11 +88,13 @@ fn credential(s: &Subject, _: bool) -> Verdict {
             continue;
         }
         seen += 1;
-        let secret = serde_json::to_string(&request.credential).unwrap_or_default();
+        let secret = canaries(request.credential.as_ref());
         let Ok(first) = s.step(&s.one, &asked.envelope, &[], &asked.body) else { continue };
         look(&asked.at, &secret, &first, &mut findings);
         // What an answer repeats of it must not be passed on either.
-        let body = format!(r#"{{"id":"x","status":"{TOKEN}","code":"{NUMBER}","error":{secret}}}"#);
+        let canary = secret.first().cloned().unwrap_or_default();
+        let body = json!({ "status": canary, "code": canary, "error": { "code": canary } });
+        let body = body.to_string();
         for status in [200, 201, 400, 422, 500] {
             let mut envelope = asked.envelope.clone();
             envelope.event = Event::Response { status, headers: Vec::new() };
@@ -101,14 +102,13 @@ fn credential(s: &Subject, _: bool) -> Verdict {
             let Ok(second) = s.step(&s.one, &envelope, state, body.as_bytes()) else { continue };
             let at = format!("{}, answered {status} with its own data", asked.at);
             let told = serde_json::to_string(facts(&second)).unwrap_or_default();
-            if [NUMBER, CRYPTOGRAM, AUTH_CODE].iter().any(|canary| told.contains(canary)) {
+            if secret.iter().any(|canary| told.contains(canary)) {
                 findings.push(Finding::new(at, "a fact repeats the credential"));
             }
         }
     }
     for walk in s.walks() {
-        let secret = serde_json::to_string(&walk.stops[0].envelope.request.credential);
-        let secret = secret.unwrap_or_default();
+        let secret = canaries(walk.stops[0].envelope.request.credential.as_ref());
         walk.stops.iter().for_each(|stop| look(&stop.at, &secret, &stop.taken, &mut findings));
     }
     if seen == 0 {
@@ -118,9 +118,8 @@ fn credential(s: &Subject, _: bool) -> Verdict {
 }
 
 /// Looks for a credential where it must not be.
-fn look(at: &str, secret: &str, taken: &Taken, findings: &mut Vec<Finding>) {
-    let canaries: Vec<&str> = CANARIES.iter().copied().filter(|c| secret.contains(c)).collect();
-    let holds = |text: &str| canaries.iter().any(|canary| text.contains(canary));
+fn look(at: &str, secret: &[String], taken: &Taken, findings: &mut Vec<Finding>) {
+    let holds = |text: &str| secret.iter().any(|canary| text.contains(canary.as_str()));
     let mut say = |what: &str| findings.push(Finding::new(at, what));
     if holds(&String::from_utf8_lossy(&taken.parts.state)) {
         say("the continuation holds the credential");
@@ -146,7 +145,7 @@ fn errors(s: &Subject, _: bool) -> Verdict {
     const CANARY: &str = "KITerrorCANARY";
     let mut findings = Vec::new();
     let mut look = |at: &str, what: String| {
-        if CANARIES.iter().chain([&CANARY]).any(|canary| what.contains(canary)) {
+        if what.contains(CANARY) {
             findings.push(Finding::new(at, "its error text repeats what it was given"));
         }
     };
@@ -173,7 +172,7 @@ fn errors(s: &Subject, _: bool) -> Verdict {
             look(&asked.at, e.to_string());
         }
     }
-    let settings = serde_json::json!({ "an_unknown_setting": CANARY });
+    let settings = json!({ "an_unknown_setting": CANARY });
     if let Ok(secrets) = s.account.secrets(&s.manifest)
         && let Err(e) = s.open_for(&settings, secrets)
     {

@@ -1,4 +1,4 @@
-//! Reads RSA keys from PEM, as far as a payment provider's keys need it.
+//! Reads keys from PEM, as far as a payment provider's keys need it.
 //!
 //! Only the four usual labels, exactly one block, and at least 2048 bits. An error says what is
 //! wrong with the text and never repeats any of it.
@@ -57,7 +57,7 @@ pub(super) fn rsa_public(pem: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 /// The label and the content of the one block in a PEM text.
-fn block(pem: &str) -> Result<(&str, Zeroizing<Vec<u8>>), &'static str> {
+pub(super) fn block(pem: &str) -> Result<(&str, Zeroizing<Vec<u8>>), &'static str> {
     const NOT_PEM: &str = "it is not PEM, which begins with -----BEGIN";
     const NO_END: &str = "its PEM block has no matching end";
     let rest = pem.trim().strip_prefix("-----BEGIN ").ok_or(NOT_PEM)?;

@@ -16,6 +16,7 @@ mod load;
 mod load_error;
 mod lock;
 mod pool;
+mod publisher;
 mod secrets;
 mod services;
 
@@ -34,6 +35,7 @@ pub use instance::{Instance, OpenError, Parts, StepError, StepOut};
 pub use load_error::{LoadError, LoadReason};
 pub use lock::{Change, LockError, LockedPlugin, PluginLock, pin};
 pub use pool::PoolState;
+pub use publisher::{Publisher, Signed, read_signature, signature_file};
 pub use secrets::{SecretError, Secrets};
 
 use elf::PluginFile;

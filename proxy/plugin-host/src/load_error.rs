@@ -36,6 +36,8 @@ pub enum LoadReason {
         /// sha256 of the file, hexadecimal.
         found: String,
     },
+    /// Its publisher's signature.
+    Signature(&'static str),
     /// A field of the ELF file.
     Elf {
         /// The field's name in the ELF specification.
@@ -90,6 +92,7 @@ impl LoadReason {
             Self::NotAFile => "not_a_file",
             Self::TooLarge { .. } => "too_large",
             Self::WrongHash { .. } => "wrong_hash",
+            Self::Signature(_) => "bad_signature",
             Self::Elf { .. } => "bad_elf",
             Self::NoEntry => "no_entry",
             Self::Abi { .. } => "wrong_abi",
@@ -122,6 +125,9 @@ impl fmt::Display for LoadReason {
             Self::WrongHash { pinned, found } => {
                 write!(f, "plugin's sha256 is not the pinned one, ")?;
                 write!(f, "{pinned} is pinned, found {found}")
+            }
+            Self::Signature(problem) => {
+                write!(f, "plugin's signature can't be used, {problem}")
             }
             Self::Elf { field, problem } => {
                 write!(f, "plugin's ELF field `{field}` can't be used, {problem}")

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::elf::{Inspection, PluginFile};
 use super::load_error::{LoadError, LoadReason};
+use super::publisher::{Publisher, Signed, read_signature};
 
 /// A lock file has at most this many bytes.
 const LOCK_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,12 +41,37 @@ pub struct LockedPlugin {
     pub version: String,
     /// The ABI that it was built for: `major.minor`.
     pub abi: String,
+    /// The public key of its publisher, 64 hexadecimal digits: only files that he signed run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ed25519: Option<String>,
 }
 
 impl LockedPlugin {
     /// The hash as bytes; `None` when it is not 64 hexadecimal digits.
     pub fn digest(&self) -> Option<[u8; 32]> {
         hex::decode(&self.sha256).ok()?.try_into().ok()
+    }
+
+    /// Checks the signature beside the file, where a publisher is pinned. It covers the pinned
+    /// hash, so the file itself is not read.
+    ///
+    /// # Errors
+    /// [`LoadReason::Signature`] with the file.
+    pub fn check_publisher(&self, dir: &Path) -> Result<(), LoadError> {
+        let Some(key) = &self.ed25519 else { return Ok(()) };
+        let fail = |problem| LoadReason::Signature(problem).of(&self.file);
+        let publisher = Publisher::from_hex(key)
+            .ok_or_else(|| fail("`ed25519` has no 64 hexadecimal digits"))?;
+        let signature = read_signature(&dir.join(&self.file)).map_err(fail)?;
+        let major = self.abi.split('.').next().and_then(|major| major.parse().ok());
+        let (Some(abi_major), Some(sha256)) = (major, self.digest()) else {
+            return Err(fail("its pin is unreadable"));
+        };
+        let signed = Signed { abi_major, id: &self.name, version: &self.version, sha256 };
+        match publisher.signed(&signed, &signature) {
+            true => Ok(()),
+            false => Err(fail("it is not the pinned publisher's of this file")),
+        }
     }
 }
 
@@ -138,6 +164,10 @@ impl PluginLock {
     fn check(&self) -> Result<(), String> {
         let (mut names, mut files) = (BTreeMap::new(), BTreeMap::new());
         for plugin in &self.plugins {
+            let keyless = |key: &String| Publisher::from_hex(key).is_none();
+            if plugin.ed25519.as_ref().is_some_and(keyless) {
+                return Err(format!("`ed25519` is not 64 hexadecimal digits, {}", plugin.name));
+            }
             if plugin.digest().is_none() {
                 return Err(format!("`sha256` is not 64 hexadecimal digits, {}", plugin.name));
             }
@@ -158,15 +188,29 @@ impl PluginLock {
 }
 
 /// Makes `lock` agree with the libraries (`*.so`) of a folder and says what changed. The caller
-/// shows the changes and writes the lock.
+/// shows the changes and writes the lock. A plugin whose publisher is pinned stays his; those that
+/// `publisher` signed become his.
 ///
 /// # Errors
-/// The first file that could not be loaded; then the lock is left as it was.
-pub fn pin(dir: &Path, lock: &mut PluginLock) -> Result<Vec<Change>, LoadError> {
+/// The first file that could not be loaded, or that its pinned publisher did not sign; then the lock
+/// is left as it was.
+pub fn pin(
+    dir: &Path,
+    lock: &mut PluginLock,
+    publisher: Option<Publisher>,
+) -> Result<Vec<Change>, LoadError> {
     let mut found: BTreeMap<String, LockedPlugin> = BTreeMap::new();
     for path in libraries(dir)? {
         let inspection = PluginFile::read(&path)?.inspect()?;
-        let plugin = locked(&inspection)?;
+        let mut plugin = locked(&inspection)?;
+        plugin.ed25519 = lock.plugin(&plugin.name).and_then(|old| old.ed25519.clone());
+        if let Some(publisher) = publisher {
+            let his = LockedPlugin { ed25519: Some(publisher.to_hex()), ..plugin.clone() };
+            if his.check_publisher(dir).is_ok() {
+                plugin = his;
+            }
+        }
+        plugin.check_publisher(dir)?;
         if found.contains_key(&plugin.name) {
             return Err(LoadReason::Twice { id: plugin.name }.of(&plugin.file));
         }
@@ -210,6 +254,7 @@ fn locked(inspection: &Inspection) -> Result<LockedPlugin, LoadError> {
         sha256: hex::encode(inspection.sha256),
         version: manifest.version.clone(),
         abi: format!("{}.{}", inspection.abi.0, inspection.abi.1),
+        ed25519: None,
     })
 }
 

@@ -233,10 +233,10 @@ mod files {
         place("b.so", &["-DTEST_ID=\"b\""]);
         fs::write(folder.join("notes.txt"), "not a library").unwrap();
         let mut lock = PluginLock::default();
-        let changes = pin(&folder, &mut lock).unwrap();
+        let changes = pin(&folder, &mut lock, None).unwrap();
         assert!(matches!(&changes[..], [Change::Added(a), Change::Added(b)]
             if a.name == "a" && b.file == "b.so"));
-        assert_eq!(pin(&folder, &mut lock).unwrap(), []);
+        assert_eq!(pin(&folder, &mut lock, None).unwrap(), []);
         let path = folder.join("plugins.lock");
         lock.write(&path).unwrap();
         assert_eq!(PluginLock::read(&path).unwrap(), lock);
@@ -246,15 +246,68 @@ mod files {
 
         place("a.so", &["-DTEST_ID=\"a\"", "-DTEST_VERSION=\"2.0.0\""]);
         fs::remove_file(folder.join("b.so")).unwrap();
-        let changes = pin(&folder, &mut lock).unwrap();
+        let changes = pin(&folder, &mut lock, None).unwrap();
         let text = changes[0].to_string();
         assert!(text.starts_with("changed a 1.0.0 to 2.0.0: a.so "), "{text}");
         assert_eq!(changes[1].to_string(), "removed b 1.0.0: b.so");
         let before = lock.clone();
         place("c.so", &["-DTEST_ID=\"a\""]);
-        let error = pin(&folder, &mut lock).unwrap_err().to_string();
+        let error = pin(&folder, &mut lock, None).unwrap_err().to_string();
         assert_eq!(error, "plugin has the id of another file, a: c.so");
         assert_eq!(lock, before);
+    }
+
+    #[test]
+    fn what_its_pinned_publisher_did_not_sign_is_not_taken_up() {
+        let folder = folder("publisher");
+        let path = folder.join("a.so");
+        let place = |flags: &[&str]| {
+            let name = format!("signed-{}", flags.len());
+            fs::copy(build(&name, "echo.c", flags), &path).unwrap();
+        };
+        let sign = |key: &str| {
+            let seen = inspect(&path).unwrap();
+            let signature = Signed::of(&seen).unwrap().sign(key).unwrap();
+            fs::write(signature_file(&path), hex::encode(signature)).unwrap();
+        };
+        let (ours, public) = ed25519("ours");
+        let (strangers, _) = ed25519("stranger");
+        let publisher = Publisher::from_pem(&public).unwrap();
+        place(&["-DTEST_ID=\"a\""]);
+        sign(&ours);
+        let mut lock = PluginLock::default();
+        pin(&folder, &mut lock, Some(publisher)).unwrap();
+        assert_eq!(lock.plugin("a").unwrap().ed25519, Some(publisher.to_hex()));
+        lock.plugin("a").unwrap().check_publisher(&folder).unwrap();
+
+        // Another file under the old signature, then under a stranger's, then without any.
+        place(&["-DTEST_ID=\"a\"", "-DTEST_VERSION=\"2.0.0\""]);
+        let before = lock.clone();
+        let refused = |lock: &mut PluginLock| pin(&folder, lock, None).unwrap_err().to_string();
+        let wrong = "plugin's signature can't be used, it is not the pinned publisher's of this \
+                     file: a.so";
+        assert_eq!(refused(&mut lock), wrong);
+        sign(&strangers);
+        assert_eq!(refused(&mut lock), wrong);
+        fs::remove_file(signature_file(&path)).unwrap();
+        assert!(refused(&mut lock).contains("its file .sig can't be read"));
+        assert_eq!(lock, before);
+        sign(&ours);
+        let changes = pin(&folder, &mut lock, None).unwrap();
+        assert!(changes[0].to_string().starts_with("changed a 1.0.0 to 2.0.0"));
+        assert_eq!(lock.plugin("a").unwrap().ed25519, Some(publisher.to_hex()));
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_named_and_not_repeated() {
+        let (private, public) = ed25519("kinds");
+        let seen = inspect(&build("kinds", "echo.c", &[])).unwrap();
+        let signed = Signed::of(&seen).unwrap();
+        assert_eq!(signed.sign(&public), Err("it is a public key, the private one is needed"));
+        let error = Publisher::from_pem(&private).unwrap_err();
+        assert_eq!(error, "it is a private key, the public one is needed");
+        assert!(Publisher::from_pem("secret").unwrap_err().starts_with("it is not PEM"));
+        assert!(Publisher::from_hex("00").is_none());
     }
 
     #[test]
@@ -916,6 +969,20 @@ fn folder(name: &str) -> PathBuf {
     let path = SCRATCH.join(name);
     fs::create_dir_all(&path).unwrap();
     path
+}
+
+/// A pair of keys for signing plugins, PEM.
+fn ed25519(name: &str) -> (String, String) {
+    let path = folder("keys").join(name);
+    let openssl = |args: &[&str]| {
+        let done = Command::new("openssl").args(args).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let path = path.to_str().unwrap();
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", path]);
+    openssl(&["pkey", "-in", path, "-pubout", "-out", &format!("{path}.pub")]);
+    let read = |path: &str| fs::read_to_string(path).unwrap();
+    (read(path), read(&format!("{path}.pub")))
 }
 
 /// A provider's library beside the test's own folder, if it has been built.

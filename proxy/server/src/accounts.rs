@@ -138,6 +138,9 @@ pub(crate) fn load(
 ) -> Result<Arc<Generation>, String> {
     let file = plugin_file(&account.plugin);
     let path = config.server.plugins_dir.join(&file);
+    if let Some(locked) = lock.file(&file) {
+        locked.check_publisher(&config.server.plugins_dir).map_err(|e| e.to_string())?;
+    }
     let pin = match lock.file(&file) {
         Some(locked) => Pin::Sha256(locked.digest().ok_or_else(|| {
             format!("plugins.lock field `sha256` is not 64 hexadecimal digits: {file}")

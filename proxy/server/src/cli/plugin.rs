@@ -1,7 +1,7 @@
 //! `interlock plugin`: which plugins there are, what they say of themselves, which may run; and the
 //! kit of those who write one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -9,10 +9,13 @@ use interlock_kit::scaffold::{self, Auth, Lang, Wanted};
 use interlock_kit::{Folder, Options, Program, Ruled};
 use interlock_plugin_api::{Effect, IdempotencyClass, Manifest, NotFound, Operation};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{ConfigFile, output};
 use crate::config;
-use interlock_plugin_host::{Inspection, PluginLock, inspect, pin};
+use interlock_plugin_host::{
+    Inspection, PluginLock, Publisher, Signed, inspect, pin, read_signature, signature_file,
+};
 
 /// What can be done with plugins.
 #[derive(Subcommand)]
@@ -21,6 +24,9 @@ pub enum Command {
     Pin {
         #[command(flatten)]
         config: ConfigFile,
+        /// A publisher's public key, PEM: what he signed is his from now on, and nobody else's.
+        #[arg(long, value_name = "FILE")]
+        publisher: Option<PathBuf>,
         /// Print the changes as JSON.
         #[arg(long)]
         json: bool,
@@ -40,6 +46,22 @@ pub enum Command {
     /// One check of `test`, in a process of its own.
     #[command(hide = true)]
     Examine,
+    /// Sign a plugin file as its publisher; the signature goes beside it, as FILE.sig.
+    Sign {
+        /// The library.
+        file: PathBuf,
+        /// The publisher's private key, PEM (ed25519).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Did this publisher sign this plugin file?
+    Verify {
+        /// The library.
+        file: PathBuf,
+        /// The publisher's public key, PEM (ed25519).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
     /// Show what a plugin file says of itself, without running it.
     Inspect {
         /// The library.
@@ -164,7 +186,9 @@ pub struct Judged {
 /// Runs one of them.
 pub fn run(command: Command) -> ExitCode {
     let done = match command {
-        Command::Pin { config, json } => pin_all(&config, json),
+        Command::Pin { config, publisher, json } => pin_all(&config, publisher.as_deref(), json),
+        Command::Sign { file, key } => sign(&file, &key),
+        Command::Verify { file, key } => verify(&file, &key),
         Command::List { config, json } => list(&config, json),
         Command::New(fresh) => new(&fresh),
         Command::Test(judged) => test(&judged),
@@ -248,7 +272,63 @@ fn test(judged: &Judged) -> Result<(), ()> {
     if report.conforms() { Ok(()) } else { Err(()) }
 }
 
-fn pin_all(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
+/// A key's text. Its path is named, its content never.
+fn key_text(path: &Path) -> Result<Zeroizing<String>, ()> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    text.map_err(|e| output::error(&format!("key can't be read, {}: {}", e.kind(), path.display())))
+}
+
+fn bad_key(problem: &str, path: &Path) {
+    output::error(&format!("key can't be used, {problem}: {}", path.display()));
+}
+
+fn publisher(path: &Path) -> Result<Publisher, ()> {
+    Publisher::from_pem(&key_text(path)?).map_err(|problem| bad_key(problem, path))
+}
+
+/// What a signature of this file is about.
+fn with_signed<T>(file: &Path, then: impl FnOnce(&Signed<'_>) -> Result<T, ()>) -> Result<T, ()> {
+    let seen = inspect(file).map_err(|e| output::error(&e))?;
+    let Some(signed) = Signed::of(&seen) else {
+        output::error(&format!("manifest can't be read from the file: {}", file.display()));
+        return Err(());
+    };
+    then(&signed)
+}
+
+fn sign(file: &Path, key: &Path) -> Result<(), ()> {
+    let private = key_text(key)?;
+    with_signed(file, |signed| {
+        let signature = signed.sign(&private).map_err(|problem| bad_key(problem, key))?;
+        let beside = signature_file(file);
+        std::fs::write(&beside, format!("{}\n", hex::encode(signature))).map_err(|e| {
+            let path = beside.display();
+            output::error(&format!("signature can't be written, {}: {path}", e.kind()));
+        })?;
+        let (id, version, path) = (signed.id, signed.version, beside.display());
+        output::line(format_args!("signed {id} {version}: {path}"));
+        Ok(())
+    })
+}
+
+fn verify(file: &Path, key: &Path) -> Result<(), ()> {
+    let publisher = publisher(key)?;
+    with_signed(file, |signed| {
+        let signature = read_signature(file).map_err(|problem| {
+            output::error(&format!("signature can't be used, {problem}: {}", file.display()));
+        })?;
+        let (id, version) = (signed.id, signed.version);
+        if publisher.signed(signed, &signature) {
+            output::line(format_args!("{id} {version} is signed by {}", publisher.to_hex()));
+            return Ok(());
+        }
+        output::error(&format!("{id} {version} is not signed by this key: {}", file.display()));
+        Err(())
+    })
+}
+
+fn pin_all(file: &ConfigFile, by: Option<&Path>, as_json: bool) -> Result<(), ()> {
+    let by = by.map(publisher).transpose()?;
     let loaded = config::load(&file.path).map_err(|found| output::findings(&found))?;
     let server = &loaded.config.server;
     let mut lock = if server.plugins_lock.exists() {
@@ -256,7 +336,7 @@ fn pin_all(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
     } else {
         PluginLock::default()
     };
-    let changes = pin(&server.plugins_dir, &mut lock).map_err(|e| output::error(&e))?;
+    let changes = pin(&server.plugins_dir, &mut lock, by).map_err(|e| output::error(&e))?;
     if as_json {
         let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
         output::json(&json!({ "changes": told, "pinned": lock.plugins.len() }));
@@ -293,8 +373,15 @@ fn list(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
         let row = match inspect(&path) {
             Ok(found) => {
                 let hash = hex::encode(found.sha256);
-                let pinned = lock.file(&name).is_some_and(|l| l.sha256 == hash);
-                row(&name, found.manifest.as_ref(), if pinned { "pinned" } else { "not pinned" })
+                let pinned = lock.file(&name).filter(|l| l.sha256 == hash);
+                let state =
+                    match pinned.map(|l| (&l.ed25519, l.check_publisher(&server.plugins_dir))) {
+                        None => "not pinned".to_owned(),
+                        Some((None, _)) => "pinned".to_owned(),
+                        Some((Some(_), Ok(()))) => "pinned, signed".to_owned(),
+                        Some((Some(_), Err(e))) => e.reason.to_string(),
+                    };
+                row(&name, found.manifest.as_ref(), &state)
             }
             Err(e) => row(&name, None, &e.to_string()),
         };

@@ -305,6 +305,7 @@ fn step<P: Provider>(
         made_ms: envelope.made_ms,
         entropy: &envelope.entropy,
         body,
+        notify_url: envelope.request.notify_url.as_deref(),
         host: &instance.host,
     };
     let done = dispatch(&instance.provider, &cx, &envelope, state)?;

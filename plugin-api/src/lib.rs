@@ -9,10 +9,12 @@
 //! - [`Manifest`] says what the provider can do and, in its [`Contract`], what may be believed of
 //!   it when an answer is lost: an undeclared capability is the weakest one;
 //! - [`Fact`] is the only thing a plugin may say about money;
+//! - [`exchange`] is what most operations are: one request and its answer;
 //! - [`abi`] is the C form of all this, the same as `include/interlock_plugin.h`.
 
 pub mod abi;
 mod contract;
+mod exchange;
 mod fact;
 mod manifest;
 mod money;
@@ -25,6 +27,7 @@ pub use contract::{
     Close, Concurrency, Contract, ContractError, Effect, IdempotencyClass, Inquiry, LATE_WINDOW_MS,
     MoveRule, NotFound, OfferExpiry, SendRule, Strengthen, Stronger,
 };
+pub use exchange::{Sent, exchange, is_path_segment};
 pub use fact::{Action, Advice, Class, Fact, Scope, What};
 pub use manifest::{
     Acts, CaptureMode, CredentialForm, FieldSchema, Kind, Manifest, ManifestError, MethodSupport,

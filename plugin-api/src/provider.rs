@@ -166,6 +166,8 @@ pub struct Cx<'a> {
     pub entropy: &'a str,
     /// The raw body of the answer or the notification.
     pub body: &'a [u8],
+    /// Where the provider notifies us, if it can reach us; some sign it.
+    pub notify_url: Option<&'a str>,
     /// The host's services.
     pub host: &'a dyn Host,
 }

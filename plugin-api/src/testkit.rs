@@ -182,6 +182,7 @@ impl<'a, P: Provider> Drive<'a, P> {
             made_ms: self.envelope.made_ms,
             entropy: &self.envelope.entropy,
             body,
+            notify_url: self.envelope.request.notify_url.as_deref(),
             host: self.host,
         };
         let step = abi::dispatch(self.provider, &cx, &self.envelope, state)?;

@@ -154,6 +154,7 @@ const CONTRACT: &[(&str, &str)] = &[
     contract!("include/interlock_plugin.h"),
     contract!("src/abi.rs"),
     contract!("src/contract.rs"),
+    contract!("src/exchange.rs"),
     contract!("src/fact.rs"),
     contract!("src/lib.rs"),
     contract!("src/manifest.rs"),
@@ -335,7 +336,7 @@ fn used_imports(text: &str) -> String {
     format!("{before}{OPEN}\n{}\n}};{after}", lines.join("\n"))
 }
 
-const BEARER: &str = r#"("authorization".into(), "Bearer {secret:api_key}".into())"#;
+const BEARER: &str = r#".header("authorization", "Bearer {secret:api_key}")"#;
 
 fn with_auth(text: &str, auth: Auth) -> String {
     match auth {
@@ -347,20 +348,37 @@ fn with_auth(text: &str, auth: Auth) -> String {
                 Auth::Mac => r#"cx.host.mac("api_key", &body)?"#,
                 _ => r#"cx.host.sign("api_key", "rsa-sha256-pkcs1", &body)?"#,
             };
-            let built = "let (send, body) = build()?;";
-            let signed = format!(
-                "let (mut send, body) = build()?;\n            let signature = {service};\n            \
-                 send.headers.push((\"acme-signature\".into(), hex(&signature)));"
-            );
-            let signs = text.contains(built);
+            let signs = text.contains("exchange(cx, ");
             let text = text
-                .replace(built, &signed)
-                .replace(&format!("        {BEARER},\n"), "")
-                .replace(&format!("let headers = vec![{BEARER}];"), "let headers = Vec::new();");
-            if signs { format!("{text}\n{HEX}") } else { text }
+                .replace(&format!("\n        {BEARER}"), "")
+                .replace(BEARER, "")
+                .replace("exchange(cx, s, e, ", "signed(cx, s, e, ")
+                .replace("Event, Fault,", "Event, Fact, Fault,");
+            if signs {
+                format!("{text}\n{}\n{HEX}", SIGNED.replace("SERVICE", service))
+            } else {
+                text
+            }
         }
     }
 }
+
+const SIGNED: &str = r#"/// One request, signed over its body, and its answer.
+fn signed(
+    cx: &Cx<'_>,
+    s: Sent,
+    e: &Event,
+    build: impl FnOnce() -> Result<(Send, Vec<u8>), Fault>,
+    read: impl FnOnce(u16, &[u8]) -> Fact,
+) -> Result<Step<Sent>, Fault> {
+    let build = || {
+        let (send, body) = build()?;
+        let signature = SERVICE;
+        Ok((send.header("acme-signature", hex(&signature)), body))
+    };
+    exchange(cx, s, e, build, read)
+}
+"#;
 
 const HEX: &str = "fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!(\"{byte:02x}\")).collect()

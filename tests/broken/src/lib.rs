@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use interlock_plugin_api::{
     CaptureMode, Class, Credential, Currency, Cx, Event, Fact, Fault, Host, HostError, Money, Next,
-    Operation, Provider, Request, Send, Step, StepResult, What, export_provider,
+    Operation, Provider, Request, Send, Sent, Step, StepResult, What, export_provider,
 };
-use provider::{Acme, State};
+use provider::Acme;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub struct Broken {
 /// The good one's continuation, and what must not be in one.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Kept {
-    good: State,
+    good: Sent,
     #[serde(skip_serializing_if = "Option::is_none")]
     more: Option<String>,
 }

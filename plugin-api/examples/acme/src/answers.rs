@@ -29,7 +29,7 @@ pub(crate) struct Change {
 /// The answer to a new payment.
 pub(crate) fn payment(status: u16, body: &[u8], ours: &str) -> Fact {
     if status != 201 {
-        return unanswered(status);
+        return Fact::unanswered(status);
     }
     match serde_json::from_slice::<Payment>(body) {
         Ok(payment) if payment.reference == ours => payment.fact(),
@@ -46,7 +46,7 @@ pub(crate) fn payments(status: u16, body: &[u8], ours: &str) -> Fact {
         payments: Vec<Payment>,
     }
     if status != 200 {
-        return unanswered(status);
+        return Fact::unanswered(status);
     }
     match serde_json::from_slice::<Found>(body).map(|found| found.payments) {
         Ok(list) => match &list[..] {
@@ -62,7 +62,7 @@ pub(crate) fn payments(status: u16, body: &[u8], ours: &str) -> Fact {
 // for: capture, void, refund
 pub(crate) fn operation(status: u16, body: &[u8], ours: &str, op: Operation) -> Fact {
     if status != 201 {
-        return unanswered(status);
+        return Fact::unanswered(status);
     }
     match serde_json::from_slice::<Change>(body) {
         Ok(change) if change.reference == ours => change.fact(op),
@@ -79,7 +79,7 @@ pub(crate) fn operations(status: u16, body: &[u8], ours: &str, op: Operation) ->
         operations: Vec<Change>,
     }
     if status != 200 {
-        return unanswered(status);
+        return Fact::unanswered(status);
     }
     match serde_json::from_slice::<Found>(body).map(|found| found.operations) {
         Ok(list) => match &list[..] {
@@ -94,18 +94,7 @@ pub(crate) fn operations(status: u16, body: &[u8], ours: &str, op: Operation) ->
 /// The answer to a question about nothing.
 // for: probe
 pub(crate) fn health(status: u16, _: &[u8]) -> Fact {
-    if status == 200 { Fact::new(What::NotFound) } else { unanswered(status) }
-}
-
-/// A status without a documented body says nothing about the money.
-fn unanswered(status: u16) -> Fact {
-    let class = match status {
-        401 | 403 => Class::AccountRestricted,
-        429 => Class::RateLimited,
-        500.. => Class::ProviderDown,
-        _ => Class::Unmapped,
-    };
-    Fact { class: Some(class), ..Fact::unknown(format!("http_{status}")) }
+    if status == 200 { Fact::new(What::NotFound) } else { Fact::unanswered(status) }
 }
 
 impl Payment {

@@ -1,8 +1,8 @@
 //! The operations: what is sent for each, and who reads the answer.
 
 use interlock_plugin_api::{
-    CaptureMode, Credential, Cx, Event, Fact, Fault, Operation, Original, Provider, Request, Send,
-    Step, StepResult, TransportLoss,
+    CaptureMode, Credential, Cx, Event, Fault, Operation, Original, Provider, Request, Send, Sent,
+    Step, StepResult, exchange, is_path_segment,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,16 +16,9 @@ pub struct Acme {
     merchant: String,
 }
 
-/// What is kept between a request and its answer. It is written to disk: no credential in it. Raise
-/// `state_version` in the manifest when its form changes.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct State {
-    sent: bool,
-}
-
 impl Provider for Acme {
-    type State = State;
+    // What is kept between a request and its answer. It is written to disk: no credential in it.
+    type State = Sent;
 
     const MANIFEST: &'static str = include_str!("../manifest.json");
 
@@ -38,7 +31,7 @@ impl Provider for Acme {
         Ok(account)
     }
 
-    fn authorize(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn authorize(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
         let build = || {
             let Some(Credential::AccountToken { token }) = &r.credential else {
                 return Err(Fault::input("a payment needs an account_token"));
@@ -57,7 +50,7 @@ impl Provider for Acme {
     }
 
     // for: capture
-    fn capture(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn capture(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
         let build = || Ok(post(path(r, "captures")?, &r.op_id, &part(r)?));
         exchange(cx, s, e, build, |status, body| {
             answers::operation(status, body, &r.op_id, Operation::Capture)
@@ -65,7 +58,7 @@ impl Provider for Acme {
     }
 
     // for: void
-    fn void(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn void(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
         let body = Cancel { reference: &r.op_id };
         let build = || Ok(post(path(r, "cancels")?, &r.op_id, &body));
         exchange(cx, s, e, build, |status, body| {
@@ -74,7 +67,7 @@ impl Provider for Acme {
     }
 
     // for: refund
-    fn refund(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn refund(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
         let build = || Ok(post(path(r, "refunds")?, &r.op_id, &part(r)?));
         exchange(cx, s, e, build, |status, body| {
             answers::operation(status, body, &r.op_id, Operation::Refund)
@@ -82,49 +75,27 @@ impl Provider for Acme {
     }
 
     // for: inquire
-    fn inquire(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn inquire(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
         let ours = &original(r)?.op_id;
-        let build = || Ok(get("/v1/payments", &[("reference", ours)]));
+        let build = || Ok((get("/v1/payments").query("reference", ours), Vec::new()));
         exchange(cx, s, e, build, |status, body| answers::payments(status, body, ours))
     }
 
     // for: inquire_operation
-    fn inquire_operation(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn inquire_operation(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
         let Some((op, _)) = r.target else { return Err(Fault::input("nothing is asked about")) };
-        let build = || Ok(get("/v1/operations", &[("reference", &r.op_id)]));
+        let build = || Ok((get("/v1/operations").query("reference", &r.op_id), Vec::new()));
         exchange(cx, s, e, build, |status, body| answers::operations(status, body, &r.op_id, op))
     }
 
     // for: parse_notification
-    fn parse_notification(&self, cx: &Cx<'_>, _: State, e: &Event) -> StepResult<Self> {
+    fn parse_notification(&self, cx: &Cx<'_>, _: Sent, e: &Event) -> StepResult<Self> {
         notification::read(cx, e).map(Step::end)
     }
 
     // for: probe
-    fn probe(&self, cx: &Cx<'_>, s: State, e: &Event) -> StepResult<Self> {
-        exchange(cx, s, e, || Ok(get("/v1/health", &[])), answers::health)
-    }
-}
-
-/// One request and its answer: what every operation here is.
-fn exchange(
-    cx: &Cx<'_>,
-    s: State,
-    e: &Event,
-    build: impl FnOnce() -> Result<(Send, Vec<u8>), Fault>,
-    read: impl FnOnce(u16, &[u8]) -> Fact,
-) -> Result<Step<State>, Fault> {
-    match e {
-        Event::Start => {
-            let (send, body) = build()?;
-            Ok(Step::send(send, body, State { sent: true }))
-        }
-        Event::Response { status, .. } if s.sent => Ok(Step::done(read(*status, cx.body))),
-        // The host knows whether a byte left, and decides; here nothing is known.
-        Event::Transport { outcome: TransportLoss::NotSent | TransportLoss::MaybeSent, reason } => {
-            Ok(Step::done(Fact::unknown(reason.as_str())))
-        }
-        _ => Err(Fault::input("this event was not asked for")),
+    fn probe(&self, cx: &Cx<'_>, s: Sent, e: &Event) -> StepResult<Self> {
+        exchange(cx, s, e, || Ok((get("/v1/health"), Vec::new())), answers::health)
     }
 }
 
@@ -174,31 +145,22 @@ fn original(r: &Request) -> Result<&Original, Fault> {
 /// A path under the payment, by Acme's number of it. The host encodes nothing in a path.
 // for: capture, void, refund
 fn path(r: &Request, of: &str) -> Result<String, Fault> {
-    let id = original(r)?.provider_ref.as_deref();
+    let id = original(r)?.provider_ref.as_deref().filter(|id| is_path_segment(id));
     let id = id.ok_or(Fault::input("the provider's number of the payment is not known"))?;
-    if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(Fault::input("the provider's number of the payment has an impossible form"));
-    }
     Ok(format!("/v1/payments/{id}/{of}"))
 }
 
 /// A request that may move money: our number is its idempotency key.
 fn post(path: String, key: &str, body: &impl Serialize) -> (Send, Vec<u8>) {
-    let headers = vec![
-        ("authorization".into(), "Bearer {secret:api_key}".into()),
-        ("content-type".into(), "application/json".into()),
-        ("idempotency-key".into(), key.into()),
-    ];
-    let body = serde_json::to_vec(body).expect("plain structs can be written");
-    let (method, endpoint) = ("POST".into(), "api".into());
-    (Send { method, endpoint, path, headers, ..Send::default() }, body)
+    let send = Send::to("POST", "api", path)
+        .header("authorization", "Bearer {secret:api_key}")
+        .header("content-type", "application/json")
+        .header("idempotency-key", key);
+    (send, serde_json::to_vec(body).expect("plain structs can be written"))
 }
 
 /// A request that only reads.
 // for: inquire, inquire_operation, probe
-fn get(path: &str, query: &[(&str, &str)]) -> (Send, Vec<u8>) {
-    let headers = vec![("authorization".into(), "Bearer {secret:api_key}".into())];
-    let query = query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let (method, endpoint, path) = ("GET".into(), "api".into(), path.into());
-    (Send { method, endpoint, path, query, headers }, Vec::new())
+fn get(path: &str) -> Send {
+    Send::to("GET", "api", path).header("authorization", "Bearer {secret:api_key}")
 }

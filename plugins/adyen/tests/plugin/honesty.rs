@@ -121,7 +121,7 @@ fn a_credential_is_in_no_fault_or_fact() {
 #[test]
 fn what_is_journalled_between_two_steps_holds_no_credential() {
     let (plugin, host) = (plain(), TestHost::default());
-    let cx = Cx { now_ms: 0, made_ms: 0, entropy: "", body: b"", host: &host };
+    let cx = Cx { now_ms: 0, made_ms: 0, entropy: "", body: b"", notify_url: None, host: &host };
     let blob =
         Credential::EncryptedWalletToken { wallet: "google_pay".into(), token: json!(CRYPTOGRAM) };
     for r in [payment(), stored(), Request { credential: Some(blob), ..payment() }] {

@@ -129,7 +129,7 @@ fn a_credential_is_in_no_fault_or_fact() {
 #[test]
 fn what_is_journalled_between_two_steps_holds_no_credential() {
     let (plugin, host) = (plain(), TestHost::default());
-    let cx = Cx { now_ms: 0, made_ms: 0, entropy: "", body: b"", host: &host };
+    let cx = Cx { now_ms: 0, made_ms: 0, entropy: "", body: b"", notify_url: None, host: &host };
     for form in [payment().credential, Some(Credential::AccountToken { token: TOKEN.into() })] {
         let r = Request { credential: form, ..payment() };
         let step = plugin.authorize(&cx, &r, State::default(), &Event::Start).unwrap();

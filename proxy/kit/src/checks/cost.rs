@@ -15,7 +15,7 @@ pub(super) static CHECKS: &[Check] = &[
         group: &GROUP,
         title: "a call takes well under 50 ms",
         why: "calls share a few threads; a slow plugin delays every provider's payments.",
-        fix: "look for work that grows with the square of the input, and for tables that are built \
+        fix: "look for work that grows faster than the input, and for tables that are built \
               anew in every call.",
         run: quick,
     },

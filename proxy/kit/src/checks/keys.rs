@@ -1,6 +1,6 @@
 //! Does our number reach the provider, so that a copy of a request is recognized there?
 
-use interlock_plugin_api::{Effect, Next, Operation, Send};
+use interlock_plugin_api::{Effect, IdempotencyClass, Next, Operation, Send};
 
 use super::{Check, Group, Verdict};
 use crate::report::Finding;
@@ -13,7 +13,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         name: "key-in-every-move",
         group: &GROUP,
-        title: "every request that may move money carries our number",
+        title: "a payment carries our number, and so does every request whose key is declared",
         why: "without it the provider can't recognize a copy, and an inquiry has nothing to ask \
               for: a lost answer becomes a second charge or a payment nobody finds.",
         fix: "put `r.op_id` where the provider reads its idempotency key or its order number.",
@@ -75,10 +75,13 @@ fn in_every_move(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
     for (asked, taken) in first_moves(s) {
+        let Next::Send(send) = &taken.next else { continue };
+        if is_keyless(s, asked.envelope.op, send, &taken.parts.body) {
+            continue;
+        }
         seen += 1;
         let ours = &asked.envelope.request.op_id;
         if !text(&taken).contains(ours) {
-            let Next::Send(send) = &taken.next else { continue };
             let what = format!("{} {} has no {ours} in it", send.method, send.path);
             findings.push(Finding::new(&asked.at, what));
         }
@@ -89,7 +92,11 @@ fn in_every_move(s: &Subject, _: bool) -> Verdict {
             let body = &stop.taken.parts.body;
             let effect = s.judge(walk.op(), send, body).map(|c| c.effect);
             let ours = &stop.envelope.request.op_id;
-            if effect.is_ok_and(|e| e != Effect::Read) && !text(&stop.taken).contains(ours) {
+            let keyless = is_keyless(s, walk.op(), send, body);
+            if effect.is_ok_and(|e| e != Effect::Read)
+                && !keyless
+                && !text(&stop.taken).contains(ours)
+            {
                 let what = format!("{} {} has no {ours} in it", send.method, send.path);
                 findings.push(Finding::new(&stop.at, what));
             }
@@ -101,10 +108,23 @@ fn in_every_move(s: &Subject, _: bool) -> Verdict {
     findings.into()
 }
 
+/// A change of a known payment may have no key, if none is declared: then it is never sent again.
+/// A payment itself needs our number, for without it nothing can be asked about.
+fn is_keyless(s: &Subject, op: Operation, send: &Send, body: &[u8]) -> bool {
+    let purpose = s.judge(op, send, body).map(|classified| classified.purpose);
+    let class = purpose.map(|purpose| s.manifest.contract.move_rule(&purpose).class);
+    op != Operation::Authorize && class == Ok(IdempotencyClass::None)
+}
+
 fn of_this_operation(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
     for (asked, taken) in first_moves(s) {
+        let Next::Send(send) = &taken.next else { continue };
+        let closes = asked.envelope.op == Operation::Close;
+        if !closes && is_keyless(s, asked.envelope.op, send, &taken.parts.body) {
+            continue;
+        }
         let ours = &asked.envelope.request.op_id;
         let other = if ours == OP_ID { "KITsecond0000000000000000000001" } else { OP_ID };
         let mut envelope = asked.envelope.clone();

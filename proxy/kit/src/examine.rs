@@ -49,6 +49,8 @@ pub enum ExamineError {
     Load(LoadError),
     /// The manifest can't be read without running the plugin.
     NoManifest(PathBuf),
+    /// No check or group of checks has this name.
+    NoSuchCheck(String),
     /// A folder for the children's diaries.
     Io(std::io::Error),
     /// A fixture.
@@ -63,6 +65,11 @@ impl fmt::Display for ExamineError {
             Self::Load(e) => e.fmt(f),
             Self::NoManifest(path) => {
                 write!(f, "manifest can't be read from the file: {}", path.display())
+            }
+            Self::NoSuchCheck(name) => {
+                let mut groups: Vec<&str> = checks::all().map(|check| check.group.name).collect();
+                groups.dedup();
+                write!(f, "no check or group is called `{name}`; groups are {}", groups.join(", "))
             }
             Self::Io(e) => write!(f, "no folder for the checks: {}", e.kind()),
             Self::Fixture(e) => e.fmt(f),
@@ -85,6 +92,12 @@ pub fn examine(
 ) -> Result<Report, ExamineError> {
     let seen = inspect(&folder.library).map_err(ExamineError::Load)?;
     let manifest = seen.manifest.ok_or_else(|| ExamineError::NoManifest(folder.library.clone()))?;
+    let unknown = |name: &&String| {
+        !checks::all().any(|check| check.name == *name || check.group.name == *name)
+    };
+    if let Some(name) = options.only.iter().find(unknown) {
+        return Err(ExamineError::NoSuchCheck(name.clone()));
+    }
     let scratch = tempfile::tempdir().map_err(ExamineError::Io)?;
     let waiting: Mutex<VecDeque<(usize, &'static Check)>> =
         Mutex::new(checks::all().filter(|check| options.wants(check)).enumerate().collect());

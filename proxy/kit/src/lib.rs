@@ -9,7 +9,6 @@
 //! [`Report`]; [`scaffold`] writes the folder that an author begins with.
 
 mod account;
-mod cage;
 pub mod checks;
 pub mod child;
 mod examine;

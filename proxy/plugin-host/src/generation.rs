@@ -5,12 +5,14 @@
 //! a named reason; its provider is then disabled and nothing else.
 
 use std::fmt;
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use interlock_plugin_api::{Manifest, abi};
 
+use super::apart::Program;
 use super::pool::{Full, Job, Pool};
 
 /// The next call runs beside its caller if the last one took no longer.
@@ -18,7 +20,7 @@ const QUICK: Duration = Duration::from_millis(5);
 
 /// One loaded plugin file.
 pub struct Generation {
-    pub(super) plugin: &'static abi::Plugin,
+    pub(super) home: Home,
     pub(super) pool: Arc<Pool>,
     pub(super) soft: Duration,
     pub(super) hard: Duration,
@@ -31,6 +33,21 @@ pub struct Generation {
     pub(super) quarantine: OnceLock<Quarantine>,
     /// The last call that came back was a long one.
     pub(super) slow: AtomicBool,
+}
+
+/// Where a plugin's code runs.
+pub(super) enum Home {
+    /// In this process.
+    Here(&'static abi::Plugin),
+    /// In processes of its own, one for each account.
+    Apart {
+        /// The library's bytes, sealed.
+        library: Arc<File>,
+        /// What runs them.
+        program: Program,
+        /// So many callers may wait for an account's process.
+        waiting_max: usize,
+    },
 }
 
 /// Why and since when a generation may not be called.
@@ -117,6 +134,11 @@ impl Generation {
         &self.manifest
     }
 
+    /// Whether its code runs in processes of its own.
+    pub fn is_apart(&self) -> bool {
+        matches!(self.home, Home::Apart { .. })
+    }
+
     /// sha256 of the file.
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256
@@ -172,9 +194,21 @@ impl Generation {
         }
     }
 
+    /// How long the pool lets a call run. A process of its own is given up by its caller, who then
+    /// may wait for others before him and start it anew.
+    pub(super) fn watched_for(&self) -> Duration {
+        match &self.home {
+            Home::Here(_) => self.hard,
+            Home::Apart { waiting_max, .. } => {
+                self.hard * (2 * u32::try_from(*waiting_max).unwrap_or(u32::MAX / 4) + 3)
+            }
+        }
+    }
+
     /// Queues a step, or runs it beside its caller while steps are quick.
     pub(super) fn submit(&self, job: Job) -> Result<(), Full> {
-        if self.slow.load(Ordering::Relaxed) {
+        // Another process can't be hurried, so nobody's own thread waits for it.
+        if self.is_apart() || self.slow.load(Ordering::Relaxed) {
             return self.pool.submit(job);
         }
         self.pool.submit_quick(job)

@@ -12,8 +12,9 @@ use interlock_plugin_api::{Envelope, FaultKind, Next, abi};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::apart::{Apart, Opening, Trouble};
 use super::call::{self, BODY_BYTES_MAX, Handle, META_BYTES_MAX, STATE_BYTES_MAX, Sink};
-use super::generation::{Generation, QuarantineReason, count};
+use super::generation::{Generation, Home, QuarantineReason, count};
 use super::pool::Job;
 use super::secrets::Secrets;
 use super::services::Table;
@@ -80,6 +81,11 @@ pub enum OpenError {
     Panicked,
     /// It passed the hard deadline.
     TimedOut,
+    /// Its own process ended.
+    Died {
+        /// How.
+        how: String,
+    },
     /// The pool was full.
     Busy,
     /// The generation may not be called.
@@ -108,6 +114,13 @@ pub enum StepError {
         /// What is wrong; holds nothing of the plugin's output.
         reason: String,
     },
+    /// Its own process ended.
+    Died {
+        /// How.
+        how: String,
+    },
+    /// Its own process failed a moment ago and is not started again yet; nothing was run.
+    Resting,
     /// The pool was full; nothing was run.
     Busy,
     /// The generation may not be called; nothing was run.
@@ -125,6 +138,8 @@ impl StepError {
             Self::Panicked => "plugin_panicked",
             Self::TimedOut => "plugin_timed_out",
             Self::BadEffect { .. } => "plugin_bad_effect",
+            Self::Died { .. } => "plugin_died",
+            Self::Resting => "plugin_resting",
             Self::Busy => "plugin_pool_busy",
             Self::Quarantined { .. } => "plugin_quarantined",
         }
@@ -137,6 +152,8 @@ impl fmt::Display for StepError {
             Self::Fault { text, .. } => write!(f, "plugin can't do this step: {text}"),
             Self::Panicked => write!(f, "plugin panicked"),
             Self::TimedOut => write!(f, "plugin passed its deadline"),
+            Self::Died { how } => write!(f, "plugin failed, {how}"),
+            Self::Resting => write!(f, "plugin's own process failed a moment ago"),
             Self::BadEffect { reason } => write!(f, "plugin's effect can't be used: {reason}"),
             Self::Busy => write!(f, "plugin pool is full"),
             Self::Quarantined { reason } => write!(f, "plugin is in quarantine: {reason}"),
@@ -152,6 +169,7 @@ impl fmt::Display for OpenError {
             Self::Fault { text, .. } => write!(f, "plugin refuses the account: {text}"),
             Self::Panicked => write!(f, "plugin panicked when it opened the account"),
             Self::TimedOut => write!(f, "plugin passed its deadline when it opened the account"),
+            Self::Died { how } => write!(f, "plugin failed when it opened the account, {how}"),
             Self::Busy => write!(f, "plugin pool is full"),
             Self::Quarantined { reason } => write!(f, "plugin is in quarantine: {reason}"),
         }
@@ -182,7 +200,7 @@ impl Generation {
         let (late, generation, watched) = (answer.clone(), self.clone(), self.clone());
         let account = account.to_owned();
         let job = Job {
-            hard: self.hard,
+            hard: self.watched_for(),
             run: Box::new(move || {
                 let _ = answer.send(Live::create(generation, account, table, &config));
             }),
@@ -243,7 +261,7 @@ impl Instance {
         let sender = Arc::new(Mutex::new(Some(sender)));
         let (late, live, watched) = (sender.clone(), self.live.clone(), generation.clone());
         let job = Job {
-            hard: generation.hard,
+            hard: generation.watched_for(),
             run: Box::new(move || {
                 if waiting(&sender) {
                     let result = live.step(&input);
@@ -321,7 +339,13 @@ struct Live {
     generation: Arc<Generation>,
     account: String,
     table: Arc<Table>,
-    handle: Handle,
+    room: Room,
+}
+
+/// Where an instance lives.
+enum Room {
+    Here(&'static abi::Plugin, Handle),
+    Apart(Apart),
 }
 
 impl Live {
@@ -336,10 +360,32 @@ impl Live {
         }
         count(&generation.counters.calls);
         let since = Instant::now();
-        let (rc, handle, sink) = call::create(generation.plugin, table.as_ptr(), config.as_bytes());
+        let (rc, room, sink) = match &generation.home {
+            Home::Here(plugin) => {
+                let (rc, handle, sink) = call::create(plugin, table.as_ptr(), config.as_bytes());
+                (rc, Room::Here(plugin, handle), sink)
+            }
+            Home::Apart { library, program, waiting_max } => {
+                let opening = Opening {
+                    program: program.clone(),
+                    library: library.clone(),
+                    file: generation.file.clone(),
+                    config: config.to_owned(),
+                    hard: generation.hard,
+                    waiting_max: *waiting_max,
+                };
+                let (apart, rc, sink) =
+                    Apart::open(opening, table.clone()).map_err(|trouble| match trouble {
+                        Trouble::Died(how) => OpenError::Died { how },
+                        Trouble::TimedOut => OpenError::TimedOut,
+                        Trouble::Resting | Trouble::Busy => OpenError::Busy,
+                    })?;
+                (rc, Room::Apart(apart), sink)
+            }
+        };
         generation.returned(since.elapsed());
         match rc {
-            abi::OK => Ok(Self { generation, account, table, handle }),
+            abi::OK => Ok(Self { generation, account, table, room }),
             abi::E_PANIC => {
                 count(&generation.counters.panics);
                 generation.put_in_quarantine(QuarantineReason::Panicked);
@@ -365,13 +411,27 @@ impl Live {
         }
         count(&generation.counters.calls);
         let since = Instant::now();
-        let (rc, sink) = call::step(generation.plugin, self.handle, given);
+        let (rc, sink) = match &self.room {
+            Room::Here(plugin, handle) => call::step(plugin, *handle, given),
+            Room::Apart(apart) => apart.step(given).map_err(|trouble| match trouble {
+                Trouble::Died(how) => StepError::Died { how },
+                Trouble::TimedOut => {
+                    count(&generation.counters.timeouts);
+                    StepError::TimedOut
+                }
+                Trouble::Resting => StepError::Resting,
+                Trouble::Busy => StepError::Busy,
+            })?,
+        };
         generation.returned(since.elapsed());
         match rc {
             abi::OK => parts(sink).inspect_err(|_| self.said_badly()),
             abi::E_PANIC => {
                 count(&generation.counters.panics);
-                generation.put_in_quarantine(QuarantineReason::Panicked);
+                // Apart it has harmed nobody, and the next step begins in order.
+                if !generation.is_apart() {
+                    generation.put_in_quarantine(QuarantineReason::Panicked);
+                }
                 Err(StepError::Panicked)
             }
             rc => {
@@ -393,17 +453,18 @@ impl Drop for Live {
     fn drop(&mut self) {
         // Code that has failed is not run once more, not even to end; its memory is lost, and what
         // it had of the host is not: no call is in flight.
+        let Room::Here(plugin, handle) = self.room else { return };
         if self.generation.quarantine().is_some() {
             return;
         }
         let (generation, watched) = (self.generation.clone(), self.generation.clone());
-        let (table, handle) = (self.table.clone(), self.handle);
+        let table = self.table.clone();
         let ended = self.generation.pool.submit(Job {
             hard: self.generation.hard,
             run: Box::new(move || {
                 if generation.quarantine().is_none() {
                     // SAFETY: every call holds its `Live`, and this is the drop of the last one.
-                    unsafe { call::destroy(generation.plugin, handle) };
+                    unsafe { call::destroy(plugin, handle) };
                 }
                 drop(table);
             }),

@@ -6,8 +6,11 @@
 //! to send is judged by [`classify_send`]. A plugin that breaks its word is put into quarantine
 //! with a named reason; the proxy and the last good generation go on.
 
+mod apart;
+pub mod cage;
 mod call;
 mod elf;
+mod frame;
 mod generation;
 mod guard;
 mod instance;
@@ -18,6 +21,7 @@ mod lock;
 mod pool;
 mod publisher;
 mod secrets;
+mod served;
 mod services;
 
 use std::path::Path;
@@ -28,6 +32,7 @@ use std::time::Duration;
 
 use interlock_plugin_api::{Manifest, abi};
 
+pub use apart::Program;
 pub use elf::{FILE_BYTES_MAX, Inspection, inspect};
 pub use generation::{CounterValues, Generation, Quarantine, QuarantineReason};
 pub use guard::{Classified, Refused, UNLISTED, classify_send};
@@ -37,8 +42,10 @@ pub use lock::{Change, LockError, LockedPlugin, PluginLock, pin};
 pub use pool::PoolState;
 pub use publisher::{Publisher, Signed, read_signature, signature_file};
 pub use secrets::{SecretError, Secrets};
+pub use served::serve;
 
 use elf::PluginFile;
+use generation::Home;
 use pool::{Job, Pool, Sizes};
 
 /// At most this many generations are held at once: an old one is never unmapped.
@@ -115,9 +122,32 @@ impl PluginHost {
     /// # Errors
     /// [`LoadError`] names the file and what is wrong with it; what was loaded before goes on.
     pub fn load(&self, path: &Path, pin: Pin) -> Result<Arc<Generation>, LoadError> {
+        self.load_into(path, pin, None)
+    }
+
+    /// The same, with the plugin's code in processes of its own, one for each account: none of it
+    /// runs in this one.
+    ///
+    /// # Errors
+    /// As [`PluginHost::load`].
+    pub fn load_apart(
+        &self,
+        path: &Path,
+        pin: Pin,
+        program: &Program,
+    ) -> Result<Arc<Generation>, LoadError> {
+        self.load_into(path, pin, Some(program))
+    }
+
+    fn load_into(
+        &self,
+        path: &Path,
+        pin: Pin,
+        program: Option<&Program>,
+    ) -> Result<Arc<Generation>, LoadError> {
         let file = PluginFile::read(path)?;
         let name = file.name.clone();
-        self.load_file(file, pin).map_err(|reason| {
+        self.load_file(file, pin, program).map_err(|reason| {
             let word = reason.as_str();
             tracing::warn!(file = name, reason = word, "plugin was not loaded");
             reason.of(&name)
@@ -140,7 +170,12 @@ impl PluginHost {
         known.iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn load_file(&self, file: PluginFile, pin: Pin) -> Result<Arc<Generation>, LoadReason> {
+    fn load_file(
+        &self,
+        file: PluginFile,
+        pin: Pin,
+        program: Option<&Program>,
+    ) -> Result<Arc<Generation>, LoadReason> {
         if let Pin::Sha256(pinned) = pin
             && pinned != file.sha256
         {
@@ -150,9 +185,12 @@ impl PluginHost {
         let inspection = file.inspect().map_err(|error| error.reason)?;
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.generations();
-        let same = known
-            .iter()
-            .find(|g| g.sha256 == file.sha256 && g.file == file.name && g.quarantine().is_none());
+        let same = known.iter().find(|g| {
+            g.sha256 == file.sha256
+                && g.file == file.name
+                && g.is_apart() == program.is_some()
+                && g.quarantine().is_none()
+        });
         if let Some(same) = same {
             return Ok(same.clone());
         }
@@ -163,11 +201,27 @@ impl PluginHost {
             tracing::warn!(file = file.name, warning, "plugin has a weakness");
         }
         let (name, sha256) = (file.name.clone(), file.sha256);
-        let plugin = self.link(file)?;
-        let text = load::manifest(plugin)?;
-        let manifest = Manifest::parse(text).map_err(LoadReason::Manifest)?;
+        let (home, manifest) = match program {
+            Some(program) => {
+                let manifest = inspection.manifest.ok_or(LoadReason::Descriptor {
+                    field: "manifest",
+                    problem: "it is unreadable without running the plugin here".into(),
+                })?;
+                let library = load::sealed(&file.bytes);
+                let library = library.map_err(|e| LoadReason::Mapping(e.to_string()))?;
+                let waiting_max = self.options.workers.saturating_sub(2).max(1);
+                let library = Arc::new(library);
+                (Home::Apart { library, program: program.clone(), waiting_max }, manifest)
+            }
+            None => {
+                let plugin = self.link(file)?;
+                let text = load::manifest(plugin)?;
+                let manifest = Manifest::parse(text).map_err(LoadReason::Manifest)?;
+                (Home::Here(plugin), manifest)
+            }
+        };
         let generation = Arc::new(Generation {
-            plugin,
+            home,
             pool: self.pool.clone(),
             soft: Duration::from_millis(self.options.soft_ms),
             hard: Duration::from_millis(self.options.hard_ms.max(1)),

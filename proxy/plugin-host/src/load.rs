@@ -105,7 +105,7 @@ fn forbidden(text: &str) -> bool {
         .any(|sign| text.contains(sign))
 }
 
-fn sealed(bytes: &[u8]) -> io::Result<File> {
+pub(super) fn sealed(bytes: &[u8]) -> io::Result<File> {
     let name = CString::new("interlock-plugin").expect("no zero byte in it");
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Kernels before 6.3 do not know MFD_EXEC; later ones may be set to refuse code without it.

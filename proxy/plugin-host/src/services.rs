@@ -80,10 +80,15 @@ impl Table {
     pub(super) fn secrets(&self) -> &Secrets {
         &self.services.secrets
     }
+
+    /// For a plugin that asks from a process of its own.
+    pub(super) fn services(&self) -> &Services {
+        &self.services
+    }
 }
 
 impl Services {
-    fn log(&self, level: i32, message: &[u8]) {
+    pub(super) fn log(&self, level: i32, message: &[u8]) {
         if self.lines.check().is_err() {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return;
@@ -105,14 +110,14 @@ impl Services {
         }
     }
 
-    fn mac(&self, key: &[u8], data: &[u8]) -> Result<Vec<u8>, i32> {
+    pub(super) fn mac(&self, key: &[u8], data: &[u8]) -> Result<Vec<u8>, i32> {
         match self.key(key)? {
             Secret::Mac(key) => Ok(hmac::sign(key, data).as_ref().to_vec()),
             _ => Err(abi::E_UNSUPPORTED),
         }
     }
 
-    fn sign(&self, key: &[u8], algorithm: &[u8], data: &[u8]) -> Result<Vec<u8>, i32> {
+    pub(super) fn sign(&self, key: &[u8], algorithm: &[u8], data: &[u8]) -> Result<Vec<u8>, i32> {
         let (Secret::RsaPrivate(pair), b"rsa-sha256-pkcs1") = (self.key(key)?, algorithm) else {
             return Err(abi::E_UNSUPPORTED);
         };
@@ -122,7 +127,13 @@ impl Services {
         Ok(signature)
     }
 
-    fn verify(&self, key: &[u8], alg: &[u8], data: &[u8], signature: &[u8]) -> Result<bool, i32> {
+    pub(super) fn verify(
+        &self,
+        key: &[u8],
+        alg: &[u8],
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, i32> {
         match (self.key(key)?, alg) {
             (Secret::Mac(key), b"hmac-sha256") => Ok(hmac::verify(key, data, signature).is_ok()),
             (Secret::RsaPublic(key), b"rsa-sha256-pkcs1") => {

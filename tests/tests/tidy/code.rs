@@ -4,8 +4,8 @@ use crate::rooms::rooms;
 use crate::source::{Source, line_of, words};
 use crate::{Complaints, nothing_of, tree};
 
-/// The only rooms with `unsafe`: both sides of the C ABI, the cage for plugins that are judged, and
-/// the tests' disk under SQLite, which is a table of C functions.
+/// The only rooms with `unsafe`: both sides of the C ABI, and the tests' disk under SQLite, which
+/// is a table of C functions.
 const UNSAFE_ROOMS: &[&str] = &[
     "plugin-api/src/abi",
     "proxy/kit/src/cage",

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use interlock_plugin_host::cage;
+
 use super::{Check, Group, Verdict, is_fault};
-use crate::cage;
 use crate::report::Finding;
 use crate::subject::{Asked, Subject, Walk};
 

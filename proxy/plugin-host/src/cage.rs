@@ -1,14 +1,18 @@
-//! A thread that may compute and nothing else, for a plugin to show that it touches nothing.
+//! Where a plugin may compute and nothing else.
 //!
-//! What is not on the list is not carried out: the call answers "not permitted", and its name is
-//! remembered. The cage holds the calling thread until the process ends.
+//! A thread that is judged: what is not on the list is not carried out, the call answers "not
+//! permitted", and its name is remembered. A process that serves: what is not on the list ends it.
+//! Either cage holds for good.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::{io, mem, ptr};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 /// Memory, locks, signals' ends, random bytes (maps are seeded by them), and the kit's own diary.
 const ALLOWED: &[i64] = &[
@@ -51,6 +55,35 @@ const NAMES: &[(i64, &str)] = &[
 
 static TRAPPED: AtomicI64 = AtomicI64::new(-1);
 
+/// Puts this whole process into a cage from which it reaches only one socket.
+///
+/// # Errors
+/// The system has no seccomp filters.
+pub(super) fn enter_process(socket: i32) -> io::Result<()> {
+    let only = || {
+        let socket = u64::try_from(socket).map_err(io::Error::other)?;
+        let at = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, socket);
+        let rule = at.and_then(|condition| SeccompRule::new(vec![condition]));
+        rule.map_err(io::Error::other)
+    };
+    let mut rules: BTreeMap<i64, Vec<_>> = ALLOWED.iter().map(|nr| (*nr, Vec::new())).collect();
+    for nr in [libc::SYS_read, libc::SYS_write, libc::SYS_recvfrom, libc::SYS_sendto] {
+        rules.insert(nr, vec![only()?]);
+    }
+    // A call that never comes back ends the process, also when nobody is left to end it.
+    rules.insert(libc::SYS_setitimer, Vec::new());
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_alarm, Vec::new());
+    let filter = filter(rules, SeccompAction::KillProcess)?;
+    seccompiler::apply_filter_all_threads(&filter).map_err(io::Error::other)
+}
+
+fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction) -> io::Result<BpfProgram> {
+    let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules, other, SeccompAction::Allow, arch);
+    filter.and_then(TryInto::try_into).map_err(io::Error::other)
+}
+
 /// Puts this thread into the cage.
 ///
 /// # Errors
@@ -58,12 +91,9 @@ static TRAPPED: AtomicI64 = AtomicI64::new(-1);
 pub fn enter() -> io::Result<()> {
     listen()?;
     let rules: BTreeMap<i64, Vec<_>> = ALLOWED.iter().map(|nr| (*nr, Vec::new())).collect();
-    let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, arch);
-    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
+    let program = filter(rules, SeccompAction::Trap)?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
-
 /// The first call since the last look that was not carried out.
 pub fn trapped() -> Option<String> {
     let nr = TRAPPED.swap(-1, Ordering::Relaxed);

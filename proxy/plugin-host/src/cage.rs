@@ -70,6 +70,17 @@ pub(super) fn enter_process(socket: i32) -> io::Result<()> {
     for nr in [libc::SYS_read, libc::SYS_write, libc::SYS_recvfrom, libc::SYS_sendto] {
         rules.insert(nr, vec![only()?]);
     }
+    // An abort is a signal to oneself.
+    let own = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        u64::from(std::process::id()),
+    );
+    let own = own.and_then(|condition| SeccompRule::new(vec![condition]));
+    rules.insert(libc::SYS_tgkill, vec![own.map_err(io::Error::other)?]);
+    rules.insert(libc::SYS_getpid, Vec::new());
+    rules.insert(libc::SYS_gettid, Vec::new());
     // A call that never comes back ends the process, also when nobody is left to end it.
     rules.insert(libc::SYS_setitimer, Vec::new());
     #[cfg(target_arch = "x86_64")]

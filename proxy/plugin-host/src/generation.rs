@@ -101,6 +101,8 @@ pub struct CounterValues {
     pub timeouts: u64,
     /// Calls that panicked.
     pub panics: u64,
+    /// Processes of its own that ended by themselves.
+    pub deaths: u64,
     /// Calls that answered with a fault.
     pub faults: u64,
     /// Calls whose effect could not be read, or did not fit.
@@ -117,6 +119,7 @@ pub(super) struct Counters {
     pub soft_overruns: AtomicU64,
     pub timeouts: AtomicU64,
     pub panics: AtomicU64,
+    pub deaths: AtomicU64,
     pub faults: AtomicU64,
     pub bad_effects: AtomicU64,
     pub busy: AtomicU64,
@@ -187,6 +190,7 @@ impl Generation {
             soft_overruns: get(&c.soft_overruns),
             timeouts: get(&c.timeouts),
             panics: get(&c.panics),
+            deaths: get(&c.deaths),
             faults: get(&c.faults),
             bad_effects: get(&c.bad_effects),
             busy: get(&c.busy),

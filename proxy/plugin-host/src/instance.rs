@@ -414,7 +414,12 @@ impl Live {
         let (rc, sink) = match &self.room {
             Room::Here(plugin, handle) => call::step(plugin, *handle, given),
             Room::Apart(apart) => apart.step(given).map_err(|trouble| match trouble {
-                Trouble::Died(how) => StepError::Died { how },
+                Trouble::Died(how) => {
+                    let deaths = count(&generation.counters.deaths);
+                    let (plugin, account) = (generation.manifest.id.as_str(), &self.account);
+                    tracing::warn!(plugin, account, how, deaths, "plugin's process ended");
+                    StepError::Died { how }
+                }
                 Trouble::TimedOut => {
                     count(&generation.counters.timeouts);
                     StepError::TimedOut

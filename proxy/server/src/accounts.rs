@@ -19,11 +19,11 @@ use interlock_plugin_api::{Currency, Manifest, Operation};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::config::{self, Account, Config, LateSuccess, Window, strengthened};
+use crate::config::{self, Account, Config, Isolation, LateSuccess, Window, strengthened};
 use crate::native;
 use crate::recent::Recent;
 use crate::upstream::{Endpoint, Trust};
-use interlock_plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Secrets};
+use interlock_plugin_host::{Generation, Instance, Pin, PluginHost, PluginLock, Program, Secrets};
 
 /// An account whose plugin is open.
 pub struct OpenAccount {
@@ -153,7 +153,18 @@ pub(crate) fn load(
             ));
         }
     };
-    host.load(&path, pin).map_err(|e| e.to_string())
+    let loaded = match account.isolation {
+        Isolation::InProcess => host.load(&path, pin),
+        Isolation::Process => host.load_apart(&path, pin, &served_by()?),
+    };
+    loaded.map_err(|e| e.to_string())
+}
+
+/// This program, as the process of one plugin.
+fn served_by() -> Result<Program, String> {
+    let path = std::env::current_exe();
+    let path = path.map_err(|e| format!("this program can't be found, {}", e.kind()))?;
+    Ok(Program { path, args: vec!["plugin".into(), "serve".into()] })
 }
 
 fn open_account(

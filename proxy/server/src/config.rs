@@ -261,8 +261,19 @@ pub struct Account {
     pub contract: Strengthen,
     /// How much is refunded without asking an operator.
     pub auto_refund: AutoRefund,
+    /// Where its plugin runs.
+    pub isolation: Isolation,
     /// Where it was written, with the places of its keys.
     pub origin: Origin,
+}
+
+/// Where a plugin runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the proxy's own process.
+    InProcess,
+    /// In a process of its own for each account.
+    Process,
 }
 
 /// Caps on refunds that nobody asked for: duplicates and late successes.

@@ -60,6 +60,13 @@ static int32_t service(const ilk_host *host, ilk_bytes body, const ilk_out *out)
   return test_put(out, ILK_PART_META, TEST_DONE);
 }
 
+/* Each frame is a page, so the guard behind the stack is not jumped over. */
+static int deep(int n) {
+  volatile char page[4096];
+  page[0] = (char)n;
+  return n < 0 ? page[0] : deep(n + 1) + page[0];
+}
+
 static int32_t test_call(void *inst, uint32_t function, const ilk_bytes *parts, size_t n,
                          const ilk_out *out) {
   const ilk_host *host = ((test_instance *)inst)->host;
@@ -75,6 +82,22 @@ static int32_t test_call(void *inst, uint32_t function, const ilk_bytes *parts, 
   case 'E': return ILK_OK;
   case 'F': test_put(out, ILK_PART_ERROR, "fixed\ntext"); return ILK_E_INPUT;
   case 'C': return -77;
+  case 'X': _exit(3);
+  case 'A': abort();
+  case 'Z': return *(volatile int *)8;
+  case 'O': return deep(0);
+  case 'B': for (;;) __asm__ volatile("");
+  case 'Q': return fopen("/etc/hostname", "r") ? ILK_OK : ILK_E_INTERNAL;
+  case 'T': return system("true");
+  case 'R': {
+    /* More memory than a process of its own gets. */
+    for (int i = 0; i < 64; i++) {
+      char *block = malloc((size_t)256 << 20);
+      if (block == NULL) return ILK_E_LIMIT;
+      block[0] = 1;
+    }
+    return ILK_E_INTERNAL;
+  }
   case '1': return flood(out, ILK_PART_STATE, 65 * 1024);
   case '2':
     flood(out, ILK_PART_BODY, 1025 * 1024);

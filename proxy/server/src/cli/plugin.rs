@@ -46,6 +46,9 @@ pub enum Command {
     /// One check of `test`, in a process of its own.
     #[command(hide = true)]
     Examine,
+    /// The process of one plugin, as the proxy starts it.
+    #[command(hide = true)]
+    Serve,
     /// Sign a plugin file as its publisher; the signature goes beside it, as FILE.sig.
     Sign {
         /// The library.
@@ -187,6 +190,7 @@ pub struct Judged {
 pub fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Pin { config, publisher, json } => pin_all(&config, publisher.as_deref(), json),
+        Command::Serve => interlock_plugin_host::serve().map_err(|e| output::error(&e)),
         Command::Sign { file, key } => sign(&file, &key),
         Command::Verify { file, key } => verify(&file, &key),
         Command::List { config, json } => list(&config, json),

@@ -107,7 +107,6 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let limit = table.rate("limit");
     let in_flight = table.number("in_flight", 1..=100_000, 300);
     table.default("breaker", quoted("default"));
-    table.default("isolation", quoted("in-process"));
     let breaker = table.get("breaker").and_then(|v| chosen_breaker(&v, breakers));
     let failure_domain = table.text("failure_domain");
     let maintenance = table.get("maintenance").map(|v| maintenance::read_all(&v));
@@ -122,9 +121,11 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let contract = table.get("contract").and_then(|v| v.table());
     let contract = contract.map(|t| contract_of(name, t, &mut origin)).unwrap_or_default();
     let auto_refund = auto_refund_of(table.section("auto_refund"));
-    if let Some(isolation) = table.get("isolation") {
-        isolation_of(&isolation);
-    }
+    let isolation = table.word(
+        "isolation",
+        &[("in-process", Isolation::InProcess), ("process", Isolation::Process)],
+        Isolation::InProcess,
+    );
     table.finish(&["fees"]);
     Some(Account {
         name: name.to_owned(),
@@ -150,6 +151,7 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
         late_window_ms,
         contract,
         auto_refund,
+        isolation,
         origin,
     })
 }
@@ -458,18 +460,4 @@ fn auto_refund_of(table: Option<Table<'_>>) -> AutoRefund {
     caps.per_hour_amount = table.get("per_hour_amount").and_then(|v| v.integer(0..=i64::MAX));
     table.finish(&[]);
     caps
-}
-
-fn isolation_of(value: &Value<'_>) {
-    match value.value.as_str() {
-        Some("in-process") => value.shaped(Shape::Word(vec!["in-process".into()])),
-        Some("process") => {
-            let text = "isolation `process` is not available in this version";
-            let finding = Diagnostic::error("C017", text).help("write \"in-process\"");
-            value.refuse::<()>(finding);
-        }
-        _ => {
-            value.word(&[("in-process", ())]);
-        }
-    }
 }

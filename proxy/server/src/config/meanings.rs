@@ -245,7 +245,11 @@ const MEANINGS: [Section; 25] = [
             ),
             ("contract", "What your contract promises beyond what the plugin declares."),
             ("auto_refund", "How much is refunded without asking an operator."),
-            ("isolation", "Where the plugin runs; there is only one way in this version."),
+            (
+                "isolation",
+                "Where the plugin runs. In a `process` of its own a crash or an endless loop costs \
+                 one operation, and a step some microseconds more.",
+            ),
         ],
     ),
     (

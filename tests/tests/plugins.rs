@@ -190,6 +190,71 @@ fn the_third_stuck_thread_makes_the_proxy_unready_and_it_still_serves_and_stops(
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
+#[test]
+fn a_plugin_in_its_own_process_takes_nothing_with_it_and_its_doubt_is_resolved_by_itself() {
+    let mut house = House::prepared(Plan::default());
+    let names = ["crashing", "exiting", "looping"];
+    add_accounts(&house, &names);
+    isolate(&house, &names);
+    build(&house, "crashing", &["-DANSWER_DOES=CRASHES"]);
+    build(&house, "exiting", &["-DANSWER_DOES=EXITS"]);
+    build(&house, "looping", &["-DANSWER_DOES=LOOPS"]);
+    restart_pinned(&mut house);
+    for name in names {
+        let (key, body) = (fresh("apart"), card(&[name]));
+        let headers = [("Idempotency-Key", key.as_str()), ("Prefer", "wait=3")];
+        let url = format!("{}/v1/payments", house.api);
+        let p = house.send("POST", &url, &headers, Some(body.to_string().as_bytes()));
+        // Its inquiry is read by a new process, and says that the money was taken.
+        let id = p["id"].as_str().unwrap_or_else(|| unreachable!("{p:?}")).to_owned();
+        let now = house.wait_for(&id, SOON, |p| p["status"] == "succeeded");
+        assert_eq!((&now["account"], charges(&house, &now)), (&json!(name), 1));
+        let again = house.pay_with_key(&key, &body);
+        assert_eq!((&again["id"], charges(&house, &again)), (&json!(id), 1));
+        assert_eq!(account(&house, name)["serves"], true, "it is not put into quarantine");
+    }
+    let plugins = house.operate("GET", "/admin/v1/plugins", None);
+    let plugins = plugins["plugins"].as_array().expect("plugins").clone();
+    let of = |name: &str| plugins.iter().find(|p| p["name"] == name).expect("it is loaded");
+    assert_eq!(of("crashing")["isolation"], "process");
+    assert!(of("crashing")["deaths"].as_u64() > Some(0), "{plugins:?}");
+    assert!(of("exiting")["deaths"].as_u64() > Some(0), "{plugins:?}");
+    assert!(of("looping")["timeouts"].as_u64() > Some(0), "{plugins:?}");
+    assert_eq!(ready(&house).0, 200);
+}
+
+#[test]
+fn a_plugin_whose_process_dies_before_it_sends_fails_over_within_the_same_request() {
+    let mut house = House::prepared(Plan::default());
+    let names = ["crashing", "gone"];
+    add_accounts(&house, &names);
+    isolate(&house, &names);
+    build(&house, "crashing", &["-DSTART_DOES=CRASHES"]);
+    build(&house, "gone", &["-DCREATE_DOES=EXITS"]);
+    restart_pinned(&mut house);
+    let gone = account(&house, "gone");
+    let reason = gone["reason"].as_str().unwrap_or_default();
+    assert!(gone["serves"] == false && reason.contains("exited with code 3"), "{gone}");
+    for _ in 0..3 {
+        let p = house.pay(&card(&names));
+        assert_eq!((p.status, &p["status"]), (201, &json!("succeeded")), "{p:?}");
+        assert_eq!((&p["account"], charges(&house, &p)), (&json!("checkout-eu"), 1));
+    }
+    assert_eq!(ready(&house).0, 200);
+}
+
+/// Gives accounts' plugins processes of their own.
+fn isolate(house: &House, names: &[&str]) {
+    let path = house.dir.path().join("interlock.toml");
+    let mut text = fs::read_to_string(&path).expect("the configuration");
+    for name in names {
+        let head = format!("[accounts.{name}]\n");
+        assert!(text.contains(&head));
+        text = text.replace(&head, &format!("{head}isolation = \"process\"\n"));
+    }
+    fs::write(&path, text).expect("the configuration");
+}
+
 /// Puts accounts in front of `checkout-eu` that pay at its provider through plugins of their own.
 fn add_accounts(house: &House, names: &[&str]) {
     let path = house.dir.path().join("interlock.toml");

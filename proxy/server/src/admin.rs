@@ -185,7 +185,8 @@ impl Admin {
                     "generation": g.number(),
                     "quarantine": g.quarantine().map(|q| q.reason.as_str()),
                     "calls": c.calls, "panics": c.panics, "timeouts": c.timeouts,
-                    "soft_overruns": c.soft_overruns, "faults": c.faults,
+                    "soft_overruns": c.soft_overruns, "faults": c.faults, "deaths": c.deaths,
+                    "isolation": if g.is_apart() { "process" } else { "in-process" },
                 })
             })
             .collect();

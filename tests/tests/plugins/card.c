@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WELL, PANICS, LOOPS };
+enum { WELL, PANICS, LOOPS, CRASHES, EXITS };
 
 #ifndef ID
 #define ID "card"
@@ -41,6 +41,8 @@ static const char manifest[] =
 /* The loop waits, because the tests need the processor. */
 static int32_t goes(int how) {
   while (how == LOOPS) sleep(1);
+  if (how == CRASHES) *(volatile int *)8 = 1;
+  if (how == EXITS) _exit(3);
   return how == PANICS ? ILK_E_PANIC : ILK_OK;
 }
 

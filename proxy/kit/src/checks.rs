@@ -118,7 +118,7 @@ fn facts(taken: &Taken) -> &[Fact] {
 
 /// A fact in words.
 fn told(fact: &Fact) -> String {
-    let what = crate::subject::word(&fact.what);
+    let what = crate::asking::word(&fact.what);
     let code = fact.provider_code.as_deref().map(|code| format!(", code `{code}`"));
     let amount = fact.amount.map(|amount| format!(", {amount}"));
     format!("{what}{}{}", amount.unwrap_or_default(), code.unwrap_or_default())

@@ -290,6 +290,15 @@ impl Fixture {
         self
     }
 
+    /// The same question with these answers, each as a section shows it.
+    pub(crate) fn with_answers(&self, answers: &[String]) -> Self {
+        let mut sections: Vec<Section> = self.sections.iter().take(1).cloned().collect();
+        for answer in answers {
+            sections.push(Section { head: "answers".into(), text: answer.clone(), line: 0 });
+        }
+        Self { sections, about: self.about.clone(), path: self.path.clone() }
+    }
+
     /// The same example with what the plugin sent (with its purpose) and said.
     pub fn with(&self, sent: &[(String, String)], said: &Value) -> Self {
         let (mut sections, mut sent) = (Vec::new(), sent.iter());

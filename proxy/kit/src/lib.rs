@@ -9,16 +9,19 @@
 //! [`Report`]; [`scaffold`] writes the folder that an author begins with.
 
 mod account;
+mod asking;
 pub mod checks;
 pub mod child;
 mod examine;
 pub mod fixture;
 mod folder;
+pub mod recording;
 mod report;
 pub mod scaffold;
 mod subject;
 
 pub use account::{Account, AccountError};
+pub use asking::{Asked, Asking, OP_ID};
 pub use examine::{ExamineError, Options, Program, examine, update};
 pub use folder::{Folder, FolderError};
 pub use report::{Finding, Outcome, Report, Ruled};

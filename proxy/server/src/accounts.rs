@@ -167,7 +167,8 @@ fn served_by() -> Result<Program, String> {
     Ok(Program { path, args: vec!["plugin".into(), "serve".into()] })
 }
 
-fn open_account(
+/// Opens an account's plugin, with its secrets and addresses.
+pub(crate) fn open_account(
     config: &Config,
     account: &Account,
     generation: &Arc<Generation>,

@@ -432,7 +432,8 @@ impl Caller {
         })
     }
 
-    async fn exchange(
+    /// Sends one request and gives what came back, whatever it says.
+    pub(crate) async fn exchange(
         &self,
         account: &OpenAccount,
         send: &Send,

@@ -15,6 +15,7 @@ mod output;
 mod papers;
 mod payment;
 mod plugin;
+mod record;
 mod status;
 mod webhook;
 

@@ -7,8 +7,9 @@ use interlock_plugin_host::{OpenError, StepError};
 use serde_json::{Value, json};
 
 use super::{Check, Group, LOADS, Verdict, is_fault};
+use crate::asking::word;
 use crate::report::Finding;
-use crate::subject::{Subject, word};
+use crate::subject::Subject;
 
 static GROUP: Group =
     Group { name: "contract", about: "loads, describes itself, offers what it declares" };
@@ -82,15 +83,15 @@ pub(super) static CHECKS: &[Check] = &[
 
 fn refuses_bad_settings(s: &Subject, _: bool) -> Verdict {
     let required: Vec<&String> =
-        s.manifest.config.iter().filter(|(_, f)| f.required).map(|(name, _)| name).collect();
+        s.asks.manifest.config.iter().filter(|(_, f)| f.required).map(|(name, _)| name).collect();
     if required.is_empty() {
         return Verdict::Skipped("the manifest has no required setting".into());
     }
     let mut findings = Vec::new();
     for name in required {
-        let mut settings = s.account.config.clone();
+        let mut settings = s.asks.account.config.clone();
         settings.remove(name);
-        let Ok(secrets) = s.account.secrets(&s.manifest) else { continue };
+        let Ok(secrets) = s.asks.account.secrets(&s.asks.manifest) else { continue };
         let what = match s.open_for(&Value::Object(settings), secrets) {
             Err(OpenError::Fault { kind: FaultKind::Config, text }) if text.contains(name) => None,
             Err(OpenError::Fault { text, .. }) => Some(format!("the message says only: {text}")),
@@ -119,9 +120,9 @@ fn offers(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let asked = s.asked();
     for op in ALL {
-        let declared = s.manifest.offers(op);
+        let declared = s.asks.manifest.offers(op);
         let example = asked.iter().find(|asked| asked.envelope.op == op);
-        let plain = s.ask(String::new(), op, s.request(op));
+        let plain = s.asks.ask(String::new(), op, s.asks.request(op));
         let asked = example.unwrap_or(&plain);
         let mut envelope = asked.envelope.clone();
         if op == Operation::ParseNotification && example.is_none() {
@@ -148,7 +149,7 @@ fn methods(s: &Subject, _: bool) -> Verdict {
     for asked in s.asked().iter().filter(|asked| asked.envelope.op == Operation::Authorize) {
         match s.step(&s.one, &asked.envelope, &[], &asked.body) {
             Ok(taken) => {
-                let carried = s.manifest.contract.is_by_shopper(&asked.envelope.request.flow);
+                let carried = s.asks.manifest.contract.is_by_shopper(&asked.envelope.request.flow);
                 if let (Next::Done(_), false) = (&taken.next, carried) {
                     let what = "it ends before it sent anything, and its flow is not `by_shopper`";
                     findings.push(Finding::new(&asked.at, what));
@@ -161,18 +162,18 @@ fn methods(s: &Subject, _: bool) -> Verdict {
 }
 
 fn way_out(s: &Subject, _: bool) -> Verdict {
-    if s.manifest.kind != Kind::Processor {
+    if s.asks.manifest.kind != Kind::Processor {
         return Verdict::Skipped("a wallet moves no money".into());
     }
-    let mut flows: Vec<&str> = s.manifest.methods.iter().map(|m| m.flow.as_str()).collect();
+    let mut flows: Vec<&str> = s.asks.manifest.methods.iter().map(|m| m.flow.as_str()).collect();
     flows.dedup();
-    let lost = flows.into_iter().filter(|flow| !s.manifest.contract.can_resolve(flow));
+    let lost = flows.into_iter().filter(|flow| !s.asks.manifest.contract.can_resolve(flow));
     let what = "no key of class `strong`, no inquiry and no close is declared";
     lost.map(|flow| Finding::new(format!("flow {flow}"), what)).collect::<Vec<_>>().into()
 }
 
 fn declarations_agree(s: &Subject, _: bool) -> Verdict {
-    let m = &s.manifest;
+    let m = &s.asks.manifest;
     let mut findings = Vec::new();
     let mut say = |field: &str, what: String| {
         findings.push(Finding::new(format!("manifest `{field}`"), what));

@@ -33,7 +33,7 @@ pub(super) static CHECKS: &[Check] = &[
 fn complete(s: &Subject, _: bool) -> Verdict {
     let walks = s.walks();
     let mut findings = Vec::new();
-    for op in &s.manifest.operations {
+    for op in &s.asks.manifest.operations {
         if !walks.iter().any(|walk| walk.op() == *op) {
             findings.push(Finding::new("fixtures/", format!("there is none of `{}`", op.as_str())));
         }
@@ -45,7 +45,7 @@ fn complete(s: &Subject, _: bool) -> Verdict {
         let mut facts = of_payment.filter_map(|w| w.done()).flat_map(|done| &done.facts);
         facts.any(|fact| wanted.contains(&fact.what))
     };
-    if s.manifest.offers(Operation::Authorize) {
+    if s.asks.manifest.offers(Operation::Authorize) {
         if !ends(&[What::Captured, What::Authorized]) {
             findings.push(Finding::new("fixtures/", "there is none of a payment that was paid"));
         }

@@ -6,8 +6,9 @@ use interlock_plugin_api::{Envelope, Event, FaultKind};
 use interlock_plugin_host::StepError;
 
 use super::{Check, Group, Verdict, is_fault};
+use crate::asking::Asked;
 use crate::report::Finding;
-use crate::subject::{Asked, Subject, shown};
+use crate::subject::{Subject, shown};
 
 static GROUP: Group =
     Group { name: "hostile", about: "truncated, huge, deep, not UTF-8, random: no panic, no end" };

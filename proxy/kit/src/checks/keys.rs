@@ -3,8 +3,9 @@
 use interlock_plugin_api::{Effect, IdempotencyClass, Next, Operation, Send};
 
 use super::{Check, Group, Verdict};
+use crate::asking::{Asked, OP_ID, PAYMENT_ID};
 use crate::report::Finding;
-use crate::subject::{Asked, OP_ID, PAYMENT_ID, Subject, Taken};
+use crate::subject::{Subject, Taken};
 
 static GROUP: Group =
     Group { name: "keys", about: "our number reaches the provider, the same in every copy" };
@@ -112,7 +113,7 @@ fn in_every_move(s: &Subject, _: bool) -> Verdict {
 /// A payment itself needs our number, for without it nothing can be asked about.
 fn is_keyless(s: &Subject, op: Operation, send: &Send, body: &[u8]) -> bool {
     let purpose = s.judge(op, send, body).map(|classified| classified.purpose);
-    let class = purpose.map(|purpose| s.manifest.contract.move_rule(&purpose).class);
+    let class = purpose.map(|purpose| s.asks.manifest.contract.move_rule(&purpose).class);
     op != Operation::Authorize && class == Ok(IdempotencyClass::None)
 }
 

@@ -4,8 +4,9 @@ use interlock_plugin_api::{Effect, Event, Fact, Next, NotFound, Operation, Trans
 use serde_json::Value;
 
 use super::{Check, Group, Verdict, facts, is_fault, moved, refused, told};
+use crate::asking::{OP_ID, PAYMENT_ID};
 use crate::report::Finding;
-use crate::subject::{OP_ID, PAYMENT_ID, Stop, Subject, Walk, shown};
+use crate::subject::{Stop, Subject, Walk, shown};
 
 static GROUP: Group =
     Group { name: "mapping", about: "what is not understood is unknown, and never a decline" };
@@ -141,7 +142,9 @@ fn dishonest(s: &Subject, walk: &Walk, fact: &Fact, status: u16, body: usize) ->
     const HTML: usize = 3;
     let code = fact.provider_code.as_deref();
     let believed = match fact.what {
-        What::Declined | What::Failed => code.is_some_and(|code| s.manifest.contract.proves(code)),
+        What::Declined | What::Failed => {
+            code.is_some_and(|code| s.asks.manifest.contract.proves(code))
+        }
         _ => true,
     };
     // A probe says only that somebody is there.
@@ -201,7 +204,7 @@ fn unknown_words(s: &Subject, _: bool) -> Verdict {
 
 /// Whether the host would believe it: an absence only where the contract says so.
 fn believed(s: &Subject, walk: &Walk, fact: &Fact) -> bool {
-    let contract = &s.manifest.contract;
+    let contract = &s.asks.manifest.contract;
     let inquiry = match walk.op() {
         Operation::InquireOperation => contract.operation_inquiry,
         _ => contract.inquiry,

@@ -5,8 +5,9 @@ use interlock_plugin_api::{Currency, Money, Next, Operation, Send, format_units}
 use percent_encoding::percent_decode_str;
 
 use super::{Check, Group, Verdict, facts, is_fault, moved, told};
+use crate::asking::Asked;
 use crate::report::Finding;
-use crate::subject::{Asked, Subject};
+use crate::subject::Subject;
 
 static GROUP: Group =
     Group { name: "money", about: "exact in every exponent, and heard as it was said" };
@@ -57,8 +58,8 @@ fn exact(s: &Subject, _: bool) -> Verdict {
     let mut seen = 0;
     for asked in s.asked().iter().filter(|a| a.envelope.op == Operation::Authorize) {
         for currency in currencies(s) {
-            let exponent = s.exponent(currency);
-            let step = s.manifest.multiples.get(&currency).copied().unwrap_or(1);
+            let exponent = s.asks.exponent(currency);
+            let step = s.asks.manifest.multiples.get(&currency).copied().unwrap_or(1);
             for amount in AMOUNTS {
                 let Some(amount) = amount.checked_mul(step) else { continue };
                 let mut envelope = asked.envelope.clone();
@@ -94,7 +95,7 @@ fn exact(s: &Subject, _: bool) -> Verdict {
 /// One currency of each exponent.
 fn currencies(s: &Subject) -> Vec<Currency> {
     let mut found: Vec<(u8, Currency)> = Vec::new();
-    for (currency, exponent) in &s.manifest.currencies {
+    for (currency, exponent) in &s.asks.manifest.currencies {
         if !found.iter().any(|(e, _)| e == exponent) {
             found.push((*exponent, *currency));
         }
@@ -165,7 +166,7 @@ fn parts(s: &Subject, _: bool) -> Verdict {
         let mut envelope = asked.envelope.clone();
         let exponent = envelope.request.exponent;
         let currency = envelope.request.amount.currency;
-        let step = s.manifest.multiples.get(&currency).copied().unwrap_or(1);
+        let step = s.asks.manifest.multiples.get(&currency).copied().unwrap_or(1);
         envelope.request.amount.amount = PART * step;
         let Ok(part) = s.step(&s.one, &envelope, &[], &[]) else { continue };
         let whole = everything(&whole.next, &whole.parts.body);
@@ -194,16 +195,16 @@ fn later(s: &Subject) -> Vec<Asked> {
 }
 
 fn currency(s: &Subject, _: bool) -> Verdict {
-    if s.manifest.currencies.len() < 2 {
+    if s.asks.manifest.currencies.len() < 2 {
         return Verdict::Skipped("the provider takes one currency only".into());
     }
     let mut findings = Vec::new();
     for asked in s.asked().iter().filter(|a| a.envelope.op == Operation::Authorize) {
         for currency in currencies(s) {
             let mut envelope = asked.envelope.clone();
-            let step = s.manifest.multiples.get(&currency).copied().unwrap_or(1);
+            let step = s.asks.manifest.multiples.get(&currency).copied().unwrap_or(1);
             envelope.request.amount = Money::new(4_900 * step, currency);
-            envelope.request.exponent = s.exponent(currency);
+            envelope.request.exponent = s.asks.exponent(currency);
             let Ok(taken) = s.step(&s.one, &envelope, &[], &[]) else { continue };
             let text = everything(&taken.next, &taken.parts.body).to_ascii_uppercase();
             if !text.contains(currency.as_str()) {

@@ -6,8 +6,9 @@ use interlock_plugin_api::{Done, Envelope, Event, Next, Operation};
 use interlock_plugin_host::Instance;
 
 use super::{Check, Group, Verdict};
+use crate::asking::NOW_MS;
 use crate::report::Finding;
-use crate::subject::{NOW_MS, Stop, Subject};
+use crate::subject::{Stop, Subject};
 
 static GROUP: Group =
     Group { name: "notifications", about: "good ones are believed, altered and foreign ones not" };
@@ -65,7 +66,7 @@ fn notices(s: &Subject) -> Vec<(Stop, Done)> {
 }
 
 fn none(s: &Subject) -> Verdict {
-    Verdict::Skipped(match s.manifest.offers(Operation::ParseNotification) {
+    Verdict::Skipped(match s.asks.manifest.offers(Operation::ParseNotification) {
         true => "no example has a notification that is verified".into(),
         false => "the plugin reads no notifications".into(),
     })
@@ -81,7 +82,7 @@ fn read(s: &Subject, on: &Arc<Instance>, envelope: &Envelope, body: &[u8]) -> Op
 fn good(s: &Subject, _: bool) -> Verdict {
     let all = verified(s);
     if all.is_empty() {
-        if s.manifest.offers(Operation::ParseNotification) && !notices(s).is_empty() {
+        if s.asks.manifest.offers(Operation::ParseNotification) && !notices(s).is_empty() {
             let at = notices(s)[0].0.at.clone();
             let what = "no example's notification is verified; is it signed with the keys of \
                         fixtures/account.toml?";
@@ -170,11 +171,10 @@ fn foreign(s: &Subject, _: bool) -> Verdict {
     if all.is_empty() {
         return none(s);
     }
-    let other = s
-        .account
-        .other_secrets(&s.manifest)
-        .map_err(|e| e.to_string())
-        .and_then(|keys| s.open_for(&s.account.settings(), keys).map_err(|e| e.to_string()));
+    let other =
+        s.account.other_secrets(&s.asks.manifest).map_err(|e| e.to_string()).and_then(|keys| {
+            s.open_for(&s.asks.account.settings(), keys).map_err(|e| e.to_string())
+        });
     let other = match other {
         Ok(other) => other,
         Err(e) => {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use interlock_plugin_host::cage;
 
 use super::{Check, Group, Verdict, is_fault};
+use crate::asking::Asked;
 use crate::report::Finding;
-use crate::subject::{Asked, Subject, Walk};
+use crate::subject::{Subject, Walk};
 
 static GROUP: Group =
     Group { name: "purity", about: "same input, same bytes; no file, socket, thread or clock" };

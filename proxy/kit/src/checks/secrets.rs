@@ -4,8 +4,9 @@ use interlock_plugin_api::{Event, Next, SecretKind};
 use serde_json::json;
 
 use super::{Check, Group, Verdict, facts};
+use crate::asking::canaries;
 use crate::report::Finding;
-use crate::subject::{Subject, Taken, canaries};
+use crate::subject::{Subject, Taken};
 
 static GROUP: Group =
     Group { name: "secrets", about: "no secret in an address, a continuation, a fact or an error" };
@@ -57,7 +58,7 @@ fn placeholders(s: &Subject, _: bool) -> Verdict {
         for (header, value) in &send.headers {
             for rest in value.split(OPEN).skip(1) {
                 let name = rest.split('}').next().unwrap_or_default();
-                match s.manifest.secrets.get(name) {
+                match s.asks.manifest.secrets.get(name) {
                     Some(SecretKind::Header) => {}
                     Some(_) => say(format!("header {header}: the secret `{name}` is no `header`")),
                     None => say(format!("header {header}: no secret `{name}` is declared")),
@@ -173,7 +174,7 @@ fn errors(s: &Subject, _: bool) -> Verdict {
         }
     }
     let settings = json!({ "an_unknown_setting": CANARY });
-    if let Ok(secrets) = s.account.secrets(&s.manifest)
+    if let Ok(secrets) = s.asks.account.secrets(&s.asks.manifest)
         && let Err(e) = s.open_for(&settings, secrets)
     {
         look("open", e.to_string());

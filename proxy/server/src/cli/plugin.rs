@@ -11,7 +11,7 @@ use interlock_plugin_api::{Effect, IdempotencyClass, Manifest, NotFound, Operati
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{ConfigFile, output};
+use super::{ConfigFile, output, record};
 use crate::config;
 use interlock_plugin_host::{
     Inspection, PluginLock, Publisher, Signed, inspect, pin, read_signature, signature_file,
@@ -43,6 +43,8 @@ pub enum Command {
     New(Fresh),
     /// Judge a plugin: money, mapping, keys, effects, secrets, hostile input, notifications, cost.
     Test(Judged),
+    /// Ask a provider's sandbox what a fixture asks, and keep its answers, masked.
+    Record(record::Recording),
     /// One check of `test`, in a process of its own.
     #[command(hide = true)]
     Examine,
@@ -196,6 +198,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::List { config, json } => list(&config, json),
         Command::New(fresh) => new(&fresh),
         Command::Test(judged) => test(&judged),
+        Command::Record(wanted) => record::run(&wanted),
         Command::Examine => {
             let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
             interlock_kit::child::serve(&mut input, &mut out).map_err(|e| output::error(&e))

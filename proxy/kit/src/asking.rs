@@ -30,7 +30,9 @@ const AUTH_CODE: &str = "289900000000000017";
 pub struct Asked {
     /// Where it is from.
     pub at: String,
+    /// What its first step is given.
     pub envelope: Envelope,
+    /// The raw body of a notification.
     pub body: Vec<u8>,
 }
 

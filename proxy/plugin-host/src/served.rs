@@ -44,7 +44,7 @@ pub fn serve() -> io::Result<()> {
     if opening.kind != Kind::Open {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let (plugin, handle) = match opened(&socket, &library, &opening)? {
+    let (plugin, handle) = match opened(&library, &opening)? {
         Ok(opened) => opened,
         Err((code, sink)) => return tell(&mut socket, code, &sink),
     };
@@ -71,7 +71,7 @@ pub fn serve() -> io::Result<()> {
 
 type Opened = Result<(&'static abi::Plugin, Handle), (i32, Sink)>;
 
-fn opened(socket: &UnixStream, library: &File, opening: &Frame) -> io::Result<Opened> {
+fn opened(library: &File, opening: &Frame) -> io::Result<Opened> {
     let size = library.metadata()?.len();
     if size > FILE_BYTES_MAX {
         return Err(io::ErrorKind::InvalidData.into());
@@ -88,8 +88,11 @@ fn opened(socket: &UnixStream, library: &File, opening: &Frame) -> io::Result<Op
         }
     };
     drop(file);
-    // Both live as long as the process.
-    let services = Box::leak(Box::new(Services { socket: socket.try_clone()? }));
+    // Both live as long as the process. It is the same socket under the same number: the cage
+    // knows no other.
+    // SAFETY: the number stays open, because what is leaked is never closed.
+    let socket = unsafe { UnixStream::from_raw_fd(SOCKET) };
+    let services = Box::leak(Box::new(Services { socket }));
     let table = Box::leak(Box::new(HostTable {
         struct_size: size_of::<HostTable>() as u32,
         abi_major: abi::ABI_MAJOR,

@@ -102,13 +102,17 @@ async fn two_accounts_have_two_processes() {
 #[tokio::test]
 async fn a_process_ends_with_its_account() {
     let host = host();
-    let before = children();
-    let apart = open(&host, "script.c", true).unwrap();
+    // Under a name of its own, so that it can be told from those of other tests.
+    let path = build("echo.c").with_file_name("serve-once");
+    fs::copy(program().path, &path).unwrap();
+    let program = Program { path: path.clone(), args: Vec::new() };
+    let generation = host.load_apart(&build("script.c"), Pin::Unpinned, &program).unwrap();
+    let apart = generation.open("acct", &"".into(), secrets()).unwrap();
     step(&apart, b"S").await.unwrap();
-    assert_eq!(children(), before + 1);
+    assert_eq!(running(&path), 1);
     drop(apart);
     let until = Instant::now() + Duration::from_secs(10);
-    while children() > before {
+    while running(&path) > 0 {
         assert!(Instant::now() < until, "a process is left");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -123,11 +127,11 @@ fn a_program_that_is_not_there_is_a_reason_and_no_panic() {
     assert!(error.contains("can't be started"), "{error}");
 }
 
-/// Children of this process's threads that run.
-fn children() -> usize {
-    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.map(|list| list.split_whitespace().count()).sum()
+/// Processes that run this program.
+fn running(program: &Path) -> usize {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|process| fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == program))
+        .count()
 }
 
 /// Waits until a process may be started again, and has been.

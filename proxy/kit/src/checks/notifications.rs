@@ -172,9 +172,9 @@ fn foreign(s: &Subject, _: bool) -> Verdict {
         return none(s);
     }
     let other =
-        s.account.other_secrets(&s.asks.manifest).map_err(|e| e.to_string()).and_then(|keys| {
-            s.open_for(&s.asks.account.settings(), keys).map_err(|e| e.to_string())
-        });
+        s.asks.account.other_secrets(&s.asks.manifest).map_err(|e| e.to_string()).and_then(
+            |keys| s.open_for(&s.asks.account.settings(), keys).map_err(|e| e.to_string()),
+        );
     let other = match other {
         Ok(other) => other,
         Err(e) => {

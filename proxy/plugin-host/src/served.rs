@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use interlock_plugin_api::abi::{self, Bytes, HostTable, Out, SignExtension, VerifyExtension};
 
@@ -18,6 +17,7 @@ use super::call::{self, Handle, Sink};
 use super::elf::{self, FILE_BYTES_MAX, PluginFile};
 use super::frame::{self, Frame, Kind};
 use super::load;
+use super::services::fenced;
 
 const SOCKET: i32 = 0;
 const LIBRARY: i32 = 1;
@@ -158,10 +158,6 @@ fn asked(ctx: *mut c_void, service: i32, parts: &[Bytes]) -> Result<(i32, Vec<u8
     // SAFETY: the plugin lends the slices for this call; a null pointer gives an empty one.
     let parts: Vec<&[u8]> = parts.iter().map(|part| unsafe { part.get() }).collect();
     services.ask(service, &parts)
-}
-
-fn fenced(body: impl FnOnce() -> Result<i32, i32>) -> i32 {
-    catch_unwind(AssertUnwindSafe(body)).map_or(abi::E_INTERNAL, |rc| rc.unwrap_or_else(|e| e))
 }
 
 fn give(out: *const Out, answer: (i32, Vec<u8>)) -> i32 {

@@ -204,7 +204,8 @@ extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void 
     }
 }
 
-fn fenced(body: impl FnOnce() -> Result<i32, i32>) -> i32 {
+/// No panic leaves a callback.
+pub(super) fn fenced(body: impl FnOnce() -> Result<i32, i32>) -> i32 {
     catch_unwind(AssertUnwindSafe(body)).map_or(abi::E_INTERNAL, |rc| rc.unwrap_or_else(|e| e))
 }
 

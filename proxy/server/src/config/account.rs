@@ -16,7 +16,9 @@ use super::inventory::Shape;
 use super::reader::{Table, Value, quoted};
 use super::sections::good_name;
 use super::words::format_duration;
-use super::{Account, AutoRefund, BreakerSettings, Conversion, Secret, doors, maintenance};
+use super::{
+    Account, AutoRefund, BreakerSettings, Conversion, Isolation, Secret, doors, maintenance,
+};
 
 /// The named breakers of the file; always with a `default`.
 pub(super) type BreakerTable = BTreeMap<String, BreakerSettings>;

@@ -1,12 +1,12 @@
 //! Every shipped plugin passes every check that can judge it. `UPDATE=1` writes what the plugins send
 //! and say now into their fixtures first, for review.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use interlock_kit::{Folder, Options, Outcome, Program, examine, update};
+use interlock_kit::{Folder, Options, Outcome, examine, update};
+
+use crate::{built, program};
 
 #[test]
 fn every_shipped_plugin_conforms() {
@@ -28,7 +28,7 @@ fn every_shipped_plugin_conforms() {
         if std::env::var_os("UPDATE").is_some() {
             update(&folder).unwrap();
         }
-        let program = Program { path: built("examples/kit"), args: vec!["examine".into()] };
+        let program = program();
         let report = examine(&folder, &program, &Options::default(), &|_| {}).unwrap();
         let bad = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
         if report.ruled.iter().any(|ruled| bad(&ruled.outcome)) {
@@ -36,16 +36,4 @@ fn every_shipped_plugin_conforms() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Something that the workspace's build has made, beside this test.
-fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join(name);
-    assert!(
-        path.is_file(),
-        "run `cargo build --workspace --all-targets` first: {}",
-        path.display()
-    );
-    path
 }

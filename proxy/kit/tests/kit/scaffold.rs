@@ -1,16 +1,16 @@
 //! What `interlock plugin new` writes compiles without a warning, outside this workspace, and passes
 //! every check, whatever was chosen.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use interlock_kit::scaffold::{Auth, Lang, OPERATIONS, Wanted, create};
-use interlock_kit::{Folder, Options, Program, Report, examine};
+use interlock_kit::{Folder, Options, Report, examine};
 use interlock_plugin_api::Operation;
 use tempfile::TempDir;
+
+use crate::program;
 
 fn wanted(name: &str, operations: &[Operation], auth: Auth) -> Wanted {
     Wanted { name: name.into(), operations: operations.to_vec(), auth, lang: Lang::Rust }
@@ -67,7 +67,7 @@ fn a_folder_that_exists_is_not_touched_and_a_bad_name_is_refused() {
 }
 
 fn judged(folder: &Folder) -> Report {
-    let program = Program { path: built("examples/kit"), args: vec!["examine".into()] };
+    let program = program();
     examine(folder, &program, &Options::default(), &|_| {}).unwrap()
 }
 
@@ -85,16 +85,4 @@ fn build(folder: &Path, name: &str) -> PathBuf {
         .unwrap();
     assert!(built.status.success(), "{name}\n{}", String::from_utf8_lossy(&built.stderr));
     target.join(format!("debug/lib{}.so", name.replace('-', "_")))
-}
-
-/// Something that the workspace's build has made, beside this test.
-fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join(name);
-    assert!(
-        path.is_file(),
-        "run `cargo build --workspace --all-targets` first: {}",
-        path.display()
-    );
-    path
 }

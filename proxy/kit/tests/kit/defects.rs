@@ -1,13 +1,13 @@
 //! The kit against the example provider: whole, and with one defect at a time, each of which must be
 //! found by the check that is meant for it, with words that help.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use interlock_kit::{Folder, Options, Outcome, Program, Report, examine, update};
+use interlock_kit::{Folder, Options, Outcome, Report, examine, update};
 use tempfile::TempDir;
+
+use crate::{built, program};
 
 /// A defect of `tests/broken`, the check that must find it, and what it must say.
 const DEFECTS: &[(&str, &str, &str)] = &[
@@ -203,7 +203,7 @@ fn judged(library: &Path, fixtures: &Path, only: &[&str]) -> Report {
     let folder = Folder { library: library.into(), fixtures: fixtures.into() };
     let only = only.iter().map(|name| (*name).to_owned()).collect();
     let options = Options { only, ..Options::default() };
-    let program = Program { path: built("examples/kit"), args: vec!["examine".into()] };
+    let program = program();
     examine(&folder, &program, &options, &|_| {}).unwrap()
 }
 
@@ -225,18 +225,6 @@ fn fixtures(defect: &str) -> TempDir {
 
 fn library(name: &str) -> PathBuf {
     built(&format!("lib{name}.so"))
-}
-
-/// Something that the workspace's build has made, beside this test.
-fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join(name);
-    assert!(
-        path.is_file(),
-        "run `cargo build --workspace --all-targets` first: {}",
-        path.display()
-    );
-    path
 }
 
 /// Replaces every stand of some bytes by others of the same length.

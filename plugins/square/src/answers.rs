@@ -2,6 +2,7 @@
 
 use interlock_plugin_api::{Advice, Class, Currency, Fact, Money, Operation, What};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// An answer: at least one of these.
 #[derive(Default, Deserialize)]
@@ -77,10 +78,11 @@ pub(crate) fn refund(status: u16, body: &[u8], payment: Option<&str>) -> Fact {
 /// The answer to a cancel by key. It succeeds, too, where there is no such payment yet, and nothing
 /// is said of one that arrives later: so it never says more than that.
 pub(crate) fn closed(status: u16, body: &[u8]) -> Fact {
+    let empty = serde_json::from_slice(body).is_ok_and(|fields: Map<String, Value>| {
+        fields.values().all(|value| value.as_array().is_some_and(Vec::is_empty))
+    });
     match answer(status, body) {
-        Some(answer) if status == 200 && answer.errors.is_empty() => {
-            Fact::new(What::ClosedNothingFound)
-        }
+        Some(_) if status == 200 && empty => Fact::new(What::ClosedNothingFound),
         Some(answer) => Fact { what: What::Unknown, ..answer.refused(status) },
         None => Fact::unanswered(status),
     }

@@ -342,7 +342,7 @@ fn with_auth(text: &str, auth: Auth) -> String {
     match auth {
         Auth::Bearer => text.to_owned(),
         Auth::Basic => text.replace("Bearer {secret:api_key}", "Basic {secret:api_key}"),
-        Auth::Header => text.replace(BEARER, r#"("x-api-key".into(), "{secret:api_key}".into())"#),
+        Auth::Header => text.replace(BEARER, r#".header("x-api-key", "{secret:api_key}")"#),
         Auth::Mac | Auth::Rsa => {
             let service = match auth {
                 Auth::Mac => r#"cx.host.mac("api_key", &body)?"#,

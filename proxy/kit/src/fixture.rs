@@ -364,9 +364,10 @@ pub fn request_text(send: &Send, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# A card is charged.\n### authorize\n{\"flow\": \"token\"}\n\n### sends pay\n\
-        POST /v1/payments HTTP/1.1\nhost: api\n\n{}\n\n### answers\nHTTP/1.1 201 Created\n\
-        Content-Type: application/json\n\n{\"id\":1}\n\n### says\n{ \"facts\": [] }\n";
+    const TEXT: &str = "# A card is charged.\n### authorize\n{\"flow\": \"token\"}\n\n\
+        ### sends pay\nPOST /v1/payments HTTP/1.1\nhost: api\n\n{}\n\n\
+        ### answers\nHTTP/1.1 201 Created\nContent-Type: application/json\n\n{\"id\":1}\n\n\
+        ### says\n{ \"facts\": [] }\n";
 
     #[test]
     fn an_example_is_read_and_written_back_as_it_was() {

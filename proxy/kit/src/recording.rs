@@ -146,7 +146,8 @@ mod tests {
                 ("X-Echo".into(), "Bearer sk_live_1".into()),
                 ("Content-Type".into(), "application/json".into()),
             ],
-            body: b"{\"ref\":\"ourNumber\",\"card\":\"4111111111111111\",\"id\":\"4111111111111112\"}\n"
+            body: b"{\"ref\":\"ourNumber\",\"card\":\"4111111111111111\",\
+                \"id\":\"4111111111111112\"}\n"
                 .to_vec(),
         };
         let text = recorded(&fixture, &[answer], &mask).expect("text").to_string();

@@ -105,6 +105,7 @@ const SOURCES: &[(&str, &str)] =
     &[example!("src/lib.rs"), example!("src/provider.rs"), example!("src/answers.rs")];
 const NOTIFICATION: (&str, &str) = example!("src/notification.rs");
 const MANIFEST: &str = example!("manifest.json").1;
+const README: &str = example!("README.md").1;
 const ACCOUNT: (&str, &str) = example!("fixtures/account.toml");
 const FIXTURES: &[(&str, &str)] = &[
     example!("fixtures/authorize-declined.http"),
@@ -141,6 +142,7 @@ const IN_C: &[(&str, &str)] = &[
     example_in_c!("provider.h"),
     example_in_c!(".gitignore"),
 ];
+const README_C: &str = example_in_c!("README.md").1;
 const HEADER: &str = include_str!("../../../plugin-api/include/interlock_plugin.h");
 
 macro_rules! contract {
@@ -526,43 +528,3 @@ serde_json = { version = "1", features = ["raw_value"] }
 ring = { version = "0.17", optional = true }
 "#
 );
-
-const README: &str = "# Acme Pay for Interlock
-
-A plugin is a pure translator: bytes in, bytes out. It opens no socket, reads no clock and sees no key, so it is written and tested offline.
-
-| file | what to change in it |
-|---|---|
-| `manifest.json` | what your provider can do, where it is, and what may be believed of it when an answer is lost |
-| `src/provider.rs` | what is sent for each operation |
-| `src/answers.rs` | what an answer says about the money |
-| `fixtures/*.http` | worked examples: replace the answers by your provider's documented or recorded ones |
-
-```
-interlock plugin test             builds the library and judges it
-interlock plugin test --update    writes what it sends and says now into the fixtures, for review
-```
-
-It passes as it is. Change one operation, run the test, read what it says, go on. To run it, copy the library from `target/release` to the proxy's plugin folder and pin it: `interlock plugin pin`.
-";
-
-const README_C: &str = "# Acme Pay for Interlock
-
-A plugin is a pure translator: bytes in, bytes out. It opens no socket, reads no clock and sees no key, so it is written and tested offline.
-
-| file | what to change in it |
-|---|---|
-| `manifest.json` | what your provider can do, where it is, and what may be believed of it when an answer is lost |
-| `provider.c` | what is sent for each operation |
-| `answers.c` | what an answer says about the money |
-| `notification.c` | what your provider posts, and how it is signed |
-| `fixtures/*.http` | worked examples: replace the answers by your provider's documented or recorded ones |
-| `json.c`, `interlock_plugin.h` | a small reader and writer of JSON, and the ABI: leave them |
-
-```
-interlock plugin test             runs make and judges the library
-interlock plugin test --update    writes what it sends and says now into the fixtures, for review
-```
-
-It passes as it is. Change one operation, run the test, read what it says, go on. To run it, copy the library to the proxy's plugin folder and pin it: `interlock plugin pin`.
-";

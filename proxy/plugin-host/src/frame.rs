@@ -2,7 +2,7 @@
 //!
 //! A frame is a kind, a code and a few byte strings, each with its length before it. The proxy asks
 //! (`Open`, `Step`), the plugin's process answers (`Result`), and in between may ask the proxy for
-//! what only the proxy can do (`Service`, answered by `Reply`). One question is under way at a time.
+//! what only the proxy can do (`Service`, answered by `Reply`). One question is under way at once.
 
 use std::io::{self, Read, Write};
 

@@ -192,8 +192,8 @@ impl PluginLock {
 /// `publisher` signed become his.
 ///
 /// # Errors
-/// The first file that could not be loaded, or that its pinned publisher did not sign; then the lock
-/// is left as it was.
+/// The first file that could not be loaded, or that its pinned publisher did not sign; then the
+/// lock is left as it was.
 pub fn pin(
     dir: &Path,
     lock: &mut PluginLock,

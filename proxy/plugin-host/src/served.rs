@@ -150,7 +150,7 @@ impl Services {
 }
 
 fn asked(ctx: *mut c_void, service: i32, parts: &[Bytes]) -> Result<(i32, Vec<u8>), i32> {
-    // SAFETY: the plugin hands back the table's `ctx`; null is refused, and one step runs at a time.
+    // SAFETY: the plugin hands back the table's `ctx`; null is refused; one step runs at a time.
     let services = unsafe { ctx.cast::<Services>().as_mut() }.ok_or(abi::E_INPUT)?;
     if parts.iter().any(|part| part.len > call::BODY_BYTES_MAX * 2) {
         return Err(abi::E_LIMIT);

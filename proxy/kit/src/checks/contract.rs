@@ -1,4 +1,4 @@
-//! Does it do what its manifest says, and does the manifest agree with itself?
+//! The contract: does the plugin do what its manifest says, and does that agree with itself?
 
 use interlock_plugin_api::{
     Acts, CaptureMode, Effect, FaultKind, IdempotencyClass, Kind, Manifest, Next, Operation,

@@ -1,4 +1,4 @@
-//! What does a call cost, and does it give back what it took?
+//! The cost: what does a call take, and does it give back what it took?
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(super) static CHECKS: &[Check] = &[
         group: &GROUP,
         title: "memory does not grow with calls",
         why: "a proxy runs for months; what a plugin keeps ends it in the middle of a payment.",
-        fix: "a plugin keeps nothing between two calls; in C, free what you allocate on every path.",
+        fix: "a plugin keeps nothing between two calls; in C, free it on every path.",
         run: memory,
     },
 ];

@@ -1,4 +1,4 @@
-//! Is a request what the manifest calls it: a read, an offer or a move?
+//! Effects: is a request what the manifest calls it, a read, an offer or a move?
 
 use interlock_plugin_api::{Effect, Event, Next, Operation, STEPS_MAX, What};
 

@@ -1,4 +1,4 @@
-//! Are there worked examples, and does the plugin still do what they show?
+//! Examples: are there worked ones, and does the plugin still do what they show?
 
 use interlock_plugin_api::{Next, Operation, What};
 

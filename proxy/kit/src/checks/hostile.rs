@@ -1,4 +1,4 @@
-//! Does the plugin survive whatever may stand on the wire?
+//! Hostile input: does the plugin survive whatever may stand on the wire?
 
 use std::time::{Duration, Instant};
 

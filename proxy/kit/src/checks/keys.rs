@@ -1,4 +1,4 @@
-//! Does our number reach the provider, so that a copy of a request is recognized there?
+//! Keys: does our number reach the provider, so that a copy is recognized there?
 
 use interlock_plugin_api::{Effect, IdempotencyClass, Next, Operation, Send};
 

@@ -1,4 +1,4 @@
-//! What does the plugin make of an answer, and above all of one that it does not know?
+//! Mapping: what does the plugin make of an answer, and above all of one it does not know?
 
 use interlock_plugin_api::{Effect, Event, Fact, Next, NotFound, Operation, TransportLoss, What};
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! Do amounts and currencies arrive as they were given, and are they heard as they were said?
+//! Money: do amounts and currencies arrive as they were given, and are they heard as they were
+//! said?
 
 use interlock_plugin_api::{Currency, Money, Next, Operation, Send, format_units};
 

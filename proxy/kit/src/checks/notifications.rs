@@ -1,4 +1,4 @@
-//! Is a notification believed only when the provider signed every byte of it?
+//! Notifications: are they believed only when the provider signed every byte of them?
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Is a step a function of its input and of nothing else?
+//! Purity: is a step a function of its input and of nothing else?
 
 use std::time::Duration;
 

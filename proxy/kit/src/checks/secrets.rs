@@ -1,4 +1,4 @@
-//! Does anything that must stay secret end where it is logged, shown or kept?
+//! Secrets: does anything that must stay one end where it is logged, shown or kept?
 
 use interlock_plugin_api::{Event, Next, SecretKind};
 use serde_json::json;

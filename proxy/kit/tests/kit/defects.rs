@@ -1,5 +1,5 @@
-//! The kit against the example provider: whole, and with one defect at a time, each of which must be
-//! found by the check that is meant for it, with words that help.
+//! The kit against the example provider: whole, and with one defect at a time, each of which must
+//! be found by the check that is meant for it, with words that help.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What `interlock plugin new` writes compiles without a warning, outside this workspace, and passes
-//! every check, whatever was chosen.
+//! What `interlock plugin new` writes compiles without a warning, outside this workspace, and
+//! passes every check, whatever was chosen.
 
 use std::fs;
 use std::path::{Path, PathBuf};

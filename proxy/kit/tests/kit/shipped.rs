@@ -1,5 +1,5 @@
-//! Every shipped plugin passes every check that can judge it. `UPDATE=1` writes what the plugins send
-//! and say now into their fixtures first, for review.
+//! Every shipped plugin passes every check that can judge it. `UPDATE=1` writes what the plugins
+//! send and say now into their fixtures first, for review.
 
 use std::fs;
 use std::path::Path;

@@ -97,7 +97,7 @@ impl Report {
             let passed =
                 of_group.iter().filter(|r| matches!(r.outcome, Outcome::Passed { .. })).count();
             let about = of_group[0].check.group.about;
-            lines.push(format!("  {name:<14}{about:<64}{passed}/{judged}"));
+            lines.push(format!("  {name:<15}{about:<64}{passed}/{judged}"));
             of_group.iter().for_each(|ruled| lines.extend(told(ruled)));
         }
         let all = self.ruled.len();

@@ -18,6 +18,7 @@ use interlock_plugin_api::{
     SecretKind,
 };
 use interlock_plugin_host::*;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use rsa::RsaPrivateKey;
 use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
@@ -270,8 +271,8 @@ mod files {
             let signature = Signed::of(&seen).unwrap().sign(key).unwrap();
             fs::write(signature_file(&path), hex::encode(signature)).unwrap();
         };
-        let (ours, public) = ed25519("ours");
-        let (strangers, _) = ed25519("stranger");
+        let (ours, public) = ed25519();
+        let (strangers, _) = ed25519();
         let publisher = Publisher::from_pem(&public).unwrap();
         place(&["-DTEST_ID=\"a\""]);
         sign(&ours);
@@ -299,8 +300,20 @@ mod files {
     }
 
     #[test]
+    fn keys_are_read_as_openssl_writes_them() {
+        let seen = inspect(&build("openssl", "echo.c", &[])).unwrap();
+        let signed = Signed::of(&seen).unwrap();
+        let signature = signed.sign(OPENSSL_PRIVATE).unwrap();
+        let publisher = Publisher::from_pem(OPENSSL_PUBLIC).unwrap();
+        assert!(publisher.signed(&signed, &signature));
+        let other = Signed { version: "1.0.1", ..Signed::of(&seen).unwrap() };
+        assert!(!publisher.signed(&other, &signature));
+        assert_eq!(Publisher::from_hex(&publisher.to_hex()), Some(publisher));
+    }
+
+    #[test]
     fn a_key_of_another_kind_is_named_and_not_repeated() {
-        let (private, public) = ed25519("kinds");
+        let (private, public) = ed25519();
         let seen = inspect(&build("kinds", "echo.c", &[])).unwrap();
         let signed = Signed::of(&seen).unwrap();
         assert_eq!(signed.sign(&public), Err("it is a public key, the private one is needed"));
@@ -839,6 +852,15 @@ mod services {
     }
 }
 
+/// `openssl genpkey -algorithm ed25519`, for this test alone.
+const OPENSSL_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEIKRLIotrXMSklVqWn8xW2X+AxOQZcYjjngoFt/0YQW4n\n\
+    -----END PRIVATE KEY-----\n";
+/// `openssl pkey -pubout` of it.
+const OPENSSL_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+    MCowBQYDK2VwAyEA8cIIlUqURyWmctE3rooxm8dKAvaMKCWFBz9uLzlQJWQ=\n\
+    -----END PUBLIC KEY-----\n";
+
 static KEY: LazyLock<RsaPrivateKey> =
     LazyLock::new(|| RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
 
@@ -972,17 +994,17 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// A pair of keys for signing plugins, PEM.
-fn ed25519(name: &str) -> (String, String) {
-    let path = folder("keys").join(name);
-    let openssl = |args: &[&str]| {
-        let done = Command::new("openssl").args(args).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+fn ed25519() -> (String, String) {
+    use base64::Engine;
+    let pem = |label: &str, der: &[u8]| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
     };
-    let path = path.to_str().unwrap();
-    openssl(&["genpkey", "-algorithm", "ed25519", "-out", path]);
-    openssl(&["pkey", "-in", path, "-pubout", "-out", &format!("{path}.pub")]);
-    let read = |path: &str| fs::read_to_string(path).unwrap();
-    (read(path), read(&format!("{path}.pub")))
+    let random = ring::rand::SystemRandom::new();
+    let private = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+    let pair = Ed25519KeyPair::from_pkcs8(private.as_ref()).unwrap();
+    let spki = [&hex::decode("302a300506032b6570032100").unwrap(), pair.public_key().as_ref()];
+    (pem("PRIVATE KEY", private.as_ref()), pem("PUBLIC KEY", &spki.concat()))
 }
 
 /// A provider's library beside the test's own folder, if it has been built.

@@ -6,6 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -100,13 +103,9 @@ fn a_library_is_signed_and_verified_by_its_publisher_alone() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::copy(library(), path("libacme.so")).unwrap();
     for name in ["ours", "stranger"] {
-        let (key, public) = (path(name), path(&format!("{name}.pub")));
-        for args in [
-            vec!["genpkey", "-algorithm", "ed25519", "-out", &key],
-            vec!["pkey", "-in", &key, "-pubout", "-out", &public],
-        ] {
-            assert!(Command::new("openssl").args(args).output().unwrap().status.success());
-        }
+        let (private, public) = ed25519();
+        fs::write(path(name), private).unwrap();
+        fs::write(path(&format!("{name}.pub")), public).unwrap();
     }
     let library = path("libacme.so");
     let unsigned = interlock(&["verify", &library, "--key", &path("ours.pub")]);
@@ -121,4 +120,16 @@ fn a_library_is_signed_and_verified_by_its_publisher_alone() {
     assert!(told(&bad).contains("is not signed by this key"), "{}", told(&bad));
     let swapped = told(&interlock(&["sign", &library, "--key", &path("ours.pub")]));
     assert!(swapped.contains("it is a public key, the private one is needed"), "{swapped}");
+}
+
+/// A pair of keys for signing plugins, PEM.
+fn ed25519() -> (String, String) {
+    let pem = |label: &str, der: &[u8]| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    };
+    let private = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let pair = Ed25519KeyPair::from_pkcs8(private.as_ref()).unwrap();
+    let spki = [&hex::decode("302a300506032b6570032100").unwrap(), pair.public_key().as_ref()];
+    (pem("PRIVATE KEY", private.as_ref()), pem("PUBLIC KEY", &spki.concat()))
 }

@@ -164,11 +164,6 @@ impl Fixture {
         Ok(fixture)
     }
 
-    /// The file's name without folder and ending.
-    pub fn name(&self) -> String {
-        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
     /// Where it begins.
     pub fn place(&self) -> Place {
         let line = self.sections.first().map_or(1, |section| section.line);
@@ -374,7 +369,6 @@ mod tests {
         let fixture = Fixture::parse("a/b.http".into(), TEXT).expect("readable");
         assert_eq!(fixture.to_string(), TEXT);
         assert_eq!(fixture.operation().expect("named"), Operation::Authorize);
-        assert_eq!(fixture.name(), "b");
         let turns = fixture.turns().expect("known");
         let Turn::Event(at, Event::Response { status: 201, headers }, body) = &turns[1] else {
             unreachable!("{turns:?}")

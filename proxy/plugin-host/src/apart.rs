@@ -6,7 +6,7 @@
 //! each failure. Keys stay here: the process asks, and gets a signature.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -131,7 +131,8 @@ impl Apart {
             let (running, rc, sink) = self.start()?;
             if rc != abi::OK {
                 // It opened before with the same settings, so this is its own trouble.
-                return Ok((abi::E_INTERNAL, sink));
+                let why = sink.error_text();
+                return Err(Trouble::Died(format!("it does not open again, {why}")));
             }
             line.running = Some(running);
         }
@@ -179,7 +180,7 @@ impl Apart {
 
     fn answer(&self, socket: &mut UnixStream, until: Instant) -> io::Result<(i32, Sink)> {
         loop {
-            let mut frame = frame::read(socket)?;
+            let mut frame = frame::read(&mut Until { socket, until })?;
             match frame.kind {
                 Kind::Result => {
                     let over = match frame.part(4) {
@@ -232,6 +233,21 @@ impl Apart {
     }
 }
 
+/// A socket that is read until a moment: the socket's own time-out begins anew with every byte.
+struct Until<'a> {
+    socket: &'a mut UnixStream,
+    until: Instant,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() >= self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.read(into)
+    }
+}
+
 /// How a process ended, in words.
 fn how(process: &mut Child, e: &io::Error) -> String {
     if e.kind() == io::ErrorKind::InvalidData {
@@ -258,4 +274,23 @@ fn how(process: &mut Child, e: &io::Error) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn who_sends_a_byte_at_a_time_gains_no_time() {
+        let (mut socket, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&[0; 64]).unwrap();
+        let mut bounded = Until { socket: &mut socket, until: Instant::now() };
+        let late = bounded.read_exact(&mut [0; 1]).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        bounded.until += Duration::from_secs(60);
+        bounded.read_exact(&mut [0; 64]).unwrap();
+    }
 }

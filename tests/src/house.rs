@@ -736,8 +736,8 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
     );
     for (n, ((name, provider), address)) in ALL.iter().zip(accounts).enumerate() {
         text += &format!(
-            "\n[accounts.{name}]\nplugin = \"{provider}\"\ntimeout = \"{}\"\n\
-             late_window = \"{}\"\nbreaker = {}\n{}\n",
+            "\n[accounts.{name}]\nplugin = \"{provider}\"\nisolation = \"in-process\"\n\
+             timeout = \"{}\"\nlate_window = \"{}\"\nbreaker = {}\n{}\n",
             plan.timeout, plan.late_window, plan.breaker, plan.account_lines
         );
         if *provider == "alipay" {

@@ -4,12 +4,16 @@
 //! sandbox, built once well and once with each fault.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use interlock_tests::house::{Answer, House, Plan, barcode, fresh};
-use serde_json::{Value, json};
+use interlock_tests::house::{House, Plan, barcode, fresh};
+use serde_json::json;
+
+#[path = "plugins/card.rs"]
+mod card_plugin;
+use card_plugin::{account, add_accounts, build, card, charges};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -248,55 +252,12 @@ fn isolate(house: &House, names: &[&str]) {
     let path = house.dir.path().join("interlock.toml");
     let mut text = fs::read_to_string(&path).expect("the configuration");
     for name in names {
-        let head = format!("[accounts.{name}]\n");
+        let head = format!("[accounts.{name}]\nplugin = \"{name}\"\nisolation = ");
         assert!(text.contains(&head));
-        text = text.replace(&head, &format!("{head}isolation = \"process\"\n"));
+        let (here, apart) = (format!("{head}\"in-process\""), format!("{head}\"process\""));
+        text = text.replace(&here, &apart);
     }
     fs::write(&path, text).expect("the configuration");
-}
-
-/// Puts accounts in front of `checkout-eu` that pay at its provider through plugins of their own.
-fn add_accounts(house: &House, names: &[&str]) {
-    let path = house.dir.path().join("interlock.toml");
-    let mut text = fs::read_to_string(&path).expect("the configuration");
-    let endpoints = text
-        .split("[accounts.checkout-eu]")
-        .nth(1)
-        .and_then(|rest| rest.lines().find(|l| l.starts_with("endpoints")))
-        .expect("the address of the provider")
-        .to_owned();
-    let before: String = names.iter().map(|name| format!("\"{name}\", ")).collect();
-    let old = "candidates = [\"checkout-eu\", \"checkout-us\"]";
-    assert!(text.contains(old));
-    text = text.replace(old, &format!("candidates = [{before}\"checkout-eu\", \"checkout-us\"]"));
-    for name in names {
-        // `loops-too` is a second account of `loops`.
-        let plugin = name.trim_end_matches("-too");
-        text += &format!(
-            "\n[accounts.{name}]\nplugin = \"{plugin}\"\ntimeout = \"1500ms\"\n\
-             late_window = \"1s\"\n{endpoints}\n\
-             [accounts.{name}.secrets]\nsecret_key = \"sk_test_secret_2\"\n"
-        );
-    }
-    fs::write(&path, text).expect("the configuration");
-}
-
-/// Compiles the card plugin into the house.
-fn build(house: &House, name: &str, flags: &[&str]) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = house.dir.path().join(format!("plugins/lib{name}.so"));
-    let done = Command::new("cc")
-        .args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O1", "-I"])
-        .arg(root.join("../plugin-api/include"))
-        .arg(format!("-DID=\"{name}\""))
-        .args(flags)
-        .arg(root.join("tests/plugins/card.c"))
-        .arg("-o")
-        .arg(&path)
-        .output()
-        .expect("a C compiler");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    path
 }
 
 fn spoil(house: &House, name: &str, how: Break) {
@@ -364,31 +325,7 @@ fn restart_pinned(house: &mut House) {
     }
 }
 
-/// A payment by stored tokens at these accounts and at `checkout-eu`.
-fn card(names: &[&str]) -> Value {
-    let mut tokens = json!({ "checkout-eu": "src_stored_eu" });
-    for name in names {
-        tokens[*name] = json!("src_stored_eu");
-    }
-    json!({ "amount": 3_300, "currency": "EUR", "method": { "type": "card", "tokens": tokens } })
-}
-
-fn account(house: &House, name: &str) -> Value {
-    let all = house.operate("GET", "/admin/v1/accounts", None);
-    let all = all["accounts"].as_array().expect("accounts");
-    all.iter().find(|a| a["name"] == name).cloned().expect("the account")
-}
-
 fn ready(house: &House) -> (u16, String) {
     let answer = house.operate("GET", "/readyz", None);
     (answer.status, String::from_utf8(answer.body).expect("text"))
-}
-
-/// Charges under any of the payment's numbers, at whatever account of the sandbox.
-fn charges(house: &House, p: &Answer) -> usize {
-    let attempts = p["attempts"].as_array().expect("attempts");
-    let ledger = house.ledger();
-    let ours =
-        |e: &&Value| e["kind"] == "charge" && attempts.iter().any(|a| a["op_id"] == e["op_id"]);
-    ledger.iter().filter(ours).count()
 }

@@ -42,6 +42,11 @@ pub fn restricts(facts: &[Fact]) -> bool {
     facts.iter().any(|f| f.class == Some(Class::AccountRestricted))
 }
 
+/// Whether the provider refuses how we are set up.
+pub fn misconfigured(facts: &[Fact]) -> bool {
+    facts.iter().any(|f| f.class == Some(Class::Config))
+}
+
 /// What a missing answer means for the account's breaker.
 pub fn lost(sent: Sent, ours: bool) -> Verdict {
     match (sent, ours) {

@@ -19,7 +19,7 @@ mod signs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interlock_circuit_breaker::{Settings, SettingsError, Snapshot, State, Transition};
 
@@ -104,6 +104,14 @@ impl Group {
     }
 }
 
+/// How many requests of a group may be in flight where so many payments may.
+pub fn places(group: Group, in_flight: u32) -> u32 {
+    match group {
+        Group::Payments => in_flight,
+        Group::Operations | Group::Inquiries => (in_flight / 4).max(1),
+    }
+}
+
 /// What an operator should look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Alarm {
@@ -145,10 +153,10 @@ impl Alarm {
 pub struct Gates {
     clock: EngineClock,
     accounts: BTreeMap<String, Gate>,
-    merchants: BTreeMap<String, Limiter>,
-    failovers: Mutex<Budget>,
+    merchants: BTreeMap<String, (Rate, Arc<Limiter>)>,
+    failovers: Arc<Mutex<Budget>>,
     /// By the account that a second try leaves.
-    left: BTreeMap<String, Mutex<Budget>>,
+    left: BTreeMap<String, Arc<Mutex<Budget>>>,
 }
 
 /// An account as its gate sees it.
@@ -192,19 +200,59 @@ impl Gates {
         merchants: BTreeMap<String, Option<Rate>>,
         failovers: FailoverBudget,
     ) -> Result<Self, (String, SettingsError)> {
-        let clock = EngineClock::default();
+        Self::build(None, &|_| false, accounts, merchants, failovers)
+    }
+
+    /// The gates of another configuration, beside these or in their place. What is set as it was
+    /// is the same thing in both: a reload closes no breaker, forgets no refund and gives nobody a
+    /// second burst. What happened to an account stays with its name, whatever is set. Only the
+    /// breakers of those that `judged_anew` names begin anew.
+    ///
+    /// # Errors
+    /// As [`Gates::new`].
+    pub fn after(
+        &self,
+        judged_anew: &dyn Fn(&str) -> bool,
+        accounts: BTreeMap<String, GateSettings>,
+        merchants: BTreeMap<String, Option<Rate>>,
+        failovers: FailoverBudget,
+    ) -> Result<Self, (String, SettingsError)> {
+        Self::build(Some(self), judged_anew, accounts, merchants, failovers)
+    }
+
+    fn build(
+        before: Option<&Self>,
+        judged_anew: &dyn Fn(&str) -> bool,
+        accounts: BTreeMap<String, GateSettings>,
+        merchants: BTreeMap<String, Option<Rate>>,
+        failovers: FailoverBudget,
+    ) -> Result<Self, (String, SettingsError)> {
+        let clock = before.map_or_else(EngineClock::default, |gates| gates.clock.clone());
+        let budget = |known: Option<&Arc<Mutex<Budget>>>| match known {
+            Some(known) if lock(known).settings() == failovers => Arc::clone(known),
+            _ => Arc::new(Mutex::new(Budget::new(failovers))),
+        };
         let mut gates = BTreeMap::new();
         let mut left = BTreeMap::new();
         for (name, settings) in accounts {
-            let gate = Gate::new(&name, &settings, &clock).map_err(|e| (name.clone(), e))?;
-            left.insert(name.clone(), Mutex::new(Budget::new(failovers)));
+            let known = before.and_then(|gates| gates.accounts.get(&name));
+            let anew = judged_anew(&name);
+            let gate = Gate::new(&name, &settings, known, anew, &clock);
+            let gate = gate.map_err(|e| (name.clone(), e))?;
+            left.insert(name.clone(), budget(before.and_then(|gates| gates.left.get(&name))));
             gates.insert(name, gate);
         }
-        let merchants = merchants
-            .into_iter()
-            .filter_map(|(name, rate)| rate.map(|rate| (name, limiter(rate, &clock))))
-            .collect();
-        let failovers = Mutex::new(Budget::new(failovers));
+        let merchants = merchants.into_iter().filter_map(|(name, rate)| {
+            let rate = rate?;
+            let known = before.and_then(|gates| gates.merchants.get(&name));
+            let limiter = match known {
+                Some((known, limiter)) if *known == rate => Arc::clone(limiter),
+                _ => Arc::new(limiter(rate, &clock)),
+            };
+            Some((name, (rate, limiter)))
+        });
+        let merchants = merchants.collect();
+        let failovers = budget(before.map(|gates| &gates.failovers));
         Ok(Self { clock, accounts: gates, merchants, failovers, left })
     }
 
@@ -214,7 +262,7 @@ impl Gates {
     /// How long to wait, ms, when the merchant's limit is used up.
     pub fn admit_merchant(&self, merchant: &str, now: Stamp) -> Result<(), u64> {
         self.clock.set(now);
-        let Some(limiter) = self.merchants.get(merchant) else { return Ok(()) };
+        let Some((_, limiter)) = self.merchants.get(merchant) else { return Ok(()) };
         pace::check(limiter, &self.clock)
     }
 
@@ -237,8 +285,8 @@ impl Gates {
         if group == Group::Payments {
             gate.open_for_payments(method, now)?;
         }
-        let (number, lane) = gate.lane(method).ok_or(Skip::Method)?;
-        let place = gate.flights.take(group, number, now.mono_ms)?;
+        let lane = gate.lane(method).ok_or(Skip::Method)?;
+        let place = gate.fly(group, lane, now)?;
         let permit = lane.breaker(group).try_acquire(now.mono_ms).map_err(|r| skip_of(&r))?;
         if gate.pace(group).take(now).is_err() {
             permit.cancel(now.mono_ms);
@@ -263,19 +311,14 @@ impl Gates {
     ) -> Result<Option<Reservation>, u64> {
         self.clock.set(now);
         let Some(gate) = self.accounts.get(account) else { return Ok(None) };
-        let Some((number, lane)) = gate.lane(method) else { return Ok(None) };
-        let place = gate.flights.take(group, number, now.mono_ms).map_err(|_| FULL_WAIT_MS)?;
+        let Some(lane) = gate.lane(method) else { return Ok(None) };
+        let place = gate.fly(group, lane, now).map_err(|_| FULL_WAIT_MS)?;
         gate.pace(group).take(now)?;
         let Ok(permit) = lane.breaker(group).try_acquire(now.mono_ms) else {
             // The breaker hears nothing of what it did not admit, and the place is still held.
             return Ok(Some(Reservation::unheard(place)));
         };
         Ok(Some(Reservation::new(permit, None, Some(place))))
-    }
-
-    /// How many requests of a group may be in flight at an account.
-    pub fn places(&self, account: &str, group: Group) -> u32 {
-        self.accounts.get(account).map_or(1, |gate| gate.flights.max(group))
     }
 
     /// What one probe is to speak for: each breaker of payments that wants to be tried out.
@@ -296,7 +339,7 @@ impl Gates {
     /// An automatic refund was started.
     pub fn count_refund(&self, account: &str, amount: i64, now: Stamp) {
         if let Some(gate) = self.accounts.get(account) {
-            let mut refunds = lock(&gate.refunds);
+            let mut refunds = lock(&gate.past.refunds);
             forget(&mut refunds, now.mono_ms);
             refunds.push_back((now.mono_ms, amount));
         }
@@ -308,7 +351,7 @@ impl Gates {
         if let Some(gate) = self.accounts.get(account) {
             let until = now.mono_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
             if group == Group::Payments {
-                gate.paused_until_ms.fetch_max(until, Ordering::AcqRel);
+                gate.past.paused_until_ms.fetch_max(until, Ordering::AcqRel);
             }
             if gate.settings.adaptive_limit {
                 gate.pace(group).lower(now);
@@ -319,20 +362,20 @@ impl Gates {
     /// An answer came, and the plugin could read it or not.
     pub fn answered(&self, account: &str, read: bool) {
         if let Some(gate) = self.accounts.get(account) {
-            lock(&gate.drift).answered(read);
+            lock(&gate.past.drift).answered(read);
         }
     }
 
     /// Something was created that a shopper may pay.
     pub fn created(&self, account: &str, method: &str, now: Stamp) {
-        if let Some((_, lane)) = self.accounts.get(account).and_then(|gate| gate.lane(method)) {
+        if let Some(lane) = self.accounts.get(account).and_then(|gate| gate.lane(method)) {
             lock(&lane.conversion).created(now.mono_ms);
         }
     }
 
     /// What was created `age_ms` ago was paid.
     pub fn paid(&self, account: &str, method: &str, age_ms: u64, now: Stamp) {
-        if let Some((_, lane)) = self.accounts.get(account).and_then(|gate| gate.lane(method)) {
+        if let Some(lane) = self.accounts.get(account).and_then(|gate| gate.lane(method)) {
             let created = now.mono_ms.saturating_sub(age_ms);
             lock(&lane.conversion).paid(created, now.mono_ms);
         }
@@ -341,21 +384,21 @@ impl Gates {
     /// A payment became final because we asked, and its notification did not come yet.
     pub fn paid_unnoticed(&self, account: &str, payment: &str, now: Stamp) {
         if let Some(gate) = self.accounts.get(account) {
-            lock(&gate.notices).asked(payment, now.mono_ms);
+            lock(&gate.past.notices).asked(payment, now.mono_ms);
         }
     }
 
     /// A notification about a payment came.
     pub fn noticed(&self, account: &str, payment: &str) {
         if let Some(gate) = self.accounts.get(account) {
-            lock(&gate.notices).came(payment);
+            lock(&gate.past.notices).came(payment);
         }
     }
 
     /// Stops new payments at an account, or takes them again; false when there is no such account.
     pub fn drain(&self, account: &str, hold: Option<Hold>) -> bool {
         let Some(gate) = self.accounts.get(account) else { return false };
-        *lock(&gate.drained) = hold;
+        *lock(&gate.past.drained) = hold;
         true
     }
 
@@ -363,7 +406,7 @@ impl Gates {
     /// says so. True when that is news.
     pub fn restrict(&self, account: &str, now: Stamp) -> bool {
         let Some(gate) = self.accounts.get(account) else { return false };
-        let mut drained = lock(&gate.drained);
+        let mut drained = lock(&gate.past.drained);
         if drained.as_ref().is_some_and(|hold| hold.until_ms.is_none()) {
             return false;
         }
@@ -393,11 +436,12 @@ impl Gates {
     /// The announced maintenance of the next days, Unix ms, from and until.
     pub fn maintain(&self, account: &str, windows: Vec<(i64, i64)>) {
         if let Some(gate) = self.accounts.get(account) {
-            *lock(&gate.windows) = windows;
+            *lock(&gate.past.windows) = windows;
         }
     }
 
-    /// Ends what an operator set until now; the accounts where something ended.
+    /// Ends what an operator set until now; the accounts where something ended. What was set beside
+    /// these gates, at those of another configuration, is in force here after it.
     pub fn end_holds(&self, now: Stamp) -> Vec<String> {
         let ended = self.accounts.iter().filter(|(_, gate)| gate.end_holds(now));
         ended.map(|(name, _)| name.clone()).collect()
@@ -415,38 +459,37 @@ impl Gates {
         let gate = self.accounts.get(account)?;
         let of_lanes = gate.lanes.iter().flat_map(|lane| {
             let see = |group| lane.breaker(group).snapshot(now.mono_ms);
-            Group::ALL.map(|group| (lane.method.clone(), group, see(group)))
+            Group::ALL.map(|group| (lane.method.to_string(), group, see(group)))
         });
-        let trips = lock(&gate.trips);
-        let trips = trips.iter().map(|((number, group), hold)| {
-            (gate.lanes[*number].method.clone(), *group, hold.clone())
-        });
+        let trips = lock(&gate.past.trips);
+        let trips = trips.iter().filter(|((method, _), _)| gate.lane(method).is_some());
+        let trips = trips.map(|((method, group), hold)| (method.to_string(), *group, hold.clone()));
         let conversion: Vec<(String, Conversion)> = match gate.settings.conversion {
             None => Vec::new(),
             Some(_) => gate
                 .lanes
                 .iter()
-                .map(|lane| (lane.method.clone(), lock(&lane.conversion).look(now.mono_ms)))
+                .map(|lane| (lane.method.to_string(), lock(&lane.conversion).look(now.mono_ms)))
                 .collect(),
         };
         let within = |(from, until): &&(i64, i64)| (*from..*until).contains(&now.wall_ms);
-        let drained = lock(&gate.drained).clone().filter(|hold| hold.holds(now.wall_ms));
+        let drained = lock(&gate.past.drained).clone().filter(|hold| hold.holds(now.wall_ms));
         let alarms = gate.alarms(drained.as_ref(), &conversion, now);
-        let paused = gate.paused_until_ms.load(Ordering::Acquire);
+        let paused = gate.past.paused_until_ms.load(Ordering::Acquire);
         let oldest = gate.flights.oldest();
         Some(AccountState {
             breakers: of_lanes.collect(),
-            in_flight: Group::ALL.map(|g| (g, gate.flights.count(g), gate.flights.max(g))),
+            in_flight: Group::ALL.map(|g| (g, gate.flights.count(g), gate.places(g))),
             oldest_in_flight_ms: oldest.map_or(0, |since| now.mono_ms.saturating_sub(since)),
             drained,
             trips: trips.collect(),
             quarantined: gate.quarantined.load(Ordering::Acquire),
-            maintenance_until_ms: lock(&gate.windows).iter().find(within).map(|w| w.1),
+            maintenance_until_ms: lock(&gate.past.windows).iter().find(within).map(|w| w.1),
             paused_ms: paused.saturating_sub(now.mono_ms),
             pace_halved: gate.pace(Group::Payments).halved(now),
             conversion,
-            unread_share: lock(&gate.drift).share(),
-            notification_lag_ms: lock(&gate.notices).lag_ms(now.mono_ms),
+            unread_share: lock(&gate.past.drift).share(),
+            notification_lag_ms: lock(&gate.past.notices).lag_ms(now.mono_ms),
             alarms,
         })
     }
@@ -462,7 +505,7 @@ impl Gates {
                         if recovered && group == Group::Payments {
                             lane.closed(now.mono_ms);
                         }
-                        all.push((account.clone(), lane.method.clone(), group, t));
+                        all.push((account.clone(), lane.method.to_string(), group, t));
                     }
                 }
             }
@@ -474,7 +517,7 @@ impl Gates {
     fn sibling_is_down(&self, account: &str, gate: &Gate, method: &str, now: Stamp) -> bool {
         let Some(domain) = &gate.settings.failure_domain else { return false };
         let down = |gate: &Gate| {
-            gate.lane(method).is_some_and(|(_, lane)| {
+            gate.lane(method).is_some_and(|lane| {
                 let state = lane.breaker(Group::Payments).state(now.mono_ms);
                 matches!(state, State::Open | State::HalfOpen)
             })
@@ -498,8 +541,7 @@ impl Gate {
         now: Stamp,
     ) -> Vec<Alarm> {
         let word = Alarm::AccountRestricted.as_str();
-        let hangs =
-            || self.lanes.iter().enumerate().any(|(number, lane)| self.hangs(number, lane, now));
+        let hangs = || self.lanes.iter().any(|lane| self.hangs(lane, now));
         Alarm::ALL
             .into_iter()
             .filter(|alarm| match alarm {
@@ -507,8 +549,8 @@ impl Gate {
                     drained.is_some_and(|hold| hold.by == ENGINE && hold.reason == word)
                 }
                 Alarm::LowConversion => conversion.iter().any(|(_, c)| c.low),
-                Alarm::ContractDrift => lock(&self.drift).drifted(),
-                Alarm::NotificationLag => lock(&self.notices).late(now.mono_ms),
+                Alarm::ContractDrift => lock(&self.past.drift).drifted(),
+                Alarm::NotificationLag => lock(&self.past.notices).late(now.mono_ms),
                 Alarm::Hanging => hangs(),
             })
             .collect()
@@ -519,7 +561,7 @@ impl Health for Gates {
     fn admits(&self, account: &str, method: &str, now: Stamp) -> Result<(), Skip> {
         let gate = self.accounts.get(account).ok_or(Skip::NotLoaded)?;
         let lane = gate.open_for_payments(method, now)?;
-        if gate.flights.count(Group::Payments) >= gate.flights.max(Group::Payments) {
+        if gate.flights.count(Group::Payments) >= gate.places(Group::Payments) {
             return Err(Skip::InFlight);
         }
         lane.breaker(Group::Payments).would_admit(now.mono_ms).map_err(|r| skip_of(&r))
@@ -527,7 +569,7 @@ impl Health for Gates {
 
     fn failing_permille(&self, account: &str, method: &str, now: Stamp) -> u32 {
         let lane = self.accounts.get(account).and_then(|gate| gate.lane(method));
-        let Some((_, lane)) = lane else { return 0 };
+        let Some(lane) = lane else { return 0 };
         let window = lane.breaker(Group::Payments).snapshot(now.mono_ms).window;
         let share = window.failed.saturating_mul(1_000) / window.total.max(1);
         u32::try_from(share).unwrap_or(1_000)
@@ -535,7 +577,7 @@ impl Health for Gates {
 
     fn demotes(&self, account: &str, method: &str, draw: f64, now: Stamp) -> Option<Skip> {
         let gate = self.accounts.get(account)?;
-        let (_, lane) = gate.lane(method)?;
+        let lane = gate.lane(method)?;
         if draw >= gate.warmth(lane, now) {
             return Some(Skip::SlowStart);
         }
@@ -553,7 +595,7 @@ impl Health for Gates {
 
     fn refund_cap(&self, account: &str, amount: i64, now: Stamp) -> bool {
         let Some(gate) = self.accounts.get(account) else { return false };
-        let mut refunds = lock(&gate.refunds);
+        let mut refunds = lock(&gate.past.refunds);
         forget(&mut refunds, now.mono_ms);
         let sum: i64 = refunds.iter().map(|(_, amount)| *amount).sum();
         let count = u32::try_from(refunds.len()).unwrap_or(u32::MAX);

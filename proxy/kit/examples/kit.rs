@@ -1,4 +1,5 @@
-//! The kit without the proxy, for its own tests: `kit FOLDER` judges, `kit examine` is the child.
+//! The kit without the proxy, for its own tests: `kit FOLDER` judges, `kit examine` is the child,
+//! `kit serve` the process of one plugin.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,6 +13,12 @@ fn main() -> ExitCode {
     if first == "examine" {
         let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
         return match interlock_kit::child::serve(&mut input, &mut output) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    if first == "serve" {
+        return match interlock_plugin_host::serve() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
@@ -33,7 +40,11 @@ fn judged(path: &str, update: bool) -> Result<String, Box<dyn std::error::Error>
     if update {
         interlock_kit::update(&folder)?;
     }
-    let program = Program { path: std::env::current_exe()?, args: vec!["examine".into()] };
+    let program = Program {
+        path: std::env::current_exe()?,
+        examine: vec!["examine".into()],
+        serve: vec!["serve".into()],
+    };
     let report = interlock_kit::examine(&folder, &program, &Options::default(), &|_| {})?;
     Ok(report.text())
 }

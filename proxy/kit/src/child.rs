@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use interlock_plugin_host::Program as HostProgram;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{self, Check, Verdict};
@@ -31,6 +32,10 @@ pub struct Job {
     pub fixtures: PathBuf,
     /// Where the plugin's doing is written.
     pub diary: PathBuf,
+    /// What serves a plugin in a process of its own.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub serve: Vec<String>,
     /// Whole runs instead of quick ones.
     pub long: bool,
 }
@@ -51,7 +56,9 @@ fn judge(job: &Job) -> Outcome {
     let Some(check) = checks::by_name(&job.check) else {
         return Outcome::Skipped { reason: format!("this build has no such check: {}", job.check) };
     };
-    let subject = match Subject::open(&job.library, &job.fixtures, &job.diary) {
+    let program = HostProgram { path: job.program.clone(), args: job.serve.clone() };
+    let subject = Subject::open(&job.library, &job.fixtures, &job.diary, Some(program));
+    let subject = match subject {
         Ok(subject) => subject,
         Err(finding) if check.name == checks::LOADS => {
             return Outcome::Failed { findings: vec![finding] };
@@ -85,7 +92,7 @@ fn spawned(
     patience: Duration,
 ) -> io::Result<(Option<Outcome>, Option<ExitStatus>)> {
     let mut child = Command::new(&program.path)
-        .args(&program.args)
+        .args(&program.examine)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

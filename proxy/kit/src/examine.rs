@@ -17,13 +17,15 @@ use crate::folder::Folder;
 use crate::report::{Finding, Report, Ruled};
 use crate::subject::Subject;
 
-/// The program that serves a check: it must call [`child::serve`].
+/// The program that serves a check, and a plugin that has a process of its own.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The executable.
     pub path: PathBuf,
-    /// Its arguments.
-    pub args: Vec<String>,
+    /// Its arguments when it must call [`child::serve`].
+    pub examine: Vec<String>,
+    /// Its arguments when it must call [`interlock_plugin_host::serve`].
+    pub serve: Vec<String>,
 }
 
 /// How a plugin is judged.
@@ -109,6 +111,8 @@ pub fn examine(
                 library: folder.library.clone(),
                 fixtures: folder.fixtures.clone(),
                 diary: scratch.path().join(check.name),
+                program: program.path.clone(),
+                serve: program.serve.clone(),
                 long: options.long,
             };
             let since = Instant::now();
@@ -150,7 +154,7 @@ fn patience(options: &Options) -> Duration {
 pub fn update(folder: &Folder) -> Result<Vec<PathBuf>, ExamineError> {
     let scratch = tempfile::tempdir().map_err(ExamineError::Io)?;
     let diary = scratch.path().join("diary");
-    let subject = Subject::open(&folder.library, &folder.fixtures, &diary);
+    let subject = Subject::open(&folder.library, &folder.fixtures, &diary, None);
     let subject = subject.map_err(ExamineError::Walk)?;
     let mut changed = Vec::new();
     for fixture in &subject.fixtures {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use interlock_plugin_api::{Done, Envelope, Event, Next, Operation, Send};
+use interlock_plugin_api::{Done, Envelope, Event, Manifest, Next, Operation, Send};
 use interlock_plugin_host::{
-    Classified, Instance, Options, Parts, Pin, PluginHost, Refused, StepError, classify_send,
+    Classified, Instance, Options, Parts, Pin, PluginHost, Program, Refused, StepError,
+    classify_send,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,7 +34,9 @@ pub struct Subject {
     /// The same, loaded once more: another generation, with statics of its own.
     pub two: Arc<Instance>,
     diary: Diary,
-    _host: Arc<PluginHost>,
+    library: PathBuf,
+    program: Option<Program>,
+    host: Arc<PluginHost>,
     _copy: TempDir,
 }
 
@@ -89,11 +92,16 @@ impl Walk {
 
 impl Subject {
     /// Loads and opens a plugin. What it is asked is written into `diary` before each call, for
-    /// whoever finds this process dead.
+    /// whoever finds this process dead. `program` is what runs it in a process of its own.
     ///
     /// # Errors
     /// In words: the library, its account or its fixtures can't be used.
-    pub fn open(library: &Path, fixtures: &Path, diary: &Path) -> Result<Self, Finding> {
+    pub fn open(
+        library: &Path,
+        fixtures: &Path,
+        diary: &Path,
+        program: Option<Program>,
+    ) -> Result<Self, Finding> {
         let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let fail = |what: String| Finding::new(name.clone(), what);
         let diary = Diary::open(diary).map_err(|e| fail(format!("no diary, {}", e.kind())))?;
@@ -122,7 +130,17 @@ impl Subject {
             Vec::new()
         };
         let asks = Asking { manifest, account };
-        Ok(Self { asks, fixtures, one, two, diary, _host: host, _copy: copy })
+        Ok(Self {
+            asks,
+            fixtures,
+            one,
+            two,
+            diary,
+            library: library.to_owned(),
+            program,
+            host,
+            _copy: copy,
+        })
     }
 
     /// Opens the plugin for another account.
@@ -133,6 +151,23 @@ impl Subject {
     ) -> Result<Arc<Instance>, interlock_plugin_host::OpenError> {
         self.diary.write(&format!("open the account with {settings}"));
         self.one.generation().open("kit", settings, secrets)
+    }
+
+    /// The plugin once more, in a process of its own.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn apart(&self) -> Result<Arc<Instance>, String> {
+        let program = self.program.as_ref().ok_or("there is no program for it")?;
+        self.diary.write("open the account in a process of its own");
+        let load = |_: Option<&Manifest>| Some(program.clone());
+        let generation = self.host.load_where(&self.library, Pin::Unpinned, &load);
+        let generation = generation.map_err(|e| e.to_string())?;
+        let account = &self.asks.account;
+        let secrets = account.secrets(generation.manifest()).map_err(|e| e.to_string())?;
+        let opened = generation.open("kit", &account.settings(), secrets);
+        self.diary.rest();
+        opened.map_err(|e| e.to_string())
     }
 
     /// One step.

@@ -4,8 +4,8 @@
 //! is read once, hashed, and its layout checked here; everything after uses these very bytes. The
 //! checks are a second line: only the hash of `plugins.lock` tells good bytes from flipped ones.
 
-use std::fs::OpenOptions;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -23,6 +23,8 @@ use super::load_error::{LoadError, LoadReason};
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A manifest has at most this many bytes.
 pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+/// A file is hashed in pieces of this many bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 /// A plugin maps at most this much memory, zeroed data included.
 const MAPPED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -71,6 +73,25 @@ impl PluginFile {
         Ok(Self { name, bytes, sha256 })
     }
 
+    /// Only the name and the hash, without holding the file in memory: enough to know one that is
+    /// loaded already.
+    pub(super) fn hashed(path: &Path) -> Result<(String, [u8; 32]), LoadError> {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let hash = || {
+            let (mut file, _) = opened(path)?;
+            let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+            let mut piece = vec![0; PIECE_BYTES];
+            loop {
+                match file.read(&mut piece).map_err(|e| LoadReason::Unreadable(e.kind()))? {
+                    0 => break,
+                    n => context.update(&piece[..n]),
+                }
+            }
+            Ok(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        };
+        hash().map(|sha256| (name.clone(), sha256)).map_err(|reason: LoadReason| reason.of(&name))
+    }
+
     pub(super) fn inspect(&self) -> Result<Inspection, LoadError> {
         self.examine().map_err(|reason| reason.of(&self.name))
     }
@@ -102,8 +123,9 @@ impl PluginFile {
     }
 }
 
-fn read_whole(path: &Path) -> Result<Vec<u8>, LoadReason> {
-    let unreadable = |e: std::io::Error| LoadReason::Unreadable(e.kind());
+/// A file that ends, at most so many bytes from now, and its size.
+fn opened(path: &Path) -> Result<(io::Take<File>, u64), LoadReason> {
+    let unreadable = |e: io::Error| LoadReason::Unreadable(e.kind());
     // Without O_NONBLOCK, opening a pipe would wait for its writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = file.map_err(unreadable)?;
@@ -114,8 +136,13 @@ fn read_whole(path: &Path) -> Result<Vec<u8>, LoadReason> {
     if meta.len() > FILE_BYTES_MAX {
         return Err(LoadReason::TooLarge { max: FILE_BYTES_MAX });
     }
-    let mut bytes = Vec::with_capacity(meta.len() as usize);
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok((file.take(FILE_BYTES_MAX + 1), meta.len()))
+}
+
+fn read_whole(path: &Path) -> Result<Vec<u8>, LoadReason> {
+    let (mut file, len) = opened(path)?;
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.read_to_end(&mut bytes).map_err(|e| LoadReason::Unreadable(e.kind()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(LoadReason::TooLarge { max: FILE_BYTES_MAX });
     }

@@ -8,11 +8,12 @@ use std::fmt;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use interlock_plugin_api::{Manifest, abi};
 
 use super::apart::Program;
+use super::load::Linked;
 use super::pool::{Full, Job, Pool};
 
 /// The next call runs beside its caller if the last one took no longer.
@@ -30,7 +31,9 @@ pub struct Generation {
     pub(super) abi: (u16, u16),
     pub(super) manifest: Manifest,
     pub(super) number: u64,
+    pub(super) since: Instant,
     pub(super) quarantine: OnceLock<Quarantine>,
+    pub(super) linked: Arc<Linked>,
     /// The last call that came back was a long one.
     pub(super) slow: AtomicBool,
 }
@@ -167,6 +170,11 @@ impl Generation {
         self.number
     }
 
+    /// Since when it is loaded.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Why it may not be called, if so.
     pub fn quarantine(&self) -> Option<Quarantine> {
         self.quarantine.get().copied()
@@ -175,6 +183,7 @@ impl Generation {
     /// Forbids every further call, for good. The first reason stays.
     pub fn put_in_quarantine(&self, reason: QuarantineReason) {
         if self.quarantine.set(Quarantine { reason, at: SystemTime::now() }).is_ok() {
+            self.linked.forget(&self.file, self.sha256);
             let (plugin, version) = (self.manifest.id.as_str(), self.version());
             let (file, reason) = (self.file.as_str(), reason.as_str());
             tracing::warn!(file, plugin, version, self.number, reason, "plugin is in quarantine");

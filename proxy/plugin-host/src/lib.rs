@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interlock_plugin_api::{Manifest, abi};
 
@@ -46,6 +46,7 @@ pub use served::serve;
 
 use elf::PluginFile;
 use generation::Home;
+use load::Linked;
 use pool::{Job, Pool, Sizes};
 
 /// At most this many generations are held at once: an old one is never unmapped.
@@ -94,6 +95,7 @@ pub struct PluginHost {
     /// Held for the whole of a load, so that two loads of one file make one generation.
     loading: Mutex<()>,
     loaded: AtomicU64,
+    linked: Arc<Linked>,
 }
 
 impl PluginHost {
@@ -112,6 +114,7 @@ impl PluginHost {
             generations: Mutex::new(Vec::new()),
             loading: Mutex::new(()),
             loaded: AtomicU64::new(0),
+            linked: Arc::default(),
         })
     }
 
@@ -122,32 +125,31 @@ impl PluginHost {
     /// # Errors
     /// [`LoadError`] names the file and what is wrong with it; what was loaded before goes on.
     pub fn load(&self, path: &Path, pin: Pin) -> Result<Arc<Generation>, LoadError> {
-        self.load_into(path, pin, None)
+        self.load_where(path, pin, &|_| None)
     }
 
-    /// The same, with the plugin's code in processes of its own, one for each account: none of it
-    /// runs in this one.
+    /// The same, with the plugin's code in processes of its own where there is an `apart` for its
+    /// manifest, one for each account: none of it runs in this one. A manifest that can't be read
+    /// without running the plugin is none.
     ///
     /// # Errors
     /// As [`PluginHost::load`].
-    pub fn load_apart(
+    pub fn load_where(
         &self,
         path: &Path,
         pin: Pin,
-        program: &Program,
+        apart: &dyn Fn(Option<&Manifest>) -> Option<Program>,
     ) -> Result<Arc<Generation>, LoadError> {
-        self.load_into(path, pin, Some(program))
-    }
-
-    fn load_into(
-        &self,
-        path: &Path,
-        pin: Pin,
-        program: Option<&Program>,
-    ) -> Result<Arc<Generation>, LoadError> {
+        let (name, sha256) = PluginFile::hashed(path)?;
+        if matches!(pin, Pin::Unpinned) || pin == Pin::Sha256(sha256) {
+            let same = self.same(&name, sha256, |m| apart(Some(m)).is_some());
+            if let Some(same) = same {
+                return Ok(same);
+            }
+        }
+        // What is loaded is what is read here, once; it may be another file by now.
         let file = PluginFile::read(path)?;
-        let name = file.name.clone();
-        self.load_file(file, pin, program).map_err(|reason| {
+        self.load_file(file, pin, apart).map_err(|reason| {
             let word = reason.as_str();
             tracing::warn!(file = name, reason = word, "plugin was not loaded");
             reason.of(&name)
@@ -170,11 +172,27 @@ impl PluginHost {
         known.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// The generation of these bytes that something holds and that may be called, in a process of
+    /// its own or not as `apart` says.
+    fn same(
+        &self,
+        name: &str,
+        sha256: [u8; 32],
+        apart: impl Fn(&Manifest) -> bool,
+    ) -> Option<Arc<Generation>> {
+        self.generations().into_iter().find(|g| {
+            g.sha256 == sha256
+                && g.file == name
+                && g.is_apart() == apart(&g.manifest)
+                && g.quarantine().is_none()
+        })
+    }
+
     fn load_file(
         &self,
         file: PluginFile,
         pin: Pin,
-        program: Option<&Program>,
+        apart: &dyn Fn(Option<&Manifest>) -> Option<Program>,
     ) -> Result<Arc<Generation>, LoadReason> {
         if let Pin::Sha256(pinned) = pin
             && pinned != file.sha256
@@ -183,18 +201,12 @@ impl PluginHost {
             return Err(LoadReason::WrongHash { pinned, found });
         }
         let inspection = file.inspect().map_err(|error| error.reason)?;
+        let program = apart(inspection.manifest.as_ref());
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.generations();
-        let same = known.iter().find(|g| {
-            g.sha256 == file.sha256
-                && g.file == file.name
-                && g.is_apart() == program.is_some()
-                && g.quarantine().is_none()
-        });
-        if let Some(same) = same {
-            return Ok(same.clone());
+        if let Some(same) = self.same(&file.name, file.sha256, |_| program.is_some()) {
+            return Ok(same);
         }
-        if known.len() >= GENERATIONS_MAX {
+        if self.generations().len() >= GENERATIONS_MAX {
             return Err(LoadReason::TooMany { max: GENERATIONS_MAX });
         }
         for warning in &inspection.warnings {
@@ -211,12 +223,16 @@ impl PluginHost {
                 let library = library.map_err(|e| LoadReason::Mapping(e.to_string()))?;
                 let waiting_max = self.options.workers.saturating_sub(2).max(1);
                 let library = Arc::new(library);
-                (Home::Apart { library, program: program.clone(), waiting_max }, manifest)
+                (Home::Apart { library, program, waiting_max }, manifest)
             }
             None => {
-                let plugin = self.link(file)?;
+                let plugin = match self.linked.get(&name, sha256) {
+                    Some(plugin) => plugin,
+                    None => self.link(file)?,
+                };
                 let text = load::manifest(plugin)?;
                 let manifest = Manifest::parse(text).map_err(LoadReason::Manifest)?;
+                self.linked.add(&name, sha256, plugin);
                 (Home::Here(plugin), manifest)
             }
         };
@@ -231,7 +247,9 @@ impl PluginHost {
             abi: inspection.abi,
             manifest,
             number: self.loaded.fetch_add(1, Ordering::Relaxed) + 1,
+            since: Instant::now(),
             quarantine: OnceLock::new(),
+            linked: Arc::clone(&self.linked),
             slow: AtomicBool::new(false),
         });
         let mut known = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,6 +263,7 @@ impl PluginHost {
 
     /// A library's start-up code is plugin code, so it too runs on the pool.
     fn link(&self, file: PluginFile) -> Result<&'static abi::Plugin, LoadReason> {
+        self.linked.count()?;
         let (answer, answered) = sync_channel(2);
         let late = answer.clone();
         let job = Job {

@@ -5,6 +5,7 @@
 //! from such a file, in a private folder that is gone again after the load. A library is never
 //! unloaded: a thread that ever touched a thread-local of it would crash at its exit.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,12 +13,60 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use interlock_plugin_api::abi;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::elf::{MANIFEST_BYTES_MAX, PluginFile, check_descriptor};
 use super::load_error::LoadReason;
+
+/// So many libraries are mapped in the life of a process: each costs memory and a descriptor for
+/// good.
+const LIBRARIES_MAX: usize = 256;
+
+/// The libraries of this process, by file and hash. A library is never unloaded, so a version that
+/// comes back after it was replaced is taken as it is instead of being mapped once more.
+#[derive(Default)]
+pub(super) struct Linked(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<(String, [u8; 32]), &'static abi::Plugin>,
+    /// All that were ever mapped, those that are not used again among them.
+    mapped: usize,
+}
+
+impl Linked {
+    /// The library of these bytes, if it is there and has never failed.
+    pub(super) fn get(&self, file: &str, sha256: [u8; 32]) -> Option<&'static abi::Plugin> {
+        lock(&self.0).known.get(&(file.to_owned(), sha256)).copied()
+    }
+
+    /// One more is mapped.
+    pub(super) fn add(&self, file: &str, sha256: [u8; 32], plugin: &'static abi::Plugin) {
+        lock(&self.0).known.insert((file.to_owned(), sha256), plugin);
+    }
+
+    /// It has failed, so what it holds in memory is not trusted again.
+    pub(super) fn forget(&self, file: &str, sha256: [u8; 32]) {
+        lock(&self.0).known.remove(&(file.to_owned(), sha256));
+    }
+
+    /// Counts one more, unless there are too many.
+    pub(super) fn count(&self) -> Result<(), LoadReason> {
+        let mut table = lock(&self.0);
+        if table.mapped >= LIBRARIES_MAX {
+            return Err(LoadReason::TooManyLibraries { max: LIBRARIES_MAX });
+        }
+        table.mapped += 1;
+        Ok(())
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Maps a checked file and runs its start-up code; the descriptor lives as long as the process.
 pub(super) fn link(file: &PluginFile) -> Result<&'static abi::Plugin, LoadReason> {

@@ -77,8 +77,13 @@ pub enum LoadReason {
     },
     /// The worker pool takes no work.
     Busy,
-    /// So many generations are in use that another needs a new process.
+    /// So many generations still have work.
     TooMany {
+        /// The cap.
+        max: usize,
+    },
+    /// So many libraries were mapped by this process, which keeps them all.
+    TooManyLibraries {
         /// The cap.
         max: usize,
     },
@@ -104,6 +109,7 @@ impl LoadReason {
             Self::TimedOut { .. } => "timed_out",
             Self::Busy => "busy",
             Self::TooMany { .. } => "too_many_generations",
+            Self::TooManyLibraries { .. } => "too_many_libraries",
         }
     }
 
@@ -149,7 +155,10 @@ impl fmt::Display for LoadReason {
             }
             Self::Busy => write!(f, "plugin can't be loaded, the worker pool takes no work"),
             Self::TooMany { max } => {
-                write!(f, "plugin can't be loaded, {max} generations are in use, hand over first")
+                write!(f, "plugin can't be loaded, {max} generations still have work, try later")
+            }
+            Self::TooManyLibraries { max } => {
+                write!(f, "plugin can't be loaded, this process has mapped {max}, restart it first")
             }
         }
     }

@@ -106,7 +106,8 @@ async fn a_process_ends_with_its_account() {
     let path = build("echo.c").with_file_name("serve-once");
     fs::copy(program().path, &path).unwrap();
     let program = Program { path: path.clone(), args: Vec::new() };
-    let generation = host.load_apart(&build("script.c"), Pin::Unpinned, &program).unwrap();
+    let generation =
+        host.load_where(&build("script.c"), Pin::Unpinned, &|_| Some(program.clone())).unwrap();
     let apart = generation.open("acct", &"".into(), secrets()).unwrap();
     step(&apart, b"S").await.unwrap();
     assert_eq!(running(&path), 1);
@@ -122,7 +123,8 @@ async fn a_process_ends_with_its_account() {
 fn a_program_that_is_not_there_is_a_reason_and_no_panic() {
     let host = host();
     let program = Program { path: "nowhere/serve".into(), args: Vec::new() };
-    let generation = host.load_apart(&build("echo.c"), Pin::Unpinned, &program).unwrap();
+    let generation =
+        host.load_where(&build("echo.c"), Pin::Unpinned, &|_| Some(program.clone())).unwrap();
     let error = generation.open("acct", &"".into(), secrets()).unwrap_err().to_string();
     assert!(error.contains("can't be started"), "{error}");
 }
@@ -162,7 +164,7 @@ fn host() -> Arc<PluginHost> {
 fn load(host: &PluginHost, source: &str, apart: bool) -> Arc<Generation> {
     let path = build(source);
     match apart {
-        true => host.load_apart(&path, Pin::Unpinned, &program()),
+        true => host.load_where(&path, Pin::Unpinned, &|_| Some(program())),
         false => host.load(&path, Pin::Unpinned),
     }
     .unwrap()

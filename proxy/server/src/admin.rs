@@ -7,6 +7,7 @@ mod accounts;
 mod explain;
 pub mod guard;
 mod overview;
+mod reload;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use crate::driver::{Beside, Driver, Moved, decode};
 use crate::front_door::{FrontDoor, Handler, Request, Response};
 use crate::health::Health;
 use crate::merchant_api::{Problem, answer};
+use crate::reload::Reloader;
+use crate::setup::Setup;
 use interlock_plugin_host::PluginHost;
 
 /// Rows of one list.
@@ -39,6 +42,7 @@ pub struct Admin {
     driver: Arc<Driver>,
     health: Arc<Health>,
     host: Arc<PluginHost>,
+    reloader: Arc<Reloader>,
     merchants_door: FrontDoor,
 }
 
@@ -48,9 +52,10 @@ impl Admin {
         driver: Arc<Driver>,
         health: Arc<Health>,
         host: Arc<PluginHost>,
+        reloader: Arc<Reloader>,
         merchants_door: FrontDoor,
     ) -> Self {
-        Self { driver, health, host, merchants_door }
+        Self { driver, health, host, reloader, merchants_door }
     }
 }
 
@@ -71,6 +76,9 @@ impl Handler for Admin {
             (&Verb::POST, ["admin", "v1", "accounts", name, verb]) => {
                 self.act(name, verb, &request).await
             }
+            (&Verb::POST, ["admin", "v1", "reload"]) => self.reload(&request).await,
+            (&Verb::POST, ["admin", "v1", "reload", "promote"]) => self.promote(&request).await,
+            (&Verb::POST, ["admin", "v1", "reload", "roll-back"]) => self.roll_back(&request).await,
             (&Verb::GET, ["admin", "v1", "audit"]) => Ok(self.audit().await),
             (&Verb::GET, ["admin", "v1", "payments"]) => self.list(&request).await,
             (&Verb::GET, ["admin", "v1", "payments", id]) => self.show(id).await,
@@ -129,16 +137,17 @@ impl Admin {
     async fn metrics(&self) -> Answered {
         let now = self.driver.clock.now();
         let metrics = &self.driver.metrics;
-        for (name, account) in &self.driver.accounts.open {
-            if let Some(state) = self.driver.gates().state(name, now) {
+        let setup = self.driver.setup();
+        for (name, account) in &setup.open {
+            if let Some(state) = setup.gates.state(name, now) {
                 metrics.gate(name, &state);
             }
             let generation = account.instance.generation();
             let id = generation.manifest().id.as_str();
             metrics.account(name, Some((id, generation.version(), generation.abi())));
-            metrics.panics(id, generation.counters().panics);
+            metrics.panics(id, generation.number(), generation.counters().panics);
         }
-        for name in self.driver.accounts.disabled.keys() {
+        for name in setup.disabled.keys() {
             metrics.account(name, None);
         }
         let stats = self.driver.store.stats().await;
@@ -151,7 +160,7 @@ impl Admin {
 
     async fn doubts_by_account(&self, any: u64) -> Result<BTreeMap<String, i64>, Problem> {
         let mut counts: BTreeMap<String, i64> =
-            self.driver.accounts.open.keys().map(|name| (name.clone(), 0)).collect();
+            self.driver.setup().open.keys().map(|name| (name.clone(), 0)).collect();
         let mut query = ListQuery { in_doubt: Some(true), limit: LIST_MAX, ..ListQuery::default() };
         for _ in 0..if any == 0 { 0 } else { DOUBT_PAGES_MAX } {
             let page = self.driver.store.list(query.clone()).await;
@@ -172,17 +181,30 @@ impl Admin {
     }
 
     fn plugins(&self) -> Response {
+        let in_force = &self.driver.in_force;
+        let canary = in_force.canary().map(|canary| Arc::clone(&canary.setup));
+        let setup = self.driver.setup();
         let plugins: Vec<Value> = self
             .host
             .generations()
             .iter()
             .map(|g| {
+                let of = |setup: &Setup| -> Vec<String> {
+                    let accounts = setup.open.values();
+                    let accounts =
+                        accounts.filter(|a| a.instance.generation().number() == g.number());
+                    accounts.map(|a| a.name.clone()).collect()
+                };
+                let loaded_ms = g.since().elapsed().as_millis();
                 let (major, minor) = g.abi();
                 let c = g.counters();
                 json!({
                     "name": g.manifest().id, "version": g.version(), "file": g.file(),
                     "abi": format!("{major}.{minor}"), "sha256": hex::encode(g.sha256()),
                     "generation": g.number(),
+                    "loaded_ms": u64::try_from(loaded_ms).unwrap_or(u64::MAX),
+                    "accounts": of(&setup),
+                    "canary_accounts": canary.as_deref().map(of).unwrap_or_default(),
                     "quarantine": g.quarantine().map(|q| q.reason.as_str()),
                     "calls": c.calls, "panics": c.panics, "timeouts": c.timeouts,
                     "soft_overruns": c.soft_overruns, "faults": c.faults, "deaths": c.deaths,
@@ -220,7 +242,7 @@ impl Admin {
     }
 
     fn summary(&self, p: &Payment, due_at_ms: Option<i64>, now_ms: i64) -> Value {
-        let mut body = answer::payment(p, &self.driver.accounts.policy);
+        let mut body = answer::payment(p, &self.driver.setup().policy);
         if let Value::Object(members) = &mut body {
             members.insert("merchant".into(), p.merchant.as_str().into());
             members.insert("in_doubt".into(), status::in_doubt(p).into());

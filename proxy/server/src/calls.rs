@@ -18,9 +18,9 @@ use interlock_plugin_api::{
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::accounts::OpenAccount;
 use crate::failpoint::{self, Side};
 use crate::node::NodeClock;
+use crate::setup::OpenAccount;
 use crate::upstream::{self, Outgoing, Upstream};
 use interlock_plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 
@@ -37,6 +37,8 @@ pub struct Caller {
 
 /// A request that is ready to be sent, once its record is durable.
 pub struct Ready {
+    /// The plugin that built it reads its answer, whatever is configured meanwhile.
+    account: Arc<OpenAccount>,
     envelope: Envelope,
     send: Send,
     body: Vec<u8>,
@@ -102,6 +104,13 @@ pub struct Order<'a> {
     pub customer: &'a Customer,
 }
 
+impl Ready {
+    /// The account that it goes to, as it was when it was built.
+    pub fn account(&self) -> &Arc<OpenAccount> {
+        &self.account
+    }
+}
+
 impl<'a> From<&'a Payment> for Order<'a> {
     fn from(p: &'a Payment) -> Self {
         Self {
@@ -142,7 +151,7 @@ impl Caller {
     /// The named reason why there is none.
     pub async fn prepare(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         policy: &AccountPolicy,
         call: &Call,
         order: &Order<'_>,
@@ -170,10 +179,10 @@ impl Caller {
     }
 
     /// Sends a request whose record is durable, and reads the answer.
-    pub async fn carry(&self, account: &OpenAccount, ready: Ready, last_send_by: Stamp) -> Carried {
+    pub async fn carry(&self, ready: Ready, last_send_by: Stamp) -> Carried {
         let last_send_by = self.clock.instant(last_send_by);
-        let Ready { mut envelope, send, body, state } = ready;
-        let answer = self.exchange(account, &send, body, last_send_by, false).await;
+        let Ready { account, mut envelope, send, body, state } = ready;
+        let answer = self.exchange(&account, &send, body, last_send_by, false).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err((sent, reason, elapsed_ms)) => return Carried::Lost { sent, reason, elapsed_ms },
@@ -182,7 +191,7 @@ impl Caller {
         let retry_after_ms = retry_after(&answer.headers);
         let heard = |facts| Carried::Heard { status, facts, elapsed_ms, retry_after_ms };
         envelope.event = Event::Response { status, headers: answer.headers };
-        let read = self.steps(account, envelope, state, answer.body).await;
+        let read = self.steps(&account, envelope, state, answer.body).await;
         failpoint::answer(Side::After);
         match read {
             Ok(Ended::Done(done)) => heard(done.facts),
@@ -197,7 +206,7 @@ impl Caller {
     /// Asks the provider about an attempt or an operation; empty when nothing was heard.
     pub async fn inquire(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         policy: &AccountPolicy,
         payment: &Payment,
         subject: Subject,
@@ -218,7 +227,7 @@ impl Caller {
     }
 
     /// Asks whether the provider is well: facts, status (0 when nothing was heard), ms.
-    pub async fn probe(&self, account: &OpenAccount) -> (Vec<Fact>, u16, u64) {
+    pub async fn probe(&self, account: &Arc<OpenAccount>) -> (Vec<Fact>, u16, u64) {
         let begun = Instant::now();
         let asked = match about_nothing(account) {
             Ok(request) => {
@@ -244,7 +253,7 @@ impl Caller {
     /// The plugin could not read it.
     pub async fn read_notification(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         headers: Vec<(String, String)>,
         body: Bytes,
     ) -> Result<Notification, String> {
@@ -264,7 +273,7 @@ impl Caller {
 
     async fn inquiry(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         policy: &AccountPolicy,
         payment: &Payment,
         subject: Subject,
@@ -352,7 +361,7 @@ impl Caller {
     /// Runs the pure beginning of an operation up to its first request that has an effect.
     async fn first_request(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         envelope: Envelope,
     ) -> Result<(Draft, Option<Ready>), String> {
         let carried = envelope.op == Operation::Authorize
@@ -374,7 +383,7 @@ impl Caller {
 
     async fn steps(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         envelope: Envelope,
         state: Vec<u8>,
         body: Bytes,
@@ -385,7 +394,7 @@ impl Caller {
     /// Runs steps, carrying out reads on the way, until the operation ends or wants an effect.
     async fn reads(
         &self,
-        account: &OpenAccount,
+        account: &Arc<OpenAccount>,
         mut envelope: Envelope,
         mut state: Vec<u8>,
         mut body: Bytes,
@@ -402,7 +411,8 @@ impl Caller {
                 self.judge(account, &envelope, &send, &out_body)?;
             if effect != Effect::Read {
                 let draft = draft(&envelope, purpose, effect, &kept, &out_body)?;
-                let ready = Ready { envelope, send, body: out_body, state: kept };
+                let account = Arc::clone(account);
+                let ready = Ready { account, envelope, send, body: out_body, state: kept };
                 return Ok((Ended::Effect(draft, Box::new(ready)), last_status));
             }
             let by = Instant::now() + account.timeout;

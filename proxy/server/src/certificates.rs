@@ -16,8 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A door's name, for logs and metrics, with its TLS.
 pub type Named = (&'static str, Arc<DoorTls>);
 
-/// Watches for as long as the process lives. Without any door a hangup only says so, instead of
-/// ending the process as it would by itself.
+/// Watches for as long as the process lives.
 pub async fn watch(doors: Vec<Named>, metrics: Arc<Metrics>, mut hangup: Signal) {
     doors.iter().for_each(|door| tell(door, &metrics));
     loop {
@@ -25,9 +24,6 @@ pub async fn watch(doors: Vec<Named>, metrics: Arc<Metrics>, mut hangup: Signal)
             Some(()) = hangup.recv() => true,
             () = sleep_until(Instant::now() + LOOK_EVERY) => false,
         };
-        if forced && doors.is_empty() {
-            tracing::info!("SIGHUP: no door has certificates, nothing is read again");
-        }
         for door in &doors {
             let tls = Arc::clone(&door.1);
             let looked = tokio::task::spawn_blocking(move || tls.reload(forced)).await;

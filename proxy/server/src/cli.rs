@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod config;
 mod explain;
+mod inspection;
 mod keys;
 mod offline;
 mod output;
@@ -16,6 +17,7 @@ mod papers;
 mod payment;
 mod plugin;
 mod record;
+mod reload;
 mod status;
 mod webhook;
 
@@ -41,6 +43,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Take up the configuration and the plugins as they are now, while payments go on.
+    Reload(reload::Wanted),
     /// Is this configuration safe to run? Loads it with its plugins.
     Check {
         #[command(flatten)]
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => start(&config),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
+        Command::Reload(wanted) => reload::run(&wanted),
         Command::Test(wanted) => cases::run(&wanted),
         Command::Status(look) => status::run(&look),
         Command::Explain(asked) => explain::run(&asked),
@@ -151,7 +156,7 @@ fn start(file: &ConfigFile) -> ExitCode {
         }
     };
     output::warnings(&loaded.warnings);
-    match run::run(loaded.config) {
+    match run::run(loaded.config, loaded.path) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);

@@ -18,6 +18,7 @@ mod mask;
 mod meanings;
 mod origins;
 mod reader;
+mod restart;
 mod route;
 mod secret;
 mod sections;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 pub use interlock_circuit_breaker::Settings as BreakerSettings;
 pub use interlock_engine::gates::ConversionSettings as Conversion;
 use interlock_plugin_api::{Currency, Strengthen};
+use interlock_plugin_host::Publisher;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
@@ -41,6 +43,7 @@ pub use against_plugins::{check_account, check_routes, strengthened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
 pub use maintenance::{When, Window};
 pub use origins::{Effective, Whence, effective, schema};
+pub use restart::needs_restart;
 pub use secret::{MAX_SECRET_BYTES, Secret};
 pub use webhook::Webhook;
 pub use words::{
@@ -99,6 +102,8 @@ pub struct Server {
     pub plugins_lock: PathBuf,
     /// Loads libraries that are not pinned; for development.
     pub allow_unpinned: bool,
+    /// Whose plugins run in the proxy's own process; all others have processes of their own.
+    pub trusted_publishers: Vec<Publisher>,
     /// Threads of the merchants' door.
     pub workers: usize,
     /// How long a shutdown waits for payments in flight, ms.
@@ -261,8 +266,8 @@ pub struct Account {
     pub contract: Strengthen,
     /// How much is refunded without asking an operator.
     pub auto_refund: AutoRefund,
-    /// Where its plugin runs.
-    pub isolation: Isolation,
+    /// Where its plugin runs; without a word it depends on who published it.
+    pub isolation: Option<Isolation>,
     /// Where it was written, with the places of its keys.
     pub origin: Origin,
 }

@@ -9,22 +9,19 @@ mod effects;
 mod listed;
 mod written;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use interlock_engine::gates::{Gates, Group, Reservation};
+use interlock_engine::gates::{Group, Reservation};
 use interlock_engine::{
     Call, ExchangeKind, Hand, Input, OrderHolder, Outcome, Payment, Refusal, Request, Skip, Stamp,
     Submission, World, decide, intake,
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
 use interlock_plugin_api::Details;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::accounts::Accounts;
 use crate::calls::{Caller, InHand, Order, Ready};
 use crate::credentials::{Credentials, Held, Kept};
 use crate::failpoint::{self, Side};
@@ -32,6 +29,7 @@ use crate::live::{Live, Slot};
 use crate::merchant_api::answer;
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
+use crate::setup::{Heard, InForce, Setup, Told};
 use crate::webhooks::Webhooks;
 
 /// A turn that loses this many races in a row gives up; the payment's due time brings it back.
@@ -45,8 +43,8 @@ const SHARE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Driver {
     /// The journal.
     pub store: Arc<dyn Store>,
-    /// The accounts, the policy and the gates.
-    pub accounts: Arc<Accounts>,
+    /// The configurations in force.
+    pub in_force: Arc<InForce>,
     /// This process's clock.
     pub clock: Arc<NodeClock>,
     /// This process's numbers.
@@ -61,8 +59,6 @@ pub struct Driver {
     pub webhooks: Arc<Webhooks>,
     caller: Caller,
     live: Live,
-    /// Who may ask an account, in the order of asking.
-    inquiries: BTreeMap<String, Semaphore>,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -138,21 +134,16 @@ impl Driver {
     /// A driver over an open journal.
     pub fn new(
         store: Arc<dyn Store>,
-        accounts: Arc<Accounts>,
+        in_force: Arc<InForce>,
         clock: Arc<NodeClock>,
         numbers: Arc<Numbers>,
         caller: Caller,
         metrics: Arc<Metrics>,
         webhooks: Arc<Webhooks>,
     ) -> Arc<Self> {
-        let shares = accounts.open.keys().map(|name| {
-            let places = accounts.gates.places(name, Group::Inquiries);
-            (name.clone(), Semaphore::new(places as usize))
-        });
-        let inquiries = shares.collect();
         Arc::new(Self {
             store,
-            accounts,
+            in_force,
             clock,
             numbers,
             credentials: Credentials::default(),
@@ -161,7 +152,6 @@ impl Driver {
             webhooks,
             caller,
             live: Live::default(),
-            inquiries,
             under_way: Arc::default(),
         })
     }
@@ -176,9 +166,24 @@ impl Driver {
         self.under_way.load(Ordering::Acquire)
     }
 
-    /// Breakers, limits, budgets.
-    pub fn gates(&self) -> &Gates {
-        &self.accounts.gates
+    /// The configuration in force: accounts, policy, gates.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.in_force.setup()
+    }
+
+    /// Counts what was heard for a payment of this configuration: a canary may end by it.
+    fn hear(&self, setup: &Arc<Setup>, account: &str, heard: Heard) {
+        let Some(back) = self.in_force.hear(setup, account, heard) else { return };
+        let (generation, class, why) = (back.generation, back.class, &back.why);
+        self.metrics.reloaded("rolled_back");
+        tracing::error!(generation, account, class, why, "the canary was rolled back");
+        self.in_force.tell(Told {
+            at_ms: self.clock.now().wall_ms,
+            result: "rolled_back",
+            generation,
+            by: None,
+            why: Some(format!("account `{account}`: {class}: {why}")),
+        });
     }
 
     /// The slot of a payment, to wait for news.
@@ -257,10 +262,11 @@ impl Driver {
     /// The world as it is now, for a look that takes nothing; a credential is understood to be
     /// there.
     pub fn look<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> T {
+        let setup = self.setup();
         look(&World {
             now: self.clock.now(),
-            policy: &self.accounts.policy,
-            health: &self.accounts.gates,
+            policy: &setup.policy,
+            health: &setup.gates,
             mint: &*self.numbers,
             draw: 0.0,
             sending: false,
@@ -295,11 +301,14 @@ impl Driver {
                 *turn = self.payment(id).await?.map(Arc::new);
             }
             let before = turn.as_deref();
+            // One configuration for the whole of a turn, and of what it sends.
+            let setup = self.in_force.of(id, before.map(|p| p.created_ms));
             let now = self.clock.now();
             let draw = fastrand::f64();
             let order = if new { None } else { self.order_holder(&input).await? };
             let mut bench = Bench::default();
-            let outcome = self.decide(before, &input, slot, (now, draw, order), &mut bench).await;
+            let at = (now, draw, order);
+            let outcome = self.decide(&setup, before, &input, slot, at, &mut bench).await;
             if let Some(wait_ms) = bench.wait_ms.filter(|_| can_wait(&input)) {
                 let again = Instant::now() + Duration::from_millis(wait_ms);
                 if again <= patience {
@@ -335,7 +344,7 @@ impl Driver {
                 }
                 Outcome::Need(_) => return Err(DriveError::Contended),
             };
-            let write = self.write(before, &decision, &beside, &input, drop_references);
+            let write = self.write(&setup, before, &decision, &beside, &input, drop_references);
             let tells = !write.outbox.is_empty();
             let answer = answer::of_payment(&write.answers);
             match self.commit(write, &input).await? {
@@ -348,8 +357,8 @@ impl Driver {
                     }
                     let further = beside.further.take();
                     bench.ready.extend(further.map(|(call, ready)| (call, ready, None)));
-                    self.watch(before, &decision.next, &input, now);
-                    self.durable(slot, before, &decision, bench, now);
+                    self.watch(&setup, before, &decision.next, &input, now);
+                    self.durable(&setup, slot, before, &decision, bench, now);
                     let next = Arc::new(decision.next);
                     *turn = Some(Arc::clone(&next));
                     return Ok(Moved::To(next));
@@ -381,6 +390,7 @@ impl Driver {
     /// Asks the engine until its decision is complete.
     async fn decide(
         &self,
+        setup: &Arc<Setup>,
         before: Option<&Payment>,
         input: &Input,
         slot: &Slot,
@@ -394,8 +404,8 @@ impl Driver {
         };
         let world = World {
             now,
-            policy: &self.accounts.policy,
-            health: &self.accounts.gates,
+            policy: &setup.policy,
+            health: &setup.gates,
             mint: &*self.numbers,
             draw,
             sending: slot.is_sending(),
@@ -406,7 +416,7 @@ impl Driver {
         };
         for _ in 0..NEEDS_MAX {
             match decide(before, input, &world, &bench.hand) {
-                Outcome::Need(call) => self.provide(before, input, *call, bench).await,
+                Outcome::Need(call) => self.provide(setup, before, input, *call, bench).await,
                 outcome => return outcome,
             }
         }
@@ -417,12 +427,13 @@ impl Driver {
     /// Reserves a place and lets the plugin build the request, or says why not.
     async fn provide(
         &self,
+        setup: &Arc<Setup>,
         before: Option<&Payment>,
         input: &Input,
         call: Call,
         bench: &mut Bench,
     ) {
-        match self.try_provide(before, input, &call, bench).await {
+        match self.try_provide(setup, before, input, &call, bench).await {
             Ok((prepared, ready, reservation)) => {
                 bench.hand.prepared.push(prepared);
                 match (ready, reservation) {
@@ -443,24 +454,26 @@ impl Driver {
 
     async fn try_provide(
         &self,
+        setup: &Arc<Setup>,
         before: Option<&Payment>,
         input: &Input,
         call: &Call,
         bench: &mut Bench,
     ) -> Result<(interlock_engine::Prepared, Option<Ready>, Option<Reservation>), Skip> {
-        let account = self.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
-        let policy = self.accounts.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
+        let account = setup.get(&call.account).ok_or(Skip::NotLoaded)?;
+        let policy = setup.policy.accounts.get(&call.account).ok_or(Skip::NotLoaded)?;
         if account.instance.generation().quarantine().is_some() {
-            self.gates().quarantine(&call.account, true);
+            setup.gates.quarantine(&call.account, true);
+            self.hear(setup, &call.account, Heard::Broken);
             return Err(Skip::Quarantined);
         }
         let now = self.clock.now();
         let reservation = if call.reserve {
             let group = group(call.kind);
-            Some(self.gates().reserve(&call.account, &call.method, group, now)?)
+            Some(setup.gates.reserve(&call.account, &call.method, group, now)?)
         } else {
-            let place = self.gates().way_out(&call.account, &call.method, group(call.kind), now);
-            match place {
+            let group = group(call.kind);
+            match setup.gates.way_out(&call.account, &call.method, group, now) {
                 Ok(place) => place,
                 Err(wait_ms) => {
                     bench.wait_ms = Some(wait_ms);
@@ -491,6 +504,7 @@ impl Driver {
             Err(reason) => {
                 let kind = call.kind.as_str();
                 tracing::warn!(account = call.account, kind, reason, "request was not built");
+                self.hear(setup, &call.account, Heard::Unbuilt);
                 if let Some(reservation) = reservation {
                     reservation.cancel(now);
                 }

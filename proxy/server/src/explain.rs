@@ -18,8 +18,8 @@ use interlock_plugin_api::{
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use crate::accounts::iso_exponent;
 use crate::config::Window;
+use crate::setup::iso_exponent;
 
 /// A payment, as far as routing looks at it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interlock_engine::Stamp;
-use interlock_engine::gates::{Alarm, Gates, Group, Hold};
+use interlock_engine::gates::{Alarm, Group, Hold};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::driver::{DriveError, Driver};
+use crate::setup::Setup;
 
 /// How often everything is looked at, ms.
 const TICK_MS: u64 = 250;
@@ -111,7 +112,8 @@ impl Health {
             None => Kept::default(),
         };
         let now = driver.clock.now();
-        let gates = driver.gates();
+        let setup = driver.setup();
+        let gates = &setup.gates;
         for (account, hold) in &kept.drained {
             gates.drain(account, Some(hold.clone()));
         }
@@ -120,7 +122,7 @@ impl Health {
         }
         seen::take_up(driver, now).await?;
         let health = Self { driver: Arc::clone(driver), kept: Mutex::new(kept) };
-        health.work_out_windows(now);
+        work_out_windows(&setup, now);
         Ok(Arc::new(health))
     }
 
@@ -129,7 +131,8 @@ impl Health {
     /// # Errors
     /// The journal did not take it. It is in force in this process, and written at the next tick.
     pub async fn act(&self, deed: Deed, now: Stamp) -> Result<bool, DriveError> {
-        let (account, gates) = (deed.account.as_str(), self.driver.gates());
+        let setup = self.driver.setup();
+        let (account, gates) = (deed.account.as_str(), &setup.gates);
         let done = match &deed.wish {
             Wish::Drain => gates.drain(account, Some(deed.hold.clone())),
             Wish::Trip { method, group } => {
@@ -170,12 +173,13 @@ impl Health {
         loop {
             tick.tick().await;
             let now = self.driver.clock.now();
-            for account in self.driver.gates().end_holds(now) {
+            let all = self.driver.in_force.all();
+            for account in all.flat_map(|setup| setup.gates.end_holds(now)) {
                 tracing::warn!(account, "what an operator had set has ended, as it should");
             }
             if now.mono_ms >= worked_out_at_ms + WINDOWS_MS {
                 worked_out_at_ms = now.mono_ms;
-                self.work_out_windows(now);
+                work_out_windows(&self.driver.setup(), now);
             }
             if now.mono_ms >= seen_at_ms + seen::SEEN_MS {
                 seen_at_ms = now.mono_ms;
@@ -193,7 +197,7 @@ impl Health {
 
     /// Makes what is in force durable, if that is news.
     async fn write(&self, kept: &mut Kept, now: Stamp, news: bool) -> Result<(), DriveError> {
-        let (drained, trips) = in_force(self.driver.gates(), &self.driver, now);
+        let (drained, trips) = by_hand(&self.driver.setup(), now);
         if !news && drained == kept.drained && trips == kept.trips {
             return Ok(());
         }
@@ -204,18 +208,11 @@ impl Health {
         Ok(())
     }
 
-    fn work_out_windows(&self, now: Stamp) {
-        for (name, account) in &self.driver.accounts.open {
-            let (from, until) = (now.wall_ms, now.wall_ms.saturating_add(AHEAD_MS));
-            let windows = account.maintenance.iter().flat_map(|w| w.between(from, until));
-            self.driver.gates().maintain(name, windows.collect());
-        }
-    }
-
     fn tell_alarms(&self, told: &mut BTreeSet<(String, Alarm)>, now: Stamp) {
         let mut on = BTreeSet::new();
-        for name in self.driver.accounts.open.keys() {
-            let state = self.driver.gates().state(name, now);
+        let setup = self.driver.setup();
+        for name in setup.open.keys() {
+            let state = setup.gates.state(name, now);
             on.extend(state.into_iter().flat_map(|s| s.alarms).map(|a| (name.clone(), a)));
         }
         for (account, alarm) in on.difference(told) {
@@ -228,13 +225,22 @@ impl Health {
     }
 }
 
-type InForce = (BTreeMap<String, Hold>, Vec<(String, String, Group, Hold)>);
+/// Announced maintenance comes into force with its configuration, and as time passes.
+pub(crate) fn work_out_windows(setup: &Setup, now: Stamp) {
+    for (name, account) in &setup.open {
+        let (from, until) = (now.wall_ms, now.wall_ms.saturating_add(AHEAD_MS));
+        let windows = account.maintenance.iter().flat_map(|w| w.between(from, until));
+        setup.gates.maintain(name, windows.collect());
+    }
+}
 
-fn in_force(gates: &Gates, driver: &Driver, now: Stamp) -> InForce {
+type ByHand = (BTreeMap<String, Hold>, Vec<(String, String, Group, Hold)>);
+
+fn by_hand(setup: &Setup, now: Stamp) -> ByHand {
     let mut drained = BTreeMap::new();
     let mut trips = Vec::new();
-    for name in driver.accounts.open.keys() {
-        let Some(state) = gates.state(name, now) else { continue };
+    for name in setup.open.keys() {
+        let Some(state) = setup.gates.state(name, now) else { continue };
         drained.extend(state.drained.map(|hold| (name.clone(), hold)));
         trips.extend(state.trips.into_iter().map(|(m, g, hold)| (name.clone(), m, g, hold)));
     }

@@ -10,7 +10,6 @@
 //! [`failpoint`] is empty in every build that ships.
 
 pub mod access;
-pub mod accounts;
 pub mod admin;
 pub mod calls;
 pub mod certificates;
@@ -30,8 +29,10 @@ pub mod node;
 pub mod notifications;
 pub mod overload;
 pub mod recent;
+pub mod reload;
 pub mod resolver;
 pub mod run;
+pub mod setup;
 pub mod upstream;
 pub mod webhooks;
 

@@ -42,14 +42,13 @@ const REFRESH_WAIT_MS: u64 = 3_000;
 /// The merchant's door.
 pub struct MerchantApi {
     driver: Arc<Driver>,
-    merchants: Vec<Merchant>,
     overload: Arc<Overload>,
 }
 
 impl MerchantApi {
     /// The door over a driver.
-    pub fn new(driver: Arc<Driver>, merchants: Vec<Merchant>, overload: Arc<Overload>) -> Self {
-        Self { driver, merchants, overload }
+    pub fn new(driver: Arc<Driver>, overload: Arc<Overload>) -> Self {
+        Self { driver, overload }
     }
 }
 
@@ -73,10 +72,11 @@ type Answered = Result<Response, Problem>;
 
 impl MerchantApi {
     async fn route(&self, request: &Request) -> Answered {
-        let caller = self.authenticate(request)?;
+        let setup = self.driver.setup();
+        let caller = authenticate(&setup.merchants, request)?;
         let merchant = caller.merchant;
         let now = self.driver.clock.now();
-        self.driver.gates().admit_merchant(&merchant.name, now).map_err(|wait_ms| {
+        setup.gates.admit_merchant(&merchant.name, now).map_err(|wait_ms| {
             self.driver.metrics.limited("merchant", &merchant.name);
             Problem::rate_limited(wait_ms)
         })?;
@@ -112,20 +112,6 @@ impl MerchantApi {
             ) => Err(Problem::method_not_allowed("GET")),
             _ => Err(Problem::not_found("resource")),
         }
-    }
-
-    /// By the key in `Authorization`; where that is absent, by the client certificate.
-    fn authenticate(&self, request: &Request) -> Result<Caller<'_>, Problem> {
-        let bearer = |told: &HeaderValue| {
-            let (scheme, key) = told.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().to_owned())
-        };
-        let key = match request.headers.get(header::AUTHORIZATION) {
-            Some(told) => Some(bearer(told).ok_or_else(Problem::unauthorized)?),
-            None => None,
-        };
-        let key = key.as_deref().map(str::as_bytes);
-        Merchant::of_caller(&self.merchants, key, request.client).ok_or_else(Problem::unauthorized)
     }
 
     async fn create(&self, merchant: &str, request: &Request) -> Answered {
@@ -170,7 +156,7 @@ impl MerchantApi {
         {
             return Ok(located(response, &p));
         }
-        let body = answer::payment(&p, &self.driver.accounts.policy).to_string();
+        let body = answer::payment(&p, &self.driver.setup().policy).to_string();
         let response = Response::json(answer::created_status(&p), body);
         Ok(located(mark(response, replayed), &p))
     }
@@ -254,7 +240,8 @@ impl MerchantApi {
         let page = self.driver.store.list(list).await;
         let page = page.map_err(|e| Problem::of_failure(&e.into()))?;
         let (payments, unreadable) = self.driver.readable(&page);
-        let policy = &self.driver.accounts.policy;
+        let setup = self.driver.setup();
+        let policy = &setup.policy;
         let data: Vec<Value> = payments.iter().map(|(p, _)| answer::payment(p, policy)).collect();
         let next = page.next.as_ref().map(cursor::of_payment);
         let body = json!({
@@ -463,8 +450,22 @@ impl MerchantApi {
     }
 
     fn payment_response(&self, status: u16, p: &Payment) -> Response {
-        Response::json(status, answer::payment(p, &self.driver.accounts.policy).to_string())
+        Response::json(status, answer::payment(p, &self.driver.setup().policy).to_string())
     }
+}
+
+/// By the key in `Authorization`; where that is absent, by the client certificate.
+fn authenticate<'m>(merchants: &'m [Merchant], request: &Request) -> Result<Caller<'m>, Problem> {
+    let bearer = |told: &HeaderValue| {
+        let (scheme, key) = told.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().to_owned())
+    };
+    let key = match request.headers.get(header::AUTHORIZATION) {
+        Some(told) => Some(bearer(told).ok_or_else(Problem::unauthorized)?),
+        None => None,
+    };
+    let key = key.as_deref().map(str::as_bytes);
+    Merchant::of_caller(merchants, key, request.client).ok_or_else(Problem::unauthorized)
 }
 
 /// The same content gives the same bytes, whatever the order of members and the white space.

@@ -1,6 +1,7 @@
 //! What Prometheus reads: base units, bounded labels, no ids. Every name is documented here.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use interlock_engine::gates::{AccountState, Alarm};
@@ -26,6 +27,10 @@ const BREAKER_STATES: [&str; 6] =
 /// All counters of one process.
 pub struct Metrics {
     registry: Registry,
+    generation: IntGauge,
+    reloads: IntCounterVec,
+    /// By the number of the plugin's generation.
+    panics_seen: Mutex<BTreeMap<u64, u64>>,
     payments: IntCounterVec,
     payment_seconds: HistogramVec,
     attempts: IntCounterVec,
@@ -91,6 +96,12 @@ impl Metrics {
         )?;
         r.register(Box::new(generation.clone()))?;
         generation.set(1);
+        let reloads = counters(
+            "interlock_config_reload_total",
+            "reloads by what came of them: loaded, kept (it failed), canary, promoted, \
+             rolled_back; alert on kept and rolled_back",
+            &["result"],
+        )?;
         let in_doubt_oldest = Gauge::new(
             "interlock_in_doubt_oldest_seconds",
             "age of the oldest payment whose outcome is unknown; alert over 5 min",
@@ -129,6 +140,9 @@ impl Metrics {
         )?;
         r.register(Box::new(unreadable.clone()))?;
         Ok(Self {
+            generation,
+            reloads,
+            panics_seen: Mutex::default(),
             payments: counters(
                 "interlock_payments_total",
                 "payments that became final, by route and status",
@@ -351,10 +365,45 @@ impl Metrics {
         }
     }
 
-    /// How often a plugin panicked.
-    pub fn panics(&self, plugin: &str, panics: u64) {
+    /// How often a plugin panicked, in one of its generations.
+    pub fn panics(&self, plugin: &str, generation: u64, panics: u64) {
         let counter = self.plugin_panics.with_label_values(&[plugin]);
-        counter.inc_by(panics.saturating_sub(counter.get()));
+        if panics == 0 {
+            return;
+        }
+        let mut seen = self.panics_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.insert(generation, panics).unwrap_or(0);
+        counter.inc_by(panics.saturating_sub(before));
+    }
+
+    /// What a reload came to.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// Another configuration is in force: what was said of the accounts before is not said any
+    /// more. Who looks next hears of those that are there now.
+    pub fn generation(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        for gauge in [
+            &self.account_up,
+            &self.plugin_info,
+            &self.breaker,
+            &self.in_flight,
+            &self.alarms,
+            &self.in_doubt,
+        ] {
+            gauge.reset();
+        }
+        for gauge in [
+            &self.in_flight_oldest,
+            &self.conversion,
+            &self.conversion_baseline,
+            &self.unread,
+            &self.notification_lag,
+        ] {
+            gauge.reset();
+        }
     }
 
     /// Certificates were read again.

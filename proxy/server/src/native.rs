@@ -34,11 +34,11 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
 use crate::access::{Hash, Scope};
-use crate::accounts::{Accounts, OpenAccount};
-use crate::config::{Caller, Merchant};
+use crate::config::Merchant;
 use crate::front_door::{Passage, Passed};
 use crate::metrics::Metrics;
 use crate::node::NodeClock;
+use crate::setup::{InForce, OpenAccount, Setup};
 use crate::upstream::{Endpoint, Upstream, reason};
 
 use refusal::Refusal;
@@ -66,10 +66,8 @@ pub struct Native {
 
 /// What the pass-through works with.
 pub struct Way {
-    /// The accounts and their gates.
-    pub accounts: Arc<Accounts>,
-    /// Who may call.
-    pub merchants: Vec<Merchant>,
+    /// The accounts with their gates, and who may call.
+    pub in_force: Arc<InForce>,
     /// This process's clock.
     pub clock: Arc<NodeClock>,
     /// Counters.
@@ -85,6 +83,8 @@ pub struct Way {
 /// One request on its way.
 #[derive(Default)]
 pub struct Visit {
+    /// The configuration that it began with.
+    setup: Option<Arc<Setup>>,
     target: Option<Target>,
     reservation: Option<Reservation>,
     began: Option<Instant>,
@@ -117,6 +117,42 @@ struct Target {
 }
 
 impl Target {
+    /// `/native/ACCOUNT/path`, or `/native/ACCOUNT@ENDPOINT/path` where a plugin has several: the
+    /// provider's host with the path that its SDK asks for.
+    fn of(setup: &Setup, head: &RequestHeader) -> Result<Self, Refusal> {
+        let path_and_query = std::str::from_utf8(head.raw_path()).unwrap_or_default();
+        let rest = path_and_query.strip_prefix(PREFIX).unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (named, path_and_query) = rest.split_at(end);
+        let (name, endpoint) = match named.split_once('@') {
+            Some((name, endpoint)) => (name, Some(endpoint)),
+            None => (named, None),
+        };
+        let account = setup.get(name).ok_or_else(|| Refusal::unknown_account(name))?;
+        let endpoint = match endpoint {
+            Some(endpoint) => account.endpoints.get_key_value(endpoint),
+            None => account.endpoints.first_key_value(),
+        };
+        let (endpoint, base) = endpoint.ok_or_else(|| Refusal::unknown_account(named))?;
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, query),
+            None => (path_and_query, ""),
+        };
+        let pairs: Vec<(String, String)> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let method = head.method.as_str();
+        // The manifest's paths stand behind the endpoint's own; an SDK brings the whole path.
+        let behind = path.strip_prefix(base.prefix()).unwrap_or(path);
+        let rule = account.manifest().contract.rule(method, behind, &pairs);
+        let purpose = rule.map_or(UNLISTED, |rule| rule.purpose.as_str()).to_owned();
+        let reads = rule.is_some_and(|rule| rule.effect == Effect::Read);
+        // A base URL alone has no path of its own.
+        let slash = if path.is_empty() { "/" } else { "" };
+        let path_and_query = format!("{slash}{path_and_query}");
+        let (account, endpoint) = (Arc::clone(account), endpoint.clone());
+        Ok(Self { account, endpoint, path_and_query, purpose, reads })
+    }
+
     fn group(&self) -> Group {
         if self.reads { Group::Inquiries } else { Group::Payments }
     }
@@ -325,10 +361,14 @@ impl Way {
         client: Option<Hash>,
         visit: &mut Visit,
     ) -> Result<(), Refusal> {
-        let caller = self.authenticate(head, client)?;
+        let setup = self.in_force.setup();
+        // By the key in its own header; where that is absent, by the client certificate.
+        let key = head.headers.get(KEY_HEADER).map(|value| value.as_bytes());
+        let caller = Merchant::of_caller(&setup.merchants, key, client);
+        let caller = caller.ok_or_else(Refusal::unauthorized)?;
         let merchant = caller.merchant;
         let now = self.clock.now();
-        self.accounts.gates.admit_merchant(&merchant.name, now).map_err(|wait_ms| {
+        setup.gates.admit_merchant(&merchant.name, now).map_err(|wait_ms| {
             self.metrics.limited("merchant", &merchant.name);
             Refusal::rate_limited(wait_ms)
         })?;
@@ -342,67 +382,22 @@ impl Way {
         if told.is_some_and(|bytes: usize| bytes > self.body_limit) {
             return Err(Refusal::too_large());
         }
-        let target = self.target(head)?;
+        let target = Target::of(&setup, head)?;
         let group = target.group();
         let account = target.account.name.clone();
-        let reserved = self.accounts.gates.reserve(&account, METHOD, group, now);
+        let reserved = setup.gates.reserve(&account, METHOD, group, now);
         let reservation = reserved.map_err(|skip| self.skipped(&account, skip))?;
         if group == Group::Payments {
-            self.accounts.recent.began(&account, now.mono_ms);
+            setup.recent.began(&account, now.mono_ms);
         }
         (visit.target, visit.reservation) = (Some(target), Some(reservation));
+        visit.setup = Some(setup);
         Ok(())
     }
 
     fn skipped(&self, account: &str, skip: Skip) -> Refusal {
         self.metrics.skipped(account, skip.as_str());
         Refusal::no_place(account, skip)
-    }
-
-    /// By the key in its own header; where that is absent, by the client certificate.
-    fn authenticate(
-        &self,
-        head: &RequestHeader,
-        client: Option<Hash>,
-    ) -> Result<Caller<'_>, Refusal> {
-        let key = head.headers.get(KEY_HEADER).map(|value| value.as_bytes());
-        Merchant::of_caller(&self.merchants, key, client).ok_or_else(Refusal::unauthorized)
-    }
-
-    /// `/native/ACCOUNT/path`, or `/native/ACCOUNT@ENDPOINT/path` where a plugin has several: the
-    /// provider's host with the path that its SDK asks for.
-    fn target(&self, head: &RequestHeader) -> Result<Target, Refusal> {
-        let path_and_query = std::str::from_utf8(head.raw_path()).unwrap_or_default();
-        let rest = path_and_query.strip_prefix(PREFIX).unwrap_or_default();
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (named, path_and_query) = rest.split_at(end);
-        let (name, endpoint) = match named.split_once('@') {
-            Some((name, endpoint)) => (name, Some(endpoint)),
-            None => (named, None),
-        };
-        let account = self.accounts.get(name).ok_or_else(|| Refusal::unknown_account(name))?;
-        let endpoint = match endpoint {
-            Some(endpoint) => account.endpoints.get_key_value(endpoint),
-            None => account.endpoints.first_key_value(),
-        };
-        let (endpoint, base) = endpoint.ok_or_else(|| Refusal::unknown_account(named))?;
-        let (path, query) = match path_and_query.split_once('?') {
-            Some((path, query)) => (path, query),
-            None => (path_and_query, ""),
-        };
-        let pairs: Vec<(String, String)> =
-            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let method = head.method.as_str();
-        // The manifest's paths stand behind the endpoint's own; an SDK brings the whole path.
-        let behind = path.strip_prefix(base.prefix()).unwrap_or(path);
-        let rule = account.manifest().contract.rule(method, behind, &pairs);
-        let purpose = rule.map_or(UNLISTED, |rule| rule.purpose.as_str()).to_owned();
-        let reads = rule.is_some_and(|rule| rule.effect == Effect::Read);
-        // A base URL alone has no path of its own.
-        let slash = if path.is_empty() { "/" } else { "" };
-        let path_and_query = format!("{slash}{path_and_query}");
-        let (account, endpoint) = (Arc::clone(account), endpoint.clone());
-        Ok(Target { account, endpoint, path_and_query, purpose, reads })
     }
 
     /// Where to connect to, in order: every address of every site. They share the time.
@@ -427,7 +422,9 @@ impl Way {
 
     /// Tells the account's gates once what became of a request.
     fn ended(&self, error: Option<&Error>, visit: &mut Visit) {
-        let Some((target, reservation)) = visit.target.as_ref().zip(visit.reservation.take())
+        let (target, reservation) = (visit.target.as_ref(), visit.reservation.take());
+        let Some(((setup, target), reservation)) =
+            visit.setup.as_ref().zip(target).zip(reservation)
         else {
             return;
         };
@@ -436,7 +433,7 @@ impl Way {
         let account = target.account.name.as_str();
         let now = self.clock.now();
         let verdict = match (visit.answered, error) {
-            (Some(status), None) => self.heard(account, target.group(), status),
+            (Some(status), None) => self.heard(setup, target, status),
             // The merchant left or sent too much: nothing is said about the provider.
             (_, Some(error)) if *error.esource() != pingora::ErrorSource::Upstream => {
                 Verdict::Ignored
@@ -448,16 +445,16 @@ impl Way {
             }
         };
         self.metrics.exchanged(account, &format!("native_{}", target.purpose), elapsed_ms);
-        self.accounts.recent.ended(account, now.mono_ms, verdict, elapsed_ms);
+        setup.recent.ended(account, now.mono_ms, verdict, elapsed_ms);
         reservation.settle(now, verdict, elapsed_ms);
     }
 
-    fn heard(&self, account: &str, group: Group, status: u16) -> Verdict {
+    fn heard(&self, setup: &Setup, target: &Target, status: u16) -> Verdict {
         let now = self.clock.now();
         if status == 429 {
             let (verdict, pause) = classify::answered(status, &[]);
             if let Some(ms) = pause {
-                self.accounts.gates.slow_down(account, group, ms, now);
+                setup.gates.slow_down(&target.account.name, target.group(), ms, now);
             }
             return verdict;
         }

@@ -19,8 +19,11 @@ pub async fn handle(driver: &Arc<Driver>, account: &str, request: &Request) -> R
     if request.method != http::Method::POST {
         return Response::text(405, "use POST");
     }
-    let Some(open) = driver.accounts.get(account).cloned() else {
-        let known = driver.accounts.disabled.contains_key(account);
+    // An account that is only tried out may be spoken of already.
+    let setup = driver.setup();
+    let open = driver.in_force.all().find_map(|setup| setup.get(account).cloned());
+    let Some(open) = open else {
+        let known = setup.disabled.contains_key(account);
         // A known account whose plugin is disabled will be back; an unknown one will not.
         return Response::text(if known { 503 } else { 404 }, "account does not serve");
     };

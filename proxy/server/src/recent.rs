@@ -5,7 +5,7 @@
 //! how much of the limit is used. Slots of ten seconds in a ring, one for each configured account.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interlock_circuit_breaker::Verdict;
 
@@ -20,8 +20,8 @@ const IN_TIME_MS: i64 = 10_000;
 
 /// What happened lately.
 pub struct Recent {
-    accounts: BTreeMap<String, Mutex<Ring<Calls>>>,
-    house: Mutex<Ring<Payments>>,
+    accounts: BTreeMap<String, Arc<Mutex<Ring<Calls>>>>,
+    house: Arc<Mutex<Ring<Payments>>>,
 }
 
 /// One account's calls of the last five minutes.
@@ -62,10 +62,15 @@ pub struct House {
 }
 
 impl Recent {
-    /// Rings for these accounts and no others.
-    pub fn new<'a>(accounts: impl IntoIterator<Item = &'a String>) -> Self {
-        let accounts = accounts.into_iter().map(|name| (name.clone(), Mutex::default()));
-        Self { accounts: accounts.collect(), house: Mutex::default() }
+    /// Rings for these accounts and no others; those that are known `before` go on.
+    pub fn new<'a>(
+        accounts: impl IntoIterator<Item = &'a String>,
+        before: Option<&Recent>,
+    ) -> Self {
+        let ring = |name| before.and_then(|b| b.accounts.get(name)).cloned().unwrap_or_default();
+        let accounts = accounts.into_iter().map(|name| (name.clone(), ring(name)));
+        let house = before.map(|b| Arc::clone(&b.house)).unwrap_or_default();
+        Self { accounts: accounts.collect(), house }
     }
 
     /// A call that makes a payment begins.
@@ -245,7 +250,7 @@ mod tests {
     use super::*;
 
     fn recent() -> Recent {
-        Recent::new([&"a".to_owned()])
+        Recent::new([&"a".to_owned()], None)
     }
 
     #[test]

@@ -52,8 +52,8 @@ pub async fn recover(driver: &Arc<Driver>) -> Result<usize, crate::driver::Drive
     }
 }
 
-/// Runs until the process ends. Doubts older than `alert_after_ms` are told in the log.
-pub async fn run(driver: Arc<Driver>, alert_after_ms: u64) {
+/// Runs until the process ends.
+pub async fn run(driver: Arc<Driver>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -72,7 +72,7 @@ pub async fn run(driver: Arc<Driver>, alert_after_ms: u64) {
                 tracing::warn!(%error, "clock's high-water mark is not durable");
             }
             failpoint::pass("setting.clock", Side::After);
-            tell_old_doubts(&driver, now.wall_ms, alert_after_ms).await;
+            tell_old_doubts(&driver, now.wall_ms).await;
         }
         let due = match driver.store.due(now.wall_ms.saturating_add(1), BATCH).await {
             Ok(due) => due,
@@ -99,11 +99,11 @@ pub async fn run(driver: Arc<Driver>, alert_after_ms: u64) {
 }
 
 /// What nobody knows for so long is for an operator to look at.
-async fn tell_old_doubts(driver: &Driver, now_ms: i64, alert_after_ms: u64) {
+async fn tell_old_doubts(driver: &Driver, now_ms: i64) {
     let Ok(stats) = driver.store.stats().await else { return };
     let Some(oldest) = stats.oldest_in_doubt_ms else { return };
     let age_ms = now_ms.saturating_sub(oldest).max(0).unsigned_abs();
-    if age_ms >= alert_after_ms {
+    if age_ms >= driver.setup().alert_after_ms {
         let (payments, age_s) = (stats.in_doubt, age_ms / 1_000);
         tracing::warn!(
             payments,

@@ -3,14 +3,15 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use interlock_journal::{Options as StoreOptions, SqliteStore, Store};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::accounts::Accounts;
 use crate::admin::Admin;
 use crate::admin::guard::Guard;
 use crate::calls::Caller;
@@ -25,7 +26,9 @@ use crate::metrics::Metrics;
 use crate::native::{Native, Way};
 use crate::node::{NodeClock, Numbers};
 use crate::overload::Overload;
+use crate::reload::{Parts, Reloader, tell_manager};
 use crate::resolver;
+use crate::setup::{InForce, Setup};
 use crate::upstream::{Upstream, UpstreamOptions};
 use crate::webhooks::Webhooks;
 use interlock_plugin_host::{Options as HostOptions, PluginHost};
@@ -48,15 +51,16 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, and then until every request in flight is answered.
+/// Runs until SIGTERM or SIGINT, and then until every request in flight is answered. `path` is the
+/// file that `config` was read from, and that a reload reads again.
 ///
 /// # Errors
 /// What can't be used, with its place.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, path: PathBuf) -> Result<(), StartError> {
     logging(&config.telemetry);
     let drain = Duration::from_millis(config.server.drain_ms);
     let workers = config.server.workers;
-    let stopped = serve(workers + spare_threads(workers), drain, start(config))?;
+    let stopped = serve(workers + spare_threads(workers), drain, start(config, path))?;
     if stopped.unfinished > 0 {
         let unfinished = stopped.unfinished;
         tracing::warn!(unfinished, "stopped before every request was answered; nothing is lost");
@@ -70,24 +74,25 @@ fn spare_threads(workers: usize) -> usize {
     1 + workers / 4
 }
 
-async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
-    let hangup = signal(SignalKind::hangup())?;
+async fn start(
+    config: Config,
+    path: PathBuf,
+) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
+    let [hangup, renew] = [signal(SignalKind::hangup())?, signal(SignalKind::hangup())?];
     let config = Arc::new(config);
     let loading = Arc::clone(&config);
     let opened = tokio::task::spawn_blocking(move || open(&loading)).await;
-    let Opened { store, numbers, accounts, host } =
+    let Opened { store, numbers, setup, host } =
         opened.map_err(|e| StartError(format!("start failed: {e}")))??;
     let high_water_ms = high_water(&*store).await?;
     let clock = Arc::new(NodeClock::new(high_water_ms));
     let metrics = Metrics::new().map_err(|e| StartError(e.to_string()))?;
     let metrics = Arc::new(metrics);
-    let accounts = Arc::new(accounts);
+    let in_force = Arc::new(InForce::new(Arc::new(setup)));
     let upstream = Upstream::new(UpstreamOptions::default());
     let caller = Caller::new(upstream.clone(), Arc::clone(&clock));
-    let merchants: Vec<_> = config.merchants.values().cloned().collect();
     let native = Native::new(Way {
-        accounts: Arc::clone(&accounts),
-        merchants: merchants.clone(),
+        in_force: Arc::clone(&in_force),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         upstream,
@@ -95,12 +100,12 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         body_within: limits(&config).read_timeout,
     });
     let watched = Arc::clone(&metrics);
-    let desk = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&metrics));
-    let webhooks = Webhooks::open(&merchants, desk).await.map_err(StartError)?;
-    let numbers = Arc::new(numbers);
+    let webhooks = Webhooks::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&metrics));
     let webhooks = Arc::new(webhooks);
+    let listeners = webhooks.prepare(&in_force.setup().merchants).await.map_err(StartError)?;
+    let numbers = Arc::new(numbers);
     let driver =
-        Driver::new(store, accounts, clock, numbers, caller, metrics, Arc::clone(&webhooks));
+        Driver::new(store, in_force, clock, numbers, caller, metrics, Arc::clone(&webhooks));
     failpoint::pass("start.recovery", Side::Before);
     let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
     failpoint::pass("start.recovery", Side::After);
@@ -109,14 +114,23 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
     tokio::spawn(Arc::clone(&health).run());
     let overload = Overload::new(config.server.shed_after_ms.map(Duration::from_millis));
     tokio::spawn(Arc::clone(&overload).run());
-    let alert_after_ms = config.inquiry.alert_after_ms;
-    tokio::spawn(resolver::run(Arc::clone(&driver), alert_after_ms));
-    webhooks.run();
-    let api = MerchantApi::new(Arc::clone(&driver), merchants, Arc::clone(&overload));
+    tokio::spawn(resolver::run(Arc::clone(&driver)));
+    webhooks.put(listeners);
+    let api = MerchantApi::new(Arc::clone(&driver), Arc::clone(&overload));
     let passage: Arc<dyn Passage> = Arc::new(native);
     let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));
-    let admin = Admin::new(Arc::clone(&driver), Arc::clone(&health), host, front.clone());
-    let admin = Guard::new(Arc::new(admin), &config.admin);
+    let operators = Arc::new(ArcSwap::from_pointee(config.admin.clone()));
+    let reloader = Reloader::new(Parts {
+        path,
+        started: Config::clone(&config),
+        host: Arc::clone(&host),
+        driver: Arc::clone(&driver),
+        webhooks,
+        admin: Arc::clone(&operators),
+    });
+    let (driven, watched_by) = (Arc::clone(&driver), Arc::clone(&health));
+    let admin = Admin::new(driven, watched_by, host, Arc::clone(&reloader), front.clone());
+    let admin = Guard::new(Arc::new(admin), operators);
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
     let mut certificates = Vec::new();
     let mut open = |name, address, front, tls: &Option<TlsOptions>| {
@@ -132,9 +146,11 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
         open("merchants", config.server.listen, front, &config.server.tls)?,
         open("admin", config.server.admin, back, &config.admin.tls)?,
     ];
-    tokio::spawn(certificates::watch(certificates, watched, hangup));
+    tokio::spawn(certificates::watch(certificates, watched, renew));
+    tokio::spawn(reloader.watch(hangup));
     // Outcomes of sends still under way are taken by the driver's own tasks.
     let drained = async move {
+        tell_manager(&[NotifyState::Stopping]);
         while driver.sends_under_way() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -146,7 +162,7 @@ async fn start(config: Config) -> Result<(Vec<Door>, impl Future<Output = ()>), 
 struct Opened {
     store: Arc<dyn Store>,
     numbers: Numbers,
-    accounts: Accounts,
+    setup: Setup,
     host: Arc<PluginHost>,
 }
 
@@ -172,11 +188,14 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let beside = spare_threads(config.server.workers);
     let options = HostOptions { workers, queue: 4_096, beside, ..HostOptions::default() };
     let host = PluginHost::new(options);
-    let accounts = Accounts::load(config, &host).map_err(StartError)?;
-    if accounts.open.is_empty() {
+    let setup = Setup::load(config, &host).map_err(StartError)?;
+    for (account, reason) in &setup.disabled {
+        tracing::warn!(account, reason, "account is disabled");
+    }
+    if setup.open.is_empty() {
         tracing::error!("no account serves; every payment will be refused");
     }
-    Ok(Opened { store: failpoint::over_store(Arc::new(store)), numbers, accounts, host })
+    Ok(Opened { store: failpoint::over_store(Arc::new(store)), numbers, setup, host })
 }
 
 async fn high_water(store: &dyn Store) -> Result<i64, StartError> {

@@ -11,14 +11,16 @@ pub mod message;
 mod signature;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use interlock_journal::{Message, Store, StoreError, Told};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinHandle, JoinSet};
 
 use crate::config::{Merchant, Webhook};
 use crate::metrics::Metrics;
@@ -47,23 +49,31 @@ const DISABLED: &str = "webhook_disabled";
 
 /// What tells all merchants.
 pub struct Webhooks {
-    listeners: BTreeMap<String, Arc<Listener>>,
+    listeners: ArcSwap<Listeners>,
+    /// Who tells each of them. A new one begins when the one before it has ended, so that of one
+    /// payment the next message still waits for the one before.
+    telling: Mutex<BTreeMap<String, JoinHandle<()>>>,
     post: Arc<Post>,
 }
+
+/// The merchants' webhooks of one configuration, by merchant.
+pub struct Listeners(BTreeMap<String, Arc<Listener>>);
 
 /// What all tries share.
 struct Post {
     store: Arc<dyn Store>,
     clock: Arc<NodeClock>,
     metrics: Arc<Metrics>,
-    /// A pool of its own: merchants never take a connection from a provider. None without webhooks.
-    upstream: Option<Upstream>,
+    /// A pool of its own: merchants never take a connection from a provider.
+    upstream: Upstream,
     places: Semaphore,
 }
 
 /// One merchant's webhook.
 struct Listener {
     merchant: String,
+    /// As it was configured.
+    webhook: Webhook,
     endpoint: Endpoint,
     /// Path and query.
     target: String,
@@ -73,6 +83,8 @@ struct Listener {
     bell: Notify,
     /// Since when it is disabled, Unix ms.
     disabled: Mutex<Option<i64>>,
+    /// Another configuration has taken its place.
+    replaced: AtomicBool,
 }
 
 /// What came of one try.
@@ -85,45 +97,74 @@ enum Tried {
 }
 
 impl Webhooks {
-    /// The webhooks of these merchants, with what the journal knows of them.
+    /// Tells nobody yet.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<NodeClock>, metrics: Arc<Metrics>) -> Self {
+        let options = UpstreamOptions { pool_size: POOL, ..UpstreamOptions::default() };
+        let (upstream, places) = (Upstream::new(options), Semaphore::new(AT_ONCE));
+        let post = Arc::new(Post { store, clock, metrics, upstream, places });
+        let listeners = ArcSwap::from_pointee(Listeners(BTreeMap::new()));
+        Self { listeners, telling: Mutex::default(), post }
+    }
+
+    /// The webhooks of these merchants, with what the journal knows of them. Nothing of what is in
+    /// use is touched.
     ///
     /// # Errors
     /// An address can't be used, or the journal can't be read.
-    pub async fn open(
-        merchants: &[Merchant],
-        (store, clock, metrics): (Arc<dyn Store>, Arc<NodeClock>, Arc<Metrics>),
-    ) -> Result<Self, String> {
+    pub async fn prepare(&self, merchants: &[Merchant]) -> Result<Listeners, String> {
+        let known = self.listeners.load();
         let mut listeners = BTreeMap::new();
         for merchant in merchants {
             let Some(webhook) = &merchant.webhook else { continue };
+            if let Some(same) = known.0.get(&merchant.name).filter(|l| l.webhook == *webhook) {
+                listeners.insert(merchant.name.clone(), Arc::clone(same));
+                continue;
+            }
             let listener = Listener::open(&merchant.name, webhook)?;
-            let kept = store.settings_get(&listener.setting()).await.map_err(|e| e.to_string())?;
+            let kept = self.post.store.settings_get(&listener.setting()).await;
+            let kept = kept.map_err(|e| e.to_string())?;
             *listener.disabled() = disabled_since(kept.as_deref(), &listener.endpoint_name());
             listeners.insert(merchant.name.clone(), Arc::new(listener));
         }
-        let options = UpstreamOptions { pool_size: POOL, ..UpstreamOptions::default() };
-        let upstream = (!listeners.is_empty()).then(|| Upstream::new(options));
-        let places = Semaphore::new(AT_ONCE);
-        let post = Arc::new(Post { store, clock, metrics, upstream, places });
-        Ok(Self { listeners, post })
+        Ok(Listeners(listeners))
+    }
+
+    /// Tells these from now on, until the process ends or others take their place.
+    pub fn put(&self, listeners: Listeners) {
+        let listeners = Arc::new(listeners);
+        let before = self.listeners.swap(Arc::clone(&listeners));
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        for (merchant, listener) in &before.0 {
+            if listeners.0.get(merchant).is_none_or(|now| !Arc::ptr_eq(now, listener)) {
+                listener.replaced.store(true, Ordering::Release);
+                listener.bell.notify_one();
+            }
+        }
+        for (merchant, listener) in &listeners.0 {
+            if before.0.get(merchant).is_some_and(|known| Arc::ptr_eq(known, listener)) {
+                continue;
+            }
+            let earlier = telling.remove(merchant);
+            let (post, listener) = (Arc::clone(&self.post), Arc::clone(listener));
+            let task = tokio::spawn(async move {
+                if let Some(earlier) = earlier {
+                    let _ = earlier.await;
+                }
+                serve(post, listener).await;
+            });
+            telling.insert(merchant.clone(), task);
+        }
     }
 
     /// Whether a merchant is told anything.
     pub fn tells(&self, merchant: &str) -> bool {
-        self.listeners.contains_key(merchant)
+        self.listeners.load().0.contains_key(merchant)
     }
 
     /// Something is durable that this merchant must be told.
     pub fn ring(&self, merchant: &str) {
-        if let Some(listener) = self.listeners.get(merchant) {
+        if let Some(listener) = self.listeners.load().0.get(merchant) {
             listener.bell.notify_one();
-        }
-    }
-
-    /// Begins to tell, until the process ends.
-    pub fn run(&self) {
-        for listener in self.listeners.values() {
-            tokio::spawn(serve(Arc::clone(&self.post), Arc::clone(listener)));
         }
     }
 
@@ -138,7 +179,7 @@ impl Webhooks {
                 "signatures": l.keys.len(),
             })
         };
-        self.listeners.values().map(shown).collect()
+        self.listeners.load().0.values().map(shown).collect()
     }
 
     /// Tells a disabled merchant again; false when it has no webhook.
@@ -146,7 +187,8 @@ impl Webhooks {
     /// # Errors
     /// The journal did not take it, so it stays disabled.
     pub async fn resume(&self, merchant: &str) -> Result<bool, StoreError> {
-        let Some(listener) = self.listeners.get(merchant) else { return Ok(false) };
+        let listener = self.listeners.load().0.get(merchant).cloned();
+        let Some(listener) = listener else { return Ok(false) };
         self.post.store.settings_put(&listener.setting(), Vec::new()).await?;
         *listener.disabled() = None;
         listener.bell.notify_one();
@@ -191,6 +233,7 @@ impl Listener {
         let keys: Option<Vec<Key>> = webhook.keys.iter().map(|k| Key::parse(k.expose())).collect();
         Ok(Self {
             merchant: merchant.to_owned(),
+            webhook: webhook.clone(),
             endpoint: endpoint.only_to(allowed),
             target: url.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
             keys: keys.ok_or_else(unusable)?,
@@ -198,6 +241,7 @@ impl Listener {
             retry_ms: webhook.retry_ms.clone(),
             bell: Notify::new(),
             disabled: Mutex::default(),
+            replaced: AtomicBool::new(false),
         })
     }
 
@@ -227,11 +271,16 @@ fn disabled_since(kept: Option<&[u8]>, endpoint: &str) -> Option<i64> {
     (kept["endpoint"] == endpoint).then(|| kept["since_ms"].as_i64())?
 }
 
-/// Tells one merchant, until the process ends.
+/// Tells one merchant, until the process ends or another configuration takes over; what is under
+/// way is ended first.
 async fn serve(post: Arc<Post>, listener: Arc<Listener>) {
     let mut tries = JoinSet::new();
     let mut held: HashMap<Id, String> = HashMap::new();
     loop {
+        if listener.replaced.load(Ordering::Acquire) {
+            while tries.join_next().await.is_some() {}
+            return;
+        }
         let wait = post.take_up(&listener, &mut tries, &mut held).await;
         tokio::select! {
             () = listener.bell.notified() => {}
@@ -318,7 +367,6 @@ impl Post {
     }
 
     async fn send(&self, listener: &Listener, message: &Message) -> Tried {
-        let Some(upstream) = &self.upstream else { return Tried::Refused("no_way_out".into()) };
         let timestamp_s = self.clock.now().wall_ms.div_euclid(1_000);
         let row = &message.row;
         let signed = signature::signatures(&listener.keys, &row.id, timestamp_s, &row.body);
@@ -343,7 +391,7 @@ impl Post {
             // To be told twice changes nothing: it is the same id.
             retry_read: true,
         };
-        match upstream.send(&listener.endpoint, outgoing).await {
+        match self.upstream.send(&listener.endpoint, outgoing).await {
             Ok(answer) if (200..300).contains(&answer.status) => Tried::Taken,
             Ok(answer) if answer.status == 410 => Tried::Gone,
             Ok(answer) => Tried::Refused(format!("status_{}", answer.status)),

@@ -154,6 +154,10 @@ impl Broken {
             "opens-socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")),
             "starts-thread" => drop(std::thread::Builder::new().spawn(|| {})),
             "prints" => drop(std::io::Write::write_all(&mut std::io::stdout(), b"paid\n")),
+            "needs-stack" => {
+                let mut large = [0u8; 400 * 1024];
+                std::hint::black_box(&mut large).fill(1);
+            }
             "slow" => std::thread::sleep(Duration::from_millis(70)),
             "leaks" => {
                 Box::leak(vec![7u8; 1024].into_boxed_slice());
@@ -282,6 +286,9 @@ impl Broken {
             "counts" => {
                 let count = CALLS.fetch_add(1, Ordering::Relaxed);
                 send.headers.push(("x-count".into(), count.to_string()));
+            }
+            "knows-its-process" => {
+                send.headers.push(("x-process".into(), std::process::id().to_string()));
             }
             "reads-the-clock" => {
                 let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_millis());

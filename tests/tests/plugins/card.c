@@ -1,16 +1,19 @@
 /* A small card plugin that speaks Checkout.com's payments to the sandbox, and can be built to go
  * wrong at one place: CREATE_DOES, START_DOES and ANSWER_DOES say what happens when an account is
- * opened, before a payment is sent, and when its answer is read. */
+ * opened, before a payment is sent, and when its answer is read. VERSION is its own. */
 #define _GNU_SOURCE
 #include "interlock_plugin.h"
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { WELL, PANICS, LOOPS, CRASHES, EXITS };
+enum { WELL, PANICS, LOOPS, CRASHES, EXITS, FAILS };
 
 #ifndef ID
 #define ID "card"
+#endif
+#ifndef VERSION
+#define VERSION "1.0.0"
 #endif
 #ifndef MAJOR
 #define MAJOR ILK_ABI_MAJOR
@@ -26,7 +29,7 @@ enum { WELL, PANICS, LOOPS, CRASHES, EXITS };
 #endif
 
 static const char manifest[] =
-    "{\"schema\":1,\"id\":\"" ID "\",\"version\":\"1.0.0\",\"name\":\"Card\","
+    "{\"schema\":1,\"id\":\"" ID "\",\"version\":\"" VERSION "\",\"name\":\"Card\","
     "\"kind\":\"processor\",\"methods\":[{\"type\":\"card\",\"flow\":\"token\","
     "\"credential\":\"account_token\",\"capture\":[\"automatic\"],\"acts\":\"never\"}],"
     "\"currencies\":{\"EUR\":2},"
@@ -43,6 +46,7 @@ static int32_t goes(int how) {
   while (how == LOOPS) sleep(1);
   if (how == CRASHES) *(volatile int *)8 = 1;
   if (how == EXITS) _exit(3);
+  if (how == FAILS) return ILK_E_INPUT;
   return how == PANICS ? ILK_E_PANIC : ILK_OK;
 }
 

@@ -13,7 +13,7 @@ use super::flights::{Flights, Place};
 use super::hold::Hold;
 use super::pace::{EngineClock, Pace};
 use super::signs::{Drift, Notices};
-use super::{GateSettings, Group, lock};
+use super::{GateSettings, Group, lock, places};
 use crate::refusal::Skip;
 use crate::stamp::Stamp;
 
@@ -26,15 +26,23 @@ const EXPLORED: f64 = 0.05;
 const PROBE_HOLDS_MS: u64 = 5_000;
 const NEVER: u64 = u64::MAX;
 
-/// Everything that one account's requests pass.
+/// Everything that one account's requests pass, as it is configured now.
 pub(super) struct Gate {
     pub(super) lanes: Vec<Arc<Lane>>,
     pub(super) flights: Arc<Flights>,
-    paces: [Pace; 3],
-    pub(super) drained: Mutex<Option<Hold>>,
-    /// By the lane's place and group.
-    pub(super) trips: Mutex<BTreeMap<(usize, Group), Hold>>,
+    paces: [Arc<Pace>; 3],
+    pub(super) past: Arc<Past>,
+    /// Its plugin can't be called any more: as long as it is that plugin.
     pub(super) quarantined: AtomicBool,
+    pub(super) settings: GateSettings,
+}
+
+/// What happened to an account and what was done to it, however it is configured.
+#[derive(Default)]
+pub(super) struct Past {
+    pub(super) drained: Mutex<Option<Hold>>,
+    /// By method and group.
+    pub(super) trips: Mutex<BTreeMap<(Arc<str>, Group), Hold>>,
     /// After a 429: nothing new before this, monotonic ms.
     pub(super) paused_until_ms: AtomicU64,
     /// Announced maintenance, Unix ms, from and until.
@@ -42,12 +50,11 @@ pub(super) struct Gate {
     pub(super) refunds: Mutex<VecDeque<(u64, i64)>>,
     pub(super) drift: Mutex<Drift>,
     pub(super) notices: Mutex<Notices>,
-    pub(super) settings: GateSettings,
 }
 
 /// One method at one account.
 pub(super) struct Lane {
-    pub(super) method: String,
+    pub(super) method: Arc<str>,
     breakers: [Arc<Breaker>; 3],
     /// When a payment was last answered, monotonic ms.
     last_answer_ms: AtomicU64,
@@ -133,7 +140,7 @@ impl Lane {
         };
         let [payments, operations, inquiries] = Group::ALL;
         Ok(Self {
-            method: method.to_owned(),
+            method: method.into(),
             breakers: [breaker(payments)?, breaker(operations)?, breaker(inquiries)?],
             last_answer_ms: AtomicU64::new(0),
             probed_ms: AtomicU64::new(NEVER),
@@ -160,31 +167,55 @@ impl Lane {
 }
 
 impl Gate {
+    /// The gate of these settings. What it has `before`, it keeps: the past and what is in flight,
+    /// and each breaker and pace that is set as it was.
     pub(super) fn new(
         name: &str,
         s: &GateSettings,
+        before: Option<&Gate>,
+        judged_anew: bool,
         clock: &EngineClock,
     ) -> Result<Self, SettingsError> {
-        let lanes = s.methods.iter().map(|method| Lane::new(name, method, s).map(Arc::new));
+        let past = before.map_or_else(Arc::default, |gate| Arc::clone(&gate.past));
+        let judged = |s: &GateSettings| (s.breaker, s.conversion);
+        let as_it_was = before.filter(|gate| !judged_anew && judged(&gate.settings) == judged(s));
+        let lanes = s.methods.iter().map(|method| {
+            if let Some(lane) = as_it_was.and_then(|gate| gate.lane(method)) {
+                return Ok(Arc::clone(lane));
+            }
+            Lane::new(name, method, s).map(Arc::new)
+        });
+        let lanes = lanes.collect::<Result<_, _>>()?;
         let share = s.limit.map(super::Rate::share);
-        Ok(Self {
-            lanes: lanes.collect::<Result<_, _>>()?,
-            flights: Flights::new(s.in_flight),
-            paces: [s.limit, share, share].map(|rate| Pace::new(rate, clock)),
-            drained: Mutex::default(),
-            trips: Mutex::default(),
+        let as_fast = before.filter(|gate| gate.settings.limit == s.limit);
+        let paces = match as_fast {
+            Some(gate) => gate.paces.clone(),
+            None => [s.limit, share, share].map(|rate| Arc::new(Pace::new(rate, clock))),
+        };
+        let gate = Self {
+            lanes,
+            flights: before.map_or_else(Arc::default, |gate| Arc::clone(&gate.flights)),
+            paces,
+            past,
             quarantined: AtomicBool::new(false),
-            paused_until_ms: AtomicU64::new(0),
-            windows: Mutex::default(),
-            refunds: Mutex::default(),
-            drift: Mutex::default(),
-            notices: Mutex::default(),
             settings: s.clone(),
-        })
+        };
+        gate.obey_trips(clock.mono_ms());
+        Ok(gate)
     }
 
-    pub(super) fn lane(&self, method: &str) -> Option<(usize, &Arc<Lane>)> {
-        self.lanes.iter().enumerate().find(|(_, lane)| lane.method == method)
+    pub(super) fn lane(&self, method: &str) -> Option<&Arc<Lane>> {
+        self.lanes.iter().find(|lane| *lane.method == *method)
+    }
+
+    /// How many of a group may be in flight at once.
+    pub(super) fn places(&self, group: Group) -> u32 {
+        places(group, self.settings.in_flight)
+    }
+
+    /// Takes a place in flight until it is dropped.
+    pub(super) fn fly(&self, group: Group, lane: &Lane, now: Stamp) -> Result<Place, Skip> {
+        self.flights.take((group, self.places(group)), &lane.method, now.mono_ms)
     }
 
     pub(super) fn pace(&self, group: Group) -> &Pace {
@@ -196,18 +227,18 @@ impl Gate {
         if self.quarantined.load(Ordering::Acquire) {
             return Err(Skip::Quarantined);
         }
-        if lock(&self.drained).as_ref().is_some_and(|hold| hold.holds(now.wall_ms)) {
+        if lock(&self.past.drained).as_ref().is_some_and(|hold| hold.holds(now.wall_ms)) {
             return Err(Skip::Drained);
         }
         let within = |(from, until): &(i64, i64)| (*from..*until).contains(&now.wall_ms);
-        if lock(&self.windows).iter().any(within) {
+        if lock(&self.past.windows).iter().any(within) {
             return Err(Skip::Maintenance);
         }
-        if now.mono_ms < self.paused_until_ms.load(Ordering::Acquire) {
+        if now.mono_ms < self.past.paused_until_ms.load(Ordering::Acquire) {
             return Err(Skip::RateLimited);
         }
-        let (number, lane) = self.lane(method).ok_or(Skip::Method)?;
-        if self.hangs(number, lane, now) {
+        let lane = self.lane(method).ok_or(Skip::Method)?;
+        if self.hangs(lane, now) {
             return Err(Skip::Hanging);
         }
         if self.settings.probes && lane.wants_probe(now) {
@@ -218,12 +249,12 @@ impl Gate {
 
     /// Whether its payments are sent and not answered: so many wait so long, and none was answered
     /// meanwhile. It ends by itself: they are answered, or time out and the breaker hears of it.
-    pub(super) fn hangs(&self, number: usize, lane: &Lane, now: Stamp) -> bool {
+    pub(super) fn hangs(&self, lane: &Lane, now: Stamp) -> bool {
         let hang_after_ms = self.settings.hang_after_ms;
         let Some(before_ms) = now.mono_ms.checked_sub(hang_after_ms) else { return false };
         let enough = self.settings.breaker.consecutive_failures;
         lane.last_answer_ms.load(Ordering::Acquire) <= before_ms
-            && self.flights.older(number, before_ms, enough) >= enough
+            && self.flights.older(&lane.method, before_ms, enough) >= enough
     }
 
     /// The share of payments that it should get after its breaker closed, 1 when all.
@@ -264,9 +295,9 @@ impl Gate {
         now: Stamp,
     ) -> bool {
         let mut any = false;
-        let mut trips = lock(&self.trips);
-        for (number, lane) in self.lanes.iter().enumerate() {
-            if method.is_some_and(|method| method != lane.method) {
+        let mut trips = lock(&self.past.trips);
+        for lane in &self.lanes {
+            if method.is_some_and(|method| *method != *lane.method) {
                 continue;
             }
             any = true;
@@ -274,11 +305,11 @@ impl Gate {
                 match hold {
                     Some(hold) => {
                         lane.breaker(at).force(Manual::ForcedOpen, now.mono_ms);
-                        trips.insert((number, at), hold.clone());
+                        trips.insert((Arc::clone(&lane.method), at), hold.clone());
                     }
                     None => {
                         lane.breaker(at).release(now.mono_ms);
-                        trips.remove(&(number, at));
+                        trips.remove(&(Arc::clone(&lane.method), at));
                     }
                 }
             }
@@ -288,18 +319,33 @@ impl Gate {
 
     /// Ends what an operator set until now; says whether anything ended.
     pub(super) fn end_holds(&self, now: Stamp) -> bool {
-        let mut drained = lock(&self.drained);
+        let mut drained = lock(&self.past.drained);
         let mut ended = drained.take_if(|hold| !hold.holds(now.wall_ms)).is_some();
         drop(drained);
-        lock(&self.trips).retain(|(number, group), hold| {
-            let holds = hold.holds(now.wall_ms);
-            if !holds {
-                self.lanes[*number].breaker(*group).release(now.mono_ms);
-                ended = true;
-            }
-            holds
+        lock(&self.past.trips).retain(|_, hold| {
+            ended |= !hold.holds(now.wall_ms);
+            hold.holds(now.wall_ms)
         });
+        self.obey_trips(now.mono_ms);
         ended
+    }
+
+    /// Its breakers are as they were set by hand, at these gates or at those of another
+    /// configuration.
+    fn obey_trips(&self, now_ms: u64) {
+        let trips = lock(&self.past.trips);
+        for lane in &self.lanes {
+            for group in Group::ALL {
+                let breaker = lane.breaker(group);
+                let forced = breaker.state(now_ms) == State::ForcedOpen;
+                let held = trips.contains_key(&(Arc::clone(&lane.method), group));
+                if held && !forced {
+                    breaker.force(Manual::ForcedOpen, now_ms);
+                } else if forced && !held {
+                    breaker.release(now_ms);
+                }
+            }
+        }
     }
 }
 

@@ -30,6 +30,10 @@ impl Budget {
         Self { settings, slots: VecDeque::new() }
     }
 
+    pub(super) fn settings(&self) -> FailoverBudget {
+        self.settings
+    }
+
     pub(super) fn count(&mut self, second_try: bool, second: u64) {
         self.forget(second);
         if self.slots.back().is_none_or(|(s, ..)| *s != second) {

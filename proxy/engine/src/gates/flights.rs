@@ -10,34 +10,22 @@ use std::sync::{Arc, Mutex};
 use super::{Group, lock};
 use crate::refusal::Skip;
 
-/// What is in flight at one account.
+/// What is in flight at one account, whatever it is configured to bear.
+#[derive(Default)]
 pub(super) struct Flights {
-    max: u32,
     open: Mutex<Open>,
 }
 
 #[derive(Default)]
 struct Open {
     next: u64,
-    /// By number, which is by age: the method's place in its account, and since when, mono ms.
-    payments: BTreeMap<u64, (usize, u64)>,
+    /// By number, which is by age: the method, and since when, mono ms.
+    payments: BTreeMap<u64, (Arc<str>, u64)>,
     operations: u32,
     inquiries: u32,
 }
 
 impl Flights {
-    pub(super) fn new(max: u32) -> Arc<Self> {
-        Arc::new(Self { max, open: Mutex::default() })
-    }
-
-    /// How many of a group may be in flight at once.
-    pub(super) fn max(&self, group: Group) -> u32 {
-        match group {
-            Group::Payments => self.max,
-            Group::Operations | Group::Inquiries => (self.max / 4).max(1),
-        }
-    }
-
     /// How many of a group are in flight.
     pub(super) fn count(&self, group: Group) -> u32 {
         let open = lock(&self.open);
@@ -48,14 +36,13 @@ impl Flights {
         }
     }
 
-    /// Takes a place until it is dropped.
+    /// Takes a place until it is dropped, where fewer than `max` are taken.
     pub(super) fn take(
         self: &Arc<Self>,
-        group: Group,
-        method: usize,
+        (group, max): (Group, u32),
+        method: &Arc<str>,
         now_ms: u64,
     ) -> Result<Place, Skip> {
-        let max = self.max(group);
         let mut open = lock(&self.open);
         let number = open.next;
         let count = match group {
@@ -63,7 +50,7 @@ impl Flights {
                 if open.payments.len() >= max as usize {
                     return Err(Skip::InFlight);
                 }
-                open.payments.insert(number, (method, now_ms));
+                open.payments.insert(number, (Arc::clone(method), now_ms));
                 open.next += 1;
                 return Ok(Place { flights: Arc::clone(self), group, number });
             }
@@ -79,10 +66,10 @@ impl Flights {
 
     /// How many payments of a method have been in flight since `before_ms` or longer, counted up to
     /// `enough`.
-    pub(super) fn older(&self, method: usize, before_ms: u64, enough: u32) -> u32 {
+    pub(super) fn older(&self, method: &str, before_ms: u64, enough: u32) -> u32 {
         let open = lock(&self.open);
         let old = open.payments.values().take_while(|(_, since)| *since <= before_ms);
-        let of_method = old.filter(|(m, _)| *m == method).take(enough as usize);
+        let of_method = old.filter(|(m, _)| **m == *method).take(enough as usize);
         u32::try_from(of_method.count()).unwrap_or(u32::MAX)
     }
 

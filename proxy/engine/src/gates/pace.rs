@@ -76,6 +76,11 @@ impl EngineClock {
     pub(super) fn set(&self, now: Stamp) {
         self.0.fetch_max(now.mono_ms.saturating_mul(1_000_000), Ordering::AcqRel);
     }
+
+    /// The last time that was given, monotonic ms.
+    pub(super) fn mono_ms(&self) -> u64 {
+        self.0.load(Ordering::Acquire) / 1_000_000
+    }
 }
 
 impl Clock for EngineClock {

@@ -77,22 +77,22 @@ impl Gate {
         let lanes = self.lanes.iter();
         let usual = lanes.filter_map(|lane| {
             let usual = lock(&lane.conversion).usual(now.mono_ms)?;
-            Some((lane.method.clone(), usual))
+            Some((lane.method.to_string(), usual))
         });
         SeenAccount {
             usual: usual.collect(),
-            answers: lock(&self.drift).seen(),
-            notices: lock(&self.notices).seen(now),
+            answers: lock(&self.past.drift).seen(),
+            notices: lock(&self.past.notices).seen(now),
         }
     }
 
     fn take_up(&self, seen: &SeenAccount, away_ms: u64, now: Stamp) {
         for (method, usual) in &seen.usual {
-            if let Some((_, lane)) = self.lane(method) {
+            if let Some(lane) = self.lane(method) {
                 lock(&lane.conversion).take_up(*usual, away_ms, now.mono_ms);
             }
         }
-        lock(&self.drift).take_up(seen.answers);
-        lock(&self.notices).take_up(&seen.notices, now);
+        lock(&self.past.drift).take_up(seen.answers);
+        lock(&self.past.notices).take_up(&seen.notices, now);
     }
 }

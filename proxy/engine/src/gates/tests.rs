@@ -203,7 +203,7 @@ fn a_hang_is_noticed_by_the_age_of_what_is_in_flight() {
     let state = gates.state("a", at(11_004)).expect("it is there");
     assert_eq!((state.alarms, state.oldest_in_flight_ms), (vec![Alarm::Hanging], 1_004));
     // One answer says that it lives.
-    let lively = gates.accounts["a"].lane("card").expect("it takes cards").1.clone();
+    let lively = gates.accounts["a"].lane("card").expect("it takes cards").clone();
     Reservation::new(
         lively.breaker(Group::Payments).try_acquire(11_100).expect("closed"),
         Some(lively.clone()),
@@ -286,6 +286,87 @@ fn hold(until_ms: Option<i64>) -> Hold {
 fn two(settings: GateSettings) -> Gates {
     let accounts = ["a", "b"].map(|name| (name.to_owned(), settings.clone()));
     Gates::new(accounts.into(), BTreeMap::new(), FailoverBudget::default()).expect("valid")
+}
+
+/// The gates that a reload puts in the place of others.
+fn after(gates: &Gates, settings: GateSettings) -> Gates {
+    let accounts = BTreeMap::from([("a".to_owned(), settings)]);
+    let failovers = FailoverBudget::default();
+    gates.after(&|_| false, accounts, BTreeMap::new(), failovers).expect("valid settings")
+}
+
+#[test]
+fn a_reload_closes_no_breaker_and_frees_no_place() {
+    let before = gates(GateSettings { in_flight: 2, ..settings() });
+    before.trip("a", None, None, Some(&hold(None)), at(0));
+    let more = after(&before, GateSettings { in_flight: 3, ..settings() });
+    assert_eq!(more.admits("a", "card", at(1)), Err(Skip::Tripped));
+    more.trip("a", None, None, None, at(2));
+    assert_eq!(before.admits("a", "card", at(2)), Ok(()), "they are the same breakers");
+
+    let before = gates(GateSettings { in_flight: 2, ..settings() });
+    let held: Vec<Reservation> =
+        (0..2).filter_map(|_| before.reserve("a", "card", Group::Payments, at(0)).ok()).collect();
+    let same = after(&before, GateSettings { in_flight: 2, ..settings() });
+    assert_eq!(same.admits("a", "card", at(1)), Err(Skip::InFlight));
+    let more = after(&before, GateSettings { in_flight: 3, ..settings() });
+    assert_eq!(more.admits("a", "card", at(1)), Ok(()));
+    drop(held);
+    assert_eq!(same.admits("a", "card", at(2)), Ok(()));
+}
+
+#[test]
+fn a_configuration_as_canary_is_judged_by_breakers_of_its_own_and_obeys_the_same_hands() {
+    let old = gates(settings());
+    let accounts = BTreeMap::from([("a".to_owned(), settings())]);
+    let failovers = FailoverBudget::default();
+    let new = old.after(&|name| name == "a", accounts, BTreeMap::new(), failovers);
+    let new = new.expect("valid settings");
+    for _ in 0..5 {
+        let sent = new.reserve("a", "card", Group::Payments, at(0)).expect("a place");
+        sent.settle(at(0), Verdict::RemoteFailure, 10);
+    }
+    assert_eq!(new.admits("a", "card", at(1)), Err(Skip::BreakerOpen));
+    assert_eq!(old.admits("a", "card", at(1)), Ok(()));
+    old.trip("a", Some("card"), None, Some(&hold(Some(2_000))), at(1));
+    assert!(new.end_holds(at(2)).is_empty());
+    assert_eq!(new.admits("a", "card", at(2)), Err(Skip::Tripped));
+    assert_eq!(old.end_holds(at(2_000)), ["a"]);
+    assert!(new.end_holds(at(2_000)).is_empty(), "told once");
+    assert_eq!(old.admits("a", "card", at(2_000)), Ok(()));
+    assert_ne!(new.admits("a", "card", at(2_000)), Err(Skip::Tripped));
+}
+
+#[test]
+fn a_reload_gives_nobody_a_second_burst() {
+    let one = NonZeroU32::MIN;
+    let slow = Rate { count: one, per_ms: 1_000, burst: one };
+    let quick = Rate { count: one, per_ms: 500, burst: one };
+    let before = gates(GateSettings { limit: Some(slow), ..settings() });
+    assert!(before.reserve("a", "card", Group::Payments, at(0)).is_ok());
+    let same = after(&before, GateSettings { limit: Some(slow), ..settings() });
+    let limited = same.reserve("a", "card", Group::Payments, at(10)).err();
+    assert_eq!(limited, Some(Skip::RateLimited));
+    // Another limit is another limit.
+    let other = after(&before, GateSettings { limit: Some(quick), ..settings() });
+    assert!(other.reserve("a", "card", Group::Payments, at(10)).is_ok());
+}
+
+#[test]
+fn what_was_set_by_hand_and_given_back_stays_with_the_account() {
+    let before = gates(GateSettings { refunds_per_hour: 1, ..settings() });
+    before.count_refund("a", 5, at(0));
+    assert!(before.trip("a", Some("card"), None, Some(&hold(None)), at(0)));
+    // Other breakers, and still open by hand.
+    let breaker = Settings { consecutive_failures: 77, ..settings().breaker };
+    let other = after(&before, GateSettings { refunds_per_hour: 1, breaker, ..settings() });
+    assert!(!other.refund_cap("a", 5, at(10)));
+    assert_eq!(other.admits("a", "card", at(10)), Err(Skip::Tripped));
+    assert!(other.trip("a", Some("card"), None, None, at(20)));
+    assert_eq!(other.admits("a", "card", at(20)), Ok(()));
+    // The quarantine was its plugin's.
+    before.quarantine("a", true);
+    assert_eq!(after(&before, settings()).admits("a", "card", at(30)), Ok(()));
 }
 
 fn gates(settings: GateSettings) -> Gates {

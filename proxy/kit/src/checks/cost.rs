@@ -20,6 +20,14 @@ pub(super) static CHECKS: &[Check] = &[
         run: quick,
     },
     Check {
+        name: "small-stack",
+        group: &GROUP,
+        title: "a call needs less than 256 KiB of stack",
+        why: "a stack that overflows ends the process, with every payment in it.",
+        fix: "no large array in a function, no recursion that the input can deepen.",
+        run: stack,
+    },
+    Check {
         name: "keeps-no-memory",
         group: &GROUP,
         title: "memory does not grow with calls",
@@ -81,6 +89,31 @@ fn quick(s: &Subject, _: bool) -> Verdict {
         return Verdict::Passed(Some(format!("the slowest takes {} µs: {at}", time.as_micros())));
     }
     findings.into()
+}
+
+/// An overflow ends this process, and the diary says where.
+fn stack(s: &Subject, _: bool) -> Verdict {
+    const STACK: usize = 256 * 1024;
+    let calls = calls(s);
+    let small = std::thread::Builder::new().stack_size(STACK);
+    let done = std::thread::scope(|scope| {
+        let calling = small.spawn_scoped(scope, || {
+            for (at, parts) in &calls {
+                let _ = s.raw(&s.one, at, [&parts[0], &parts[1], &parts[2]]);
+                // The deepest JSON that a library reads without refusing it, and more.
+                for deep in [100, 100_000] {
+                    let body = "[".repeat(deep);
+                    let _ = s.raw(&s.one, at, [&parts[0], &parts[1], body.as_bytes()]);
+                }
+            }
+        });
+        calling.map(|thread| thread.join().is_ok())
+    });
+    match done {
+        Ok(true) => Verdict::Passed(Some(format!("{} steps, and as many answers", calls.len()))),
+        Ok(false) => Verdict::Failed(vec![Finding::new("a small stack", "the call panicked")]),
+        Err(e) => Verdict::Skipped(format!("no thread, {}", e.kind())),
+    }
 }
 
 fn memory(s: &Subject, long: bool) -> Verdict {

@@ -33,6 +33,16 @@ pub(super) static CHECKS: &[Check] = &[
         run: elsewhere,
     },
     Check {
+        name: "same-apart",
+        group: &GROUP,
+        title: "the examples give the same bytes in a process of its own",
+        why: "an operator may give the plugin a process of its own at any time, with payments in \
+              hand; what it then sends or reads differently is another payment.",
+        fix: "nothing may depend on the process: not its number, its environment, its arguments or \
+              an address in its memory.",
+        run: apart,
+    },
+    Check {
         name: "touches-nothing",
         group: &GROUP,
         title: "no file, no socket, no thread, no output",
@@ -99,6 +109,38 @@ fn elsewhere(s: &Subject, _: bool) -> Verdict {
         return Verdict::Skipped("no example has an answer".into());
     }
     findings.into()
+}
+
+fn apart(s: &Subject, _: bool) -> Verdict {
+    let other = match s.apart() {
+        Ok(other) => other,
+        Err(why) => return Verdict::Failed(vec![Finding::new("open the account", why)]),
+    };
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    let mut look = |at: &str, given: [&[u8]; 3]| {
+        seen += 1;
+        let (here, there) = (s.raw(&s.one, at, given), s.raw(&other, at, given));
+        if here != there {
+            let what = match there {
+                Err(e) if !is_fault(&e) => format!("in a process of its own: {e}"),
+                _ => "it does something else in a process of its own".to_owned(),
+            };
+            findings.push(Finding::new(at, what));
+        }
+    };
+    for asked in s.asked() {
+        let meta = serde_json::to_vec(&asked.envelope).unwrap_or_default();
+        look(&asked.at, [&meta, &[], &asked.body]);
+    }
+    for stop in s.walks().iter().flat_map(|walk| &walk.stops) {
+        let meta = serde_json::to_vec(&stop.envelope).unwrap_or_default();
+        look(&stop.at, [&meta, &stop.state, &stop.body]);
+    }
+    match findings.is_empty() {
+        true => Verdict::Passed(Some(format!("{seen} steps are the same"))),
+        false => Verdict::Failed(findings),
+    }
 }
 
 fn nothing(s: &Subject, _: bool) -> Verdict {

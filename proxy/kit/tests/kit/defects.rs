@@ -56,11 +56,13 @@ const DEFECTS: &[(&str, &str, &str)] = &[
     ("counts", "same-input-same-bytes", "its effect differs"),
     ("reads-the-clock", "same-input-same-bytes", "its effect differs"),
     ("remembers", "continues-elsewhere", "does something else"),
+    ("knows-its-process", "same-apart", "something else in a process of its own"),
     ("opens-file", "touches-nothing", "openat (opens a file)"),
     ("opens-socket", "touches-nothing", "socket (opens a connection)"),
     ("starts-thread", "touches-nothing", "it starts a thread or a process"),
     ("prints", "touches-nothing", "write (prints something)"),
     ("slow", "quick", "it takes "),
+    ("needs-stack", "small-stack", "a stack that overflowed"),
     ("leaks", "keeps-no-memory", "bytes a call"),
 ];
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod defects;
+mod released;
 mod scaffold;
 mod shipped;
 
@@ -12,7 +13,11 @@ use interlock_kit::Program;
 
 /// The program that serves a check.
 fn program() -> Program {
-    Program { path: built("examples/kit"), args: vec!["examine".into()] }
+    Program {
+        path: built("examples/kit"),
+        examine: vec!["examine".into()],
+        serve: vec!["serve".into()],
+    }
 }
 
 /// Something that the workspace's build has made, beside this test.

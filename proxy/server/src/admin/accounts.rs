@@ -5,10 +5,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Answered, EVIDENCE_MAX, overview};
-use crate::accounts::OpenAccount;
 use crate::front_door::{Request, Response};
 use crate::health::{Deed, Wish};
 use crate::merchant_api::{Problem, answer};
+use crate::setup::OpenAccount;
 
 /// The longest that something set by hand may last, ms: whoever means for ever leaves it out.
 const HOLD_MAX_MS: u64 = 366 * 24 * 3_600_000;
@@ -46,12 +46,13 @@ impl Admin {
 
     pub(super) fn account_list(&self) -> Vec<Value> {
         let now = self.driver.clock.now();
-        let open = self.driver.accounts.open.iter().filter_map(|(name, account)| {
-            let mut told = shown(name, account, &self.driver.gates().state(name, now)?);
-            told["now"] = overview::now_of(&self.driver, name, None);
+        let setup = self.driver.setup();
+        let open = setup.open.iter().filter_map(|(name, account)| {
+            let mut told = shown(name, account, &setup.gates.state(name, now)?);
+            told["now"] = overview::now_of(&setup, now, name, None);
             Some(told)
         });
-        let disabled = self.driver.accounts.disabled.iter().map(|(name, reason)| {
+        let disabled = setup.disabled.iter().map(|(name, reason)| {
             json!({ "name": name, "serves": false, "reason": reason, "breakers": [] })
         });
         open.chain(disabled).collect()
@@ -96,7 +97,7 @@ impl Admin {
             "trip" => Wish::Trip { method: body.method, group },
             _ => return Err(Problem::not_found("resource")),
         };
-        if !self.driver.accounts.open.contains_key(name) {
+        if !self.driver.setup().open.contains_key(name) {
             return Err(Problem::not_found("account that serves"));
         }
         let deed = Deed { account: name.to_owned(), wish, hold };
@@ -109,7 +110,7 @@ impl Admin {
 
     /// Asks the provider whether it is well, now.
     pub(super) async fn probe(&self, name: &str) -> Answered {
-        let account = self.driver.accounts.get(name).cloned();
+        let account = self.driver.setup().get(name).cloned();
         let account = account.ok_or_else(|| Problem::not_found("account that serves"))?;
         let Some(probed) = self.health.probe(&account).await else {
             let detail = "its plugin has no probe; its breaker is tried out by payments";

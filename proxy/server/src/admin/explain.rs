@@ -9,13 +9,14 @@ impl Admin {
     /// Looks, and takes nothing: no place, no token of a limit, no line of a journal.
     pub(super) fn explain(&self, request: &Request) -> Answered {
         let question: Question = read_body(&request.body)?;
+        let (setup, now) = (self.driver.setup(), self.driver.clock.now());
         let beside =
-            |account: &str, method: &str| overview::now_of(&self.driver, account, Some(method));
+            |account: &str, method: &str| overview::now_of(&setup, now, account, Some(method));
         let around = Surroundings {
-            policy: &self.driver.accounts.policy,
-            health: self.driver.gates(),
-            now: self.driver.clock.now(),
-            places: &self.driver.accounts.places,
+            policy: &setup.policy,
+            health: &setup.gates,
+            now,
+            places: &setup.places,
             beside: &beside,
         };
         let told = answer(&question, &around)

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{HeaderMap, Method, Uri, header};
 
@@ -24,14 +25,13 @@ const QUESTIONS: [&str; 1] = ["/admin/v1/explain"];
 /// A handler behind the judgement.
 pub struct Guard {
     inner: Arc<dyn Handler>,
-    operators: Vec<Operator>,
-    hosts: Vec<String>,
+    admin: Arc<ArcSwap<config::Admin>>,
 }
 
 impl Guard {
-    /// Before `inner`, as the configuration says.
-    pub fn new(inner: Arc<dyn Handler>, admin: &config::Admin) -> Guard {
-        Guard { inner, operators: admin.operators.clone(), hosts: admin.hosts.clone() }
+    /// Before `inner`, as the configuration says; a reload may put another one there.
+    pub fn new(inner: Arc<dyn Handler>, admin: Arc<ArcSwap<config::Admin>>) -> Guard {
+        Guard { inner, admin }
     }
 
     /// The name of the token that let it in, where there are tokens.
@@ -40,8 +40,9 @@ impl Guard {
         if reads && PROBES.contains(&request.path.as_str()) {
             return Ok(None);
         }
+        let admin = self.admin.load();
         let host = one(&request.headers, &header::HOST);
-        let known = host.and_then(host_name).is_some_and(|name| self.knows(&name));
+        let known = host.and_then(host_name).is_some_and(|name| knows(&admin.hosts, &name));
         if !known {
             return Err(Problem::forbidden(
                 "this name does not lead here: call it by its address, or add the name to \
@@ -58,10 +59,11 @@ impl Guard {
         if !reads && !is_json(&request.headers) {
             return Err(Problem::unsupported_media_type());
         }
-        if self.operators.is_empty() {
+        if admin.operators.is_empty() {
             return Ok(None);
         }
-        let operator = self.operator(&request.headers).ok_or_else(Problem::no_token)?;
+        let operator = operator(&admin.operators, &request.headers);
+        let operator = operator.ok_or_else(Problem::no_token)?;
         let asks = reads || QUESTIONS.contains(&request.path.as_str());
         if !asks && operator.role < Role::Act {
             return Err(Problem::forbidden("this token's role is `look`; a change needs `act`"));
@@ -72,22 +74,23 @@ impl Guard {
         }
         Ok(Some(operator.name.clone()))
     }
+}
 
-    fn operator(&self, headers: &HeaderMap) -> Option<&Operator> {
-        let told = one(headers, &header::AUTHORIZATION)?;
-        let (scheme, token) = told.split_once(' ')?;
-        let presented = Hash::of(token.trim().as_bytes());
-        let known = self.operators.iter().map(|operator| (operator, operator.token));
-        scheme.eq_ignore_ascii_case("bearer").then(|| holder_of(known, &presented))?
-    }
+/// Whose token was shown.
+fn operator<'a>(operators: &'a [Operator], headers: &HeaderMap) -> Option<&'a Operator> {
+    let told = one(headers, &header::AUTHORIZATION)?;
+    let (scheme, token) = told.split_once(' ')?;
+    let presented = Hash::of(token.trim().as_bytes());
+    let known = operators.iter().map(|operator| (operator, operator.token));
+    scheme.eq_ignore_ascii_case("bearer").then(|| holder_of(known, &presented))?
+}
 
-    /// An address can't be rebound; of names only those that were told lead here.
-    fn knows(&self, name: &str) -> bool {
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        name == "localhost"
-            || bare.parse::<std::net::IpAddr>().is_ok()
-            || self.hosts.iter().any(|host| host == name)
-    }
+/// An address can't be rebound; of names only those that were told lead here.
+fn knows(hosts: &[String], name: &str) -> bool {
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost"
+        || bare.parse::<std::net::IpAddr>().is_ok()
+        || hosts.iter().any(|host| host == name)
 }
 
 #[async_trait]
@@ -159,7 +162,10 @@ mod tests {
             let name: header::HeaderName = name.parse().unwrap();
             request.headers.append(name, value.parse().unwrap());
         }
-        Guard::new(Arc::new(Open), admin).handle(request).await.status
+        Guard::new(Arc::new(Open), Arc::new(ArcSwap::from_pointee(admin.clone())))
+            .handle(request)
+            .await
+            .status
     }
 
     #[tokio::test]

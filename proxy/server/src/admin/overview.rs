@@ -2,16 +2,17 @@
 //! payments and doubts, the journal.
 
 use interlock_circuit_breaker::{Reason, Snapshot};
+use interlock_engine::Stamp;
 use interlock_engine::gates::{AccountState, Group, Hold};
 use interlock_journal::Health;
 use serde_json::{Value, json};
 
 use super::guard::who;
 use super::{Admin, Answered};
-use crate::driver::Driver;
 use crate::front_door::Response;
 use crate::merchant_api::{Problem, answer};
 use crate::recent::{Lately, WINDOW_MS};
+use crate::setup::Setup;
 
 impl Admin {
     /// `GET /admin/v1/status`.
@@ -20,13 +21,15 @@ impl Admin {
         let stats = stats.map_err(|e| Problem::of_failure(&e.into()))?;
         let now = self.driver.clock.now();
         let oldest_ms = stats.oldest_in_doubt_ms.map(|at| now.wall_ms.saturating_sub(at));
+        let setup = self.driver.setup();
         let door = self.merchants_door.counts();
-        let house = self.driver.accounts.recent.house(now.mono_ms);
+        let house = setup.recent.house(now.mono_ms);
         let in_time = (house.answered > 0).then(|| house.in_time as f64 / house.answered as f64);
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            // A configuration is read once, at the start.
-            "generation": 1,
+            "generation": setup.generation,
+            "reload": self.reload_told(),
+            "canary": self.canary_told(),
             "up_ms": now.mono_ms,
             "ready": self.readiness().status == 200,
             "journal": {
@@ -58,11 +61,10 @@ impl Admin {
 
 /// How an account is doing: its breaker (of one method, or the sickest), the last five minutes,
 /// its limits and how much of them is used. Null for one that does not serve.
-pub(super) fn now_of(driver: &Driver, account: &str, method: Option<&str>) -> Value {
-    let now = driver.clock.now();
-    let Some(state) = driver.gates().state(account, now) else { return Value::Null };
-    let lately = driver.accounts.recent.account(account, now.mono_ms);
-    let limit = driver.accounts.limits.get(account).map(|rate| {
+pub(super) fn now_of(setup: &Setup, now: Stamp, account: &str, method: Option<&str>) -> Value {
+    let Some(state) = setup.gates.state(account, now) else { return Value::Null };
+    let lately = setup.recent.account(account, now.mono_ms);
+    let limit = setup.limits.get(account).map(|rate| {
         json!({
             "rate": rate.to_string(), "per_second": rate.per_second(),
             "used_per_second": lately.used_per_second,

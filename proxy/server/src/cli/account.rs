@@ -6,9 +6,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::{Server, list_of};
-use super::output;
+use super::{output, reload};
 use crate::admin::guard;
-use crate::config::parse_duration;
 
 /// Who does something, why, and where.
 #[derive(clap::Args)]
@@ -45,7 +44,7 @@ pub enum Command {
         #[command(flatten)]
         act: Act,
         /// For how long, such as `30m`; without it until `resume`.
-        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = reload::duration)]
         duration: Option<u64>,
     },
     /// End everything that was set by hand.
@@ -58,7 +57,7 @@ pub enum Command {
         #[command(flatten)]
         act: Act,
         /// For how long, such as `30m`; without it until `resume`.
-        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = reload::duration)]
         duration: Option<u64>,
         /// Only breakers of this method.
         #[arg(long)]
@@ -120,10 +119,6 @@ impl Act {
         let path = format!("accounts/{}/{verb}", self.name);
         self.server.post(&path, &body, |account| acted(verb, account))
     }
-}
-
-fn duration(text: &str) -> Result<u64, String> {
-    parse_duration(text).map_err(|e| e.to_string())
 }
 
 /// What is true after a deed, and how to undo it.

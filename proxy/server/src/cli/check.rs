@@ -1,16 +1,15 @@
 //! `interlock check`: loads a configuration with its plugins and says everything that is wrong.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::output;
-use crate::accounts;
 use crate::config::{self, Config, Diagnostic};
 use crate::front_door::DoorTls;
-use interlock_plugin_host::{Options, PluginHost, PluginLock};
+use crate::setup::{self, Setup};
+use interlock_plugin_host::{Options, PluginHost};
 
 /// A certificate that ends sooner is worth a warning.
 const EXPIRY_DAYS: i64 = 14;
@@ -71,28 +70,8 @@ fn certificates(config: &Config) -> Vec<Diagnostic> {
 
 /// What the plugins say of the accounts and routes.
 fn with_plugins(config: &Config) -> Vec<Diagnostic> {
-    let mut findings = Vec::new();
-    let lock = match PluginLock::read(&config.server.plugins_lock) {
-        Ok(lock) => lock,
-        Err(_) if !config.server.plugins_lock.exists() => PluginLock::default(),
-        Err(e) => return vec![Diagnostic::error("C080", e.to_string())],
-    };
     let host = PluginHost::new(Options { workers: 1, ..Options::default() });
-    let mut manifests = BTreeMap::new();
-    for account in config.accounts.values() {
-        match accounts::load(config, account, &lock, &host) {
-            Ok(generation) => {
-                findings.extend(config::check_account(account, generation.manifest()));
-                manifests.insert(account.name.clone(), generation.manifest().clone());
-            }
-            Err(reason) => {
-                let text = format!("account `{}` can't serve: {reason}", account.name);
-                let found = Diagnostic::error("C081", text);
-                findings.push(account.origin.point(found, "plugin"));
-            }
-        }
-    }
-    findings.extend(config::check_routes(config, &manifests));
+    let mut findings = setup::check(config, &host);
     if !findings.iter().any(Diagnostic::is_error) {
         findings.extend(opened(config, &host));
     }
@@ -101,15 +80,11 @@ fn with_plugins(config: &Config) -> Vec<Diagnostic> {
 
 /// Opens every account as `run` would: a plugin may refuse what its manifest can't describe.
 fn opened(config: &Config, host: &PluginHost) -> Vec<Diagnostic> {
-    match accounts::Accounts::load(config, host) {
-        Ok(accounts) => accounts
+    match Setup::load(config, host) {
+        Ok(setup) => setup
             .disabled
             .iter()
-            .filter_map(|(name, reason)| {
-                let account = config.accounts.get(name)?;
-                let text = format!("account `{name}` can't serve: {reason}");
-                Some(account.origin.point(Diagnostic::error("C082", text), "plugin"))
-            })
+            .map(|(name, reason)| setup::cant_serve(config, name, "C082", reason))
             .collect(),
         Err(reason) => vec![Diagnostic::error("C083", reason)],
     }

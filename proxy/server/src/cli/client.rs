@@ -61,6 +61,14 @@ impl Server {
         self.told(self.signed(request).call())
     }
 
+    /// The answer to a question that may stay without one.
+    pub fn ask_quietly(&self, path: &str) -> Option<Value> {
+        let url = self.url(path).ok()?;
+        let request = self.agent().ok()?.get(&url);
+        let mut answer = self.signed(request).call().ok()?;
+        answer.status().is_success().then(|| answer.body_mut().read_json().ok())?
+    }
+
     /// The answer to a question with a body.
     pub fn tell(&self, path: &str, body: &Value) -> Result<Value, Code> {
         let url = self.url(path)?;
@@ -113,6 +121,9 @@ impl Server {
             output::json(&body);
         } else {
             let text = |key: &str| body[key].as_str().unwrap_or("-").to_owned();
+            if let Some(found) = body["rendered"].as_str().filter(|found| !found.is_empty()) {
+                output::found(found);
+            }
             output::error(&format!("{}: {}", text("title"), text("detail")));
         }
         Err(if matches!(status.as_u16(), 401 | 403) { REFUSED } else { NO })

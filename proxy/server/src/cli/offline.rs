@@ -8,8 +8,8 @@ use interlock_plugin_api::Manifest;
 
 use super::client::{Code, NO};
 use super::output;
-use crate::accounts;
 use crate::config::{self, Config, Window};
+use crate::setup;
 use interlock_plugin_host::inspect;
 
 /// What routing needs to know.
@@ -34,10 +34,10 @@ pub fn drawing(file: &Path, plugins: Option<&Path>) -> Result<Drawing, Code> {
         output::error(&why);
         NO
     })?;
-    let policy = accounts::policy_of_manifests(&config, &manifests);
+    let policy = setup::policy_of_manifests(&config, &manifests);
     let windows = config.accounts.values().map(|a| (a.name.clone(), a.maintenance.clone()));
     let maintenance = windows.collect();
-    Ok(Drawing { policy, places: accounts::places(&config), maintenance })
+    Ok(Drawing { policy, places: setup::places(&config), maintenance })
 }
 
 fn manifests(config: &Config, folder: &Path) -> Result<BTreeMap<String, Manifest>, String> {
@@ -46,7 +46,7 @@ fn manifests(config: &Config, folder: &Path) -> Result<BTreeMap<String, Manifest
         if manifests.contains_key(&account.plugin) {
             continue;
         }
-        let path = folder.join(accounts::plugin_file(&account.plugin));
+        let path = folder.join(setup::plugin_file(&account.plugin));
         let found = inspect(&path).map_err(|e| format!("{e} in {}", folder.display()))?;
         let manifest = found.manifest.ok_or_else(|| {
             format!("its manifest can't be read without running it: {}", path.display())

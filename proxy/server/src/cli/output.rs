@@ -57,6 +57,12 @@ pub fn progress_ends() {
     progress("");
 }
 
+/// Findings that the server has drawn already, on standard error.
+pub fn found(drawn: &str) {
+    let mut out = io::stderr().lock();
+    let _ = writeln!(out, "{}", drawn.trim_end());
+}
+
 /// Findings in a configuration, on standard error, with carets.
 pub fn findings(findings: &[Diagnostic]) {
     if findings.is_empty() {

@@ -7,14 +7,16 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use interlock_kit::scaffold::{self, Auth, Lang, Wanted};
 use interlock_kit::{Folder, Options, Program, Ruled};
-use interlock_plugin_api::{Effect, IdempotencyClass, Manifest, NotFound, Operation};
+use interlock_plugin_api::{Manifest, Operation};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{ConfigFile, output, record};
+use super::client::{Server, list_of};
+use super::status::span;
+use super::{ConfigFile, inspection, output, record, reload};
 use crate::config;
 use interlock_plugin_host::{
-    Inspection, PluginLock, Publisher, Signed, inspect, pin, read_signature, signature_file,
+    PluginLock, Publisher, Signed, inspect, pin, read_signature, signature_file,
 };
 
 /// What can be done with plugins.
@@ -31,14 +33,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the plugin files and whether they are pinned.
+    /// List the plugin files, whether they are pinned, and what the running proxy has loaded.
     List {
         #[command(flatten)]
-        config: ConfigFile,
-        /// Print them as JSON.
-        #[arg(long)]
-        json: bool,
+        server: Server,
     },
+    /// Take up the plugin files as they are now, while payments go on: as `interlock reload`.
+    Reload(reload::Wanted),
     /// Write the folder of a new plugin, which compiles and passes `test` as it is.
     New(Fresh),
     /// Judge a plugin: money, mapping, keys, effects, secrets, hostile input, notifications, cost.
@@ -195,7 +196,8 @@ pub fn run(command: Command) -> ExitCode {
         Command::Serve => interlock_plugin_host::serve().map_err(|e| output::error(&e)),
         Command::Sign { file, key } => sign(&file, &key),
         Command::Verify { file, key } => verify(&file, &key),
-        Command::List { config, json } => list(&config, json),
+        Command::List { server } => list(&server),
+        Command::Reload(wanted) => return reload::run(&wanted),
         Command::New(fresh) => new(&fresh),
         Command::Test(judged) => test(&judged),
         Command::Record(wanted) => record::run(&wanted),
@@ -203,9 +205,9 @@ pub fn run(command: Command) -> ExitCode {
             let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
             interlock_kit::child::serve(&mut input, &mut out).map_err(|e| output::error(&e))
         }
-        Command::Inspect { file, json } => {
-            inspect(&file).map(|found| show(&found, json)).map_err(|e| output::error(&e))
-        }
+        Command::Inspect { file, json } => inspect(&file)
+            .map(|found| inspection::show(&found, json))
+            .map_err(|e| output::error(&e)),
     };
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
@@ -258,7 +260,8 @@ fn test(judged: &Judged) -> Result<(), ()> {
     }
     let program = Program {
         path: std::env::current_exe().map_err(|e| output::error(&e))?,
-        args: vec!["plugin".into(), "examine".into()],
+        examine: vec!["plugin".into(), "examine".into()],
+        serve: vec!["plugin".into(), "serve".into()],
     };
     let options = Options { long: judged.long, only: judged.only.clone() };
     let progress = |ruled: &Ruled| output::progress(ruled.check.title);
@@ -362,40 +365,49 @@ fn pin_all(file: &ConfigFile, by: Option<&Path>, as_json: bool) -> Result<(), ()
     Ok(())
 }
 
-fn list(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
-    let loaded = config::load(&file.path).map_err(|found| output::findings(&found))?;
-    let server = &loaded.config.server;
-    let lock = PluginLock::read(&server.plugins_lock).unwrap_or_default();
-    let dir = std::fs::read_dir(&server.plugins_dir).map_err(|e| {
-        output::error(&format!("plugins can't be listed, {e}: {}", server.plugins_dir.display()));
+fn list(server: &Server) -> Result<(), ()> {
+    let file = server.config.clone().unwrap_or_else(|| "interlock.toml".into());
+    let loaded = config::load_alone(&file).map_err(|found| output::findings(&found))?;
+    let here = &loaded.config.server;
+    let lock = PluginLock::read(&here.plugins_lock).unwrap_or_default();
+    let dir = std::fs::read_dir(&here.plugins_dir).map_err(|e| {
+        output::error(&format!("plugins can't be listed, {e}: {}", here.plugins_dir.display()));
     })?;
     let mut paths: Vec<PathBuf> = dir
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "so"))
         .collect();
     paths.sort();
+    // Nobody need run for this; where somebody does, the list says what he has loaded.
+    let running = server.ask_quietly("plugins").map(|told| list_of(&told, "plugins"));
     let mut rows = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let row = match inspect(&path) {
+        let mut row = match inspect(&path) {
             Ok(found) => {
                 let hash = hex::encode(found.sha256);
                 let pinned = lock.file(&name).filter(|l| l.sha256 == hash);
-                let state =
-                    match pinned.map(|l| (&l.ed25519, l.check_publisher(&server.plugins_dir))) {
-                        None => "not pinned".to_owned(),
-                        Some((None, _)) => "pinned".to_owned(),
-                        Some((Some(_), Ok(()))) => "pinned, signed".to_owned(),
-                        Some((Some(_), Err(e))) => e.reason.to_string(),
-                    };
-                row(&name, found.manifest.as_ref(), &state)
+                let state = match pinned.map(|l| (&l.ed25519, l.check_publisher(&here.plugins_dir)))
+                {
+                    None => "not pinned".to_owned(),
+                    Some((None, _)) => "pinned".to_owned(),
+                    Some((Some(_), Ok(()))) => "pinned, signed".to_owned(),
+                    Some((Some(_), Err(e))) => e.reason.to_string(),
+                };
+                let mut row = row(&name, found.manifest.as_ref(), &state);
+                row["sha256"] = hash.into();
+                row
             }
             Err(e) => row(&name, None, &e.to_string()),
         };
+        if let Some(running) = &running {
+            let loaded = running.iter().filter(|g| g["file"] == name.as_str()).cloned();
+            row["loaded"] = loaded.collect::<Vec<Value>>().into();
+        }
         rows.push(row);
     }
-    if as_json {
-        output::json(&json!({ "plugins": rows }));
+    if server.json {
+        output::json(&json!({ "running": running.is_some(), "plugins": rows }));
         return Ok(());
     }
     for row in &rows {
@@ -407,8 +419,43 @@ fn list(file: &ConfigFile, as_json: bool) -> Result<(), ()> {
             text("file"),
             text("state")
         ));
+        for generation in list_of(row, "loaded") {
+            output::line(format_args!("             {}", loaded_as(row, &generation)));
+        }
+    }
+    if running.is_none() {
+        output::line(format_args!("no proxy answers, so nothing is said of what is loaded"));
     }
     Ok(())
+}
+
+/// `generation 3, 1.0.0: serves acme-eu in a process of its own, for 2 min; calls 40`.
+fn loaded_as(row: &Value, generation: &Value) -> String {
+    let names = |key: &str| {
+        let names = list_of(generation, key);
+        names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let (serves, tries) = (names("accounts"), names("canary_accounts"));
+    let what = match (generation["quarantine"].as_str(), serves.as_str(), tries.as_str()) {
+        (Some(why), ..) => format!("in quarantine, {why}"),
+        (None, "", "") => "replaced, finishes what it began".to_owned(),
+        (None, "", tries) => format!("tried out for {tries}"),
+        (None, serves, _) => format!("serves {serves}"),
+    };
+    let home = match generation["isolation"].as_str() {
+        Some("process") => " in a process of its own",
+        _ => "",
+    };
+    let other = match generation["sha256"] == row["sha256"] {
+        true => "",
+        false => "; the file is another one now: `interlock reload`",
+    };
+    let since = span(generation["loaded_ms"].as_u64());
+    let version = generation["version"].as_str().unwrap_or("-");
+    format!(
+        "generation {}, {version}: {what}{home}, for {since}; calls {}{other}",
+        generation["generation"], generation["calls"]
+    )
 }
 
 fn row(file: &str, manifest: Option<&Manifest>, state: &str) -> Value {
@@ -416,77 +463,4 @@ fn row(file: &str, manifest: Option<&Manifest>, state: &str) -> Value {
         "name": manifest.map(|m| m.id.as_str()), "version": manifest.map(|m| m.version.as_str()),
         "file": file, "state": state,
     })
-}
-
-fn show(found: &Inspection, as_json: bool) {
-    let (major, minor) = found.abi;
-    let hash = hex::encode(found.sha256);
-    if as_json {
-        output::json(&json!({
-            "file": found.file, "bytes": found.bytes, "sha256": hash,
-            "abi": format!("{major}.{minor}"), "manifest": found.manifest,
-            "warnings": found.warnings,
-        }));
-        return;
-    }
-    output::line(format_args!("file      {} ({} bytes)", found.file, found.bytes));
-    output::line(format_args!("sha256    {hash}"));
-    output::line(format_args!("abi       {major}.{minor}"));
-    for warning in &found.warnings {
-        output::line(format_args!("warning   {warning}"));
-    }
-    let Some(m) = &found.manifest else {
-        output::line(format_args!("manifest  can't be read without loading the plugin"));
-        return;
-    };
-    output::line(format_args!("plugin    {} {} ({})", m.id, m.version, m.name));
-    let operations: Vec<&str> = m.operations.iter().map(|o| o.as_str()).collect();
-    output::line(format_args!("offers    {}", operations.join(", ")));
-    for method in &m.methods {
-        let form = serde_json::to_value(method.credential).unwrap_or_default();
-        let form = form.as_str().unwrap_or("-").to_owned();
-        output::line(format_args!("takes     {} {} ({form})", method.kind, method.flow));
-    }
-    let currencies: Vec<String> = m.currencies.keys().map(ToString::to_string).collect();
-    output::line(format_args!("in        {}", currencies.join(" ")));
-    contract(m);
-}
-
-/// The ambiguity contract in words.
-fn contract(m: &Manifest) {
-    let c = &m.contract;
-    for send in &c.sends {
-        let what = match send.effect {
-            Effect::Read => "reads only",
-            Effect::Offer => "makes an offer that can be paid once it is shown",
-            Effect::Move => "may move money",
-        };
-        let rule = c.moves.get(&send.purpose).map(|r| match r.class {
-            IdempotencyClass::Strong => "; its key remembers every outcome",
-            IdempotencyClass::SuccessOnly => "; its key remembers only a success",
-            IdempotencyClass::None => "; its key remembers nothing",
-        });
-        output::line(format_args!("send      {} {what}{}", send.purpose, rule.unwrap_or("")));
-    }
-    let asked = match (c.inquiry.by_our_reference, c.inquiry.by_provider_reference) {
-        (true, true) => "by our number or the provider's",
-        (true, false) => "by our number",
-        (false, true) => "by the provider's number only",
-        (false, false) => "not possible",
-    };
-    output::line(format_args!(
-        "inquiry   {asked}; \"not found\" is {}",
-        match c.inquiry.not_found {
-            NotFound::AfterFence => "believed after the late window",
-            NotFound::Undeclared => "never believed",
-        }
-    ));
-    for (flow, close) in &c.close {
-        let refund = if close.may_refund { "may give back what was paid" } else { "never refunds" };
-        let late =
-            if close.tombstone { "a late create is refused" } else { "a late create may pass" };
-        output::line(format_args!("close     {flow}: {refund}; {late}"));
-    }
-    let seconds = c.late_window_ms / 1_000;
-    output::line(format_args!("window    a request may arrive {seconds} s late"));
 }

@@ -11,14 +11,14 @@ use interlock_kit::fixture::Fixture;
 use interlock_kit::recording::{Mask, Recorded, recorded};
 use interlock_kit::{Asking, OP_ID};
 use interlock_plugin_api::{Effect, Event, Next, STEPS_MAX};
-use interlock_plugin_host::{Options, PluginHost, PluginLock, classify_send};
+use interlock_plugin_host::{Options, PluginHost, classify_send};
 use serde_json::{Value, json};
 
 use super::{ConfigFile, output};
-use crate::accounts::{self, OpenAccount};
 use crate::calls::Caller;
 use crate::config;
 use crate::node::NodeClock;
+use crate::setup::{self, OpenAccount};
 use crate::upstream::{Upstream, UpstreamOptions};
 
 /// What is recorded.
@@ -64,13 +64,10 @@ fn record(wanted: &Recording) -> Result<Vec<Value>, String> {
     let config = &loaded.config;
     let account = config.accounts.get(&wanted.account);
     let account = account.ok_or(format!("account is not defined: {}", wanted.account))?;
-    let lock = match config.server.plugins_lock.exists() {
-        true => PluginLock::read(&config.server.plugins_lock).map_err(|e| e.to_string())?,
-        false => PluginLock::default(),
-    };
+    let lock = setup::locked(config)?;
     let host = PluginHost::new(Options { workers: 1, ..Options::default() });
-    let generation = accounts::load(config, account, &lock, &host)?;
-    let open = accounts::open_account(config, account, &generation)?;
+    let generation = setup::load(config, account, &lock, &host)?;
+    let open = setup::open_account(config, account, &generation, None)?;
     not_production(&open)?;
     let text = std::fs::read_to_string(&wanted.file);
     let text =

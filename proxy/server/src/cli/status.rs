@@ -77,6 +77,8 @@ fn page(told: &Value, colours: bool) -> String {
     }
     lines.push(payments(told, &paint));
     lines.push(journal(told, &paint));
+    lines.extend(canary(told));
+    lines.extend(not_taken_up(told, &paint));
     lines.join("\n")
 }
 
@@ -148,6 +150,40 @@ fn payments(told: &Value, paint: &Paint) -> String {
     format!("PAYMENTS  {rate:.1}/s{} · {doubts}", in_time.unwrap_or_default())
 }
 
+/// `CANARY    generation 8 · 10 % of new payments · 9 min left`, and how each account does.
+fn canary(told: &Value) -> Vec<String> {
+    let canary = &told["canary"];
+    let Some(share) = canary["share"].as_f64() else { return Vec::new() };
+    let left = match canary["left_ms"].as_u64() {
+        Some(0) => "promoted when it has done enough".to_owned(),
+        left => format!("{} left", span(left)),
+    };
+    let generation = &canary["generation"];
+    let percent = (share * 1_000.0).round() / 10.0;
+    let first = format!("CANARY    generation {generation} · {percent} % of new payments · {left}");
+    let accounts = list_of(canary, "accounts").into_iter().map(|account| {
+        let name = cut(account["name"].as_str().unwrap_or("-"), NAME);
+        let tally = |of: &Value| format!("{} of {} bad", of["bad"], of["exchanges"]);
+        let (canary, before) = (tally(&account["canary"]), tally(&account["before"]));
+        format!("          {name:<NAME$} {canary}; before it {before}")
+    });
+    std::iter::once(first).chain(accounts).collect()
+}
+
+/// The last reload, when what it wanted is not in force.
+fn not_taken_up(told: &Value, paint: &Paint) -> Vec<String> {
+    let reload = &told["reload"];
+    let what = match reload["result"].as_str() {
+        Some("kept") => "was not taken up",
+        Some("rolled_back") => "was rolled back",
+        _ => return Vec::new(),
+    };
+    let at = reload["at"].as_str().unwrap_or("-");
+    let first = format!("RELOAD    generation {} {what} at {at}", reload["generation"]);
+    let why = reload["why"].as_str().map(wrapped).unwrap_or_default();
+    std::iter::once(paint.bad(&first)).chain(why).collect()
+}
+
 fn journal(told: &Value, paint: &Paint) -> String {
     let journal = &told["journal"];
     let health = journal["health"].as_str().unwrap_or("-").replace('_', " ");
@@ -163,7 +199,7 @@ fn journal(told: &Value, paint: &Paint) -> String {
 }
 
 /// A time as a person says it, rounded down to two units at most.
-fn span(ms: Option<u64>) -> String {
+pub(super) fn span(ms: Option<u64>) -> String {
     let Some(ms) = ms else { return "-".into() };
     let (s, m, h) = (ms / 1_000, ms / 60_000, ms / 3_600_000);
     match (h, m, s) {

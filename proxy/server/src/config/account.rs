@@ -26,6 +26,8 @@ pub(super) type BreakerTable = BTreeMap<String, BreakerSettings>;
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
+const ISOLATIONS: [(&str, Isolation); 2] =
+    [("in-process", Isolation::InProcess), ("process", Isolation::Process)];
 
 /// Against a provider that is not a sandbox, W may not be shorter than this.
 pub(super) const SHORTEST_LATE_WINDOW_MS: u64 = MINUTE;
@@ -123,11 +125,7 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let contract = table.get("contract").and_then(|v| v.table());
     let contract = contract.map(|t| contract_of(name, t, &mut origin)).unwrap_or_default();
     let auto_refund = auto_refund_of(table.section("auto_refund"));
-    let isolation = table.word(
-        "isolation",
-        &[("in-process", Isolation::InProcess), ("process", Isolation::Process)],
-        Isolation::InProcess,
-    );
+    let isolation = table.get("isolation").and_then(|v| v.word(&ISOLATIONS));
     table.finish(&["fees"]);
     Some(Account {
         name: name.to_owned(),

@@ -15,7 +15,7 @@ use interlock_plugin_api::{
 use super::account::{SHORTEST_LATE_WINDOW_MS, is_loopback, short_late_window};
 use super::diagnostic::{Diagnostic, nearest};
 use super::words::format_duration;
-use super::{Account, Config, Failover, Route, Secret};
+use super::{Account, Config, Failover, Isolation, Route, Secret};
 
 /// The plugin's contract with everything that the account's operator promises beyond it.
 ///
@@ -36,6 +36,13 @@ pub fn check_account(account: &Account, manifest: &Manifest) -> Vec<Diagnostic> 
     check_settings(account, manifest, &mut found);
     check_secrets(account, manifest, &mut found);
     check_endpoints(account, manifest, &mut found);
+    if manifest.kind == Kind::Wallet && account.isolation == Some(Isolation::InProcess) {
+        let text = format!("account `{}` opens wallets inside the proxy", account.name);
+        let finding = Diagnostic::error("C059", text)
+            .help("remove `isolation`")
+            .note("card data is opened in a process of its own, always");
+        found.push(account.origin.point(finding, "isolation"));
+    }
     match strengthened(account, manifest) {
         Ok(contract) => check_ways_out(account, manifest, &contract, &mut found),
         Err(why) => {

@@ -33,6 +33,12 @@ const MEANINGS: [Section; 25] = [
             ("data_dir", "The folder of the journal, the memory of every payment."),
             ("plugins_dir", "The folder of the plugins: libNAME.so for each."),
             ("plugins_lock", "The file that pins the plugins by their hashes."),
+            (
+                "trusted_publishers",
+                "Public keys (ed25519, 64 hexadecimal digits). What they signed and is pinned so \
+                 runs in the proxy's own process; other plugins get processes of their own. \
+                 Default: none.",
+            ),
             ("allow_unpinned", "Loads plugins that are not pinned; for development only."),
             ("workers", "Threads of the merchants' door."),
             ("drain", "How long a shutdown waits for payments in flight; longer than any timeout."),
@@ -248,7 +254,8 @@ const MEANINGS: [Section; 25] = [
             (
                 "isolation",
                 "Where the plugin runs. In a `process` of its own a crash or an endless loop costs \
-                 one operation, and a step some microseconds more.",
+                 one operation, and a step some microseconds more. Default: `in-process` for what \
+                 a trusted publisher signed, `process` for all others.",
             ),
         ],
     ),

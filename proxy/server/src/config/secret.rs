@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// A value that is used but never shown.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

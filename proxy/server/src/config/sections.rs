@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use interlock_plugin_host::Publisher;
 use toml::de::DeTable;
 
 use super::account::{self, BreakerTable};
@@ -126,6 +127,7 @@ fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
         plugins_dir: plugins_dir.and_then(|v| v.file_path()).unwrap_or_default(),
         plugins_lock: lock.unwrap_or_else(|| table.sink.base.join("plugins.lock")),
         allow_unpinned: table.switch("allow_unpinned", false),
+        trusted_publishers: publishers_of(&table),
         workers: table.number("workers", 1..=256, 2) as usize,
         drain_ms: table.duration("drain", SECOND..=30 * MINUTE, 45 * SECOND),
         public_url: table.get("public_url").and_then(|v| account::address(&v)),
@@ -149,6 +151,20 @@ fn server_of(table: Table<'_>, operators: &Admin) -> Option<Server> {
     }
     table.finish(&[]);
     Some(server)
+}
+
+/// Public keys, as `interlock plugin verify` and `plugins.lock` write them.
+fn publishers_of(table: &Table<'_>) -> Vec<Publisher> {
+    let written = table.get("trusted_publishers").map(Value::one_or_more).unwrap_or_default();
+    let key = |value: &Value<'_>| {
+        Publisher::from_hex(value.text()?).or_else(|| {
+            let finding =
+                Diagnostic::error("C075", format!("`{}` is not a public key", value.path))
+                    .help("write the 64 hexadecimal digits of `ed25519` in plugins.lock");
+            value.refuse(finding)
+        })
+    };
+    written.iter().filter_map(key).collect()
 }
 
 /// `None` sheds nothing.

@@ -24,7 +24,7 @@ const LADDER_MS: [u64; 9] = [
 const WAITS_MAX: usize = 32;
 
 /// Where a merchant is told of its payments.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Webhook {
     /// The address that messages are sent to.
     pub url: String,

@@ -7,21 +7,23 @@ use std::time::Duration;
 use interlock_circuit_breaker::Verdict;
 use interlock_engine::gates::{Group, Reservation};
 use interlock_engine::{
-    Asked, Call, Decision, Effect, Exchange, ExchangeKind, Input, Origin, Payment, Sent, Stamp,
-    Subject, classify, intake, status,
+    Asked, Call, Decision, Effect, Exchange, ExchangeKind, Health as _, Input, Origin, Payment,
+    Sent, Stamp, Subject, classify, intake, status,
 };
 use interlock_plugin_api::Fact;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use super::{Bench, Beside, Driver};
 use crate::calls::{Carried, Ready};
 use crate::failpoint;
 use crate::live::Slot;
+use crate::setup::{Heard, OpenAccount, Setup};
 
 impl Driver {
     /// The version is durable: now, and only now, its effects.
     pub(super) fn durable(
         self: &Arc<Self>,
+        setup: &Arc<Setup>,
         slot: &Arc<Slot>,
         before: Option<&Payment>,
         decision: &Decision,
@@ -29,7 +31,7 @@ impl Driver {
         now: Stamp,
     ) {
         let p = &decision.next;
-        self.account_for(before, decision, now);
+        self.account_for(setup, before, decision, now);
         for effect in &decision.effects {
             match effect {
                 Effect::Send { exchange } => {
@@ -37,13 +39,14 @@ impl Driver {
                         tracing::error!(payment = p.id, exchange, "send without a request");
                         continue;
                     };
-                    let driver = Arc::clone(self);
+                    let (driver, setup) = (Arc::clone(self), Arc::clone(setup));
                     let sending = slot.sending();
                     let (id, exchange) = (p.id.clone(), exchange.clone());
                     let by = last_send_by(p, &exchange).unwrap_or(now);
                     let under_way = Under::way(&self.under_way);
                     tokio::spawn(async move {
-                        driver.send(&id, &exchange, call, ready, reservation, by).await;
+                        let sent = (call, ready, reservation);
+                        driver.send(&setup, &id, &exchange, sent, by).await;
                         drop((sending, under_way));
                     });
                 }
@@ -65,19 +68,25 @@ impl Driver {
     }
 
     /// Counters and budgets of what became durable.
-    fn account_for(&self, before: Option<&Payment>, decision: &Decision, now: Stamp) {
+    fn account_for(
+        &self,
+        setup: &Setup,
+        before: Option<&Payment>,
+        decision: &Decision,
+        now: Stamp,
+    ) {
         let p = &decision.next;
         let known = before.map_or(0, |b| b.attempts.len());
         for (n, attempt) in p.attempts.iter().enumerate().skip(known) {
             if attempt.second_charge_of.is_none() {
                 let left = n.checked_sub(1).map(|n| p.attempts[n].account.as_str());
-                self.gates().count_try(&attempt.account, left, now);
+                setup.gates.count_try(&attempt.account, left, now);
             }
         }
         for operation in p.operations.iter().skip(before.map_or(0, |b| b.operations.len())) {
             if operation.origin == Origin::Resolver && operation.kind == ExchangeKind::Refund {
                 let account = &p.attempts[operation.attempt].account;
-                self.gates().count_refund(account, operation.amount, now);
+                setup.gates.count_refund(account, operation.amount, now);
             }
         }
         for entry in &decision.entries {
@@ -90,12 +99,12 @@ impl Driver {
         }
         self.metrics.moved(before, p);
         if before.is_none() {
-            self.accounts.recent.payment_began(now.mono_ms);
+            setup.recent.payment_began(now.mono_ms);
         }
         let answers = |p: &Payment| status::status(p).0.answers();
         if answers(p) && !before.is_some_and(answers) {
             let after_ms = now.wall_ms.saturating_sub(p.created_ms);
-            self.accounts.recent.payment_answered(now.mono_ms, after_ms);
+            setup.recent.payment_answered(now.mono_ms, after_ms);
         }
         if p.settled.is_some() && before.is_none_or(|b| b.settled.is_none()) {
             self.metrics.settled(p, now.wall_ms.saturating_sub(p.created_ms));
@@ -105,30 +114,24 @@ impl Driver {
     /// Sends a durable request and puts its answer through.
     async fn send(
         self: &Arc<Self>,
+        setup: &Arc<Setup>,
         id: &str,
         exchange: &str,
-        call: Call,
-        ready: Ready,
-        reservation: Option<Reservation>,
+        (call, ready, reservation): (Call, Ready, Option<Reservation>),
         by: Stamp,
     ) {
-        let Some(account) = self.accounts.get(&call.account).cloned() else { return };
+        let account = Arc::clone(ready.account());
         if matches!(call.kind, ExchangeKind::Authorize | ExchangeKind::Continue) {
-            self.accounts.recent.began(&call.account, self.clock.now().mono_ms);
+            setup.recent.began(&call.account, self.clock.now().mono_ms);
         }
-        let carrying = self.caller.carry(&account, ready, by);
+        let carrying = self.caller.carry(ready, by);
         let carried = failpoint::during(call.kind.as_str(), carrying).await;
         let now = self.clock.now();
         let exchange = exchange.to_owned();
         let (input, verdict, elapsed_ms, next) = match carried {
             Carried::Heard { status, facts, elapsed_ms, retry_after_ms } => {
-                let verdict = self.judge(
-                    (&call.account, super::group(call.kind)),
-                    status,
-                    &facts,
-                    retry_after_ms,
-                    now,
-                );
+                let about = (&*account, super::group(call.kind));
+                let verdict = self.judge(setup, about, status, &facts, retry_after_ms, now);
                 let state_version = account.manifest().state_version;
                 let input = Input::Heard { exchange, status, state_version, facts };
                 (input, verdict, elapsed_ms, None)
@@ -137,6 +140,7 @@ impl Driver {
                 self.metrics.lost(&call.account, reason);
                 let ours = sent == Sent::No && matches!(reason, "too_late" | "invalid_request");
                 let verdict = classify::lost(sent, ours);
+                self.hear(setup, &call.account, Heard::Failure);
                 let input = Input::Lost { exchange, sent, reason: reason.to_owned() };
                 (input, verdict, elapsed_ms, None)
             }
@@ -147,7 +151,7 @@ impl Driver {
         };
         self.metrics.exchanged(&call.account, call.kind.as_str(), elapsed_ms);
         if next.is_none() {
-            self.accounts.recent.ended(&call.account, now.mono_ms, verdict, elapsed_ms);
+            setup.recent.ended(&call.account, now.mono_ms, verdict, elapsed_ms);
         }
         if let Some(reservation) = reservation {
             reservation.settle(now, verdict, elapsed_ms);
@@ -162,36 +166,58 @@ impl Driver {
     /// What an answer says about its account, whatever it says about the money.
     fn judge(
         &self,
-        (account, group): (&str, Group),
+        setup: &Arc<Setup>,
+        (account, group): (&OpenAccount, Group),
         status: u16,
         facts: &[Fact],
         retry_after_ms: Option<u64>,
         now: Stamp,
     ) -> Verdict {
         let (verdict, pause) = classify::answered(status, facts);
+        let (name, gates) = (account.name.as_str(), &setup.gates);
         if let Some(polite_ms) = pause {
-            self.metrics.limited("provider", account);
+            self.metrics.limited("provider", name);
             let pause_ms = retry_after_ms.unwrap_or(polite_ms);
-            self.gates().slow_down(account, group, pause_ms, now);
+            gates.slow_down(name, group, pause_ms, now);
         }
-        if let Some(read) = classify::read(status, facts) {
-            self.gates().answered(account, read);
+        let read = classify::read(status, facts);
+        if let Some(read) = read {
+            gates.answered(name, read);
         }
-        // A refund may be refused for want of money: that stops no payment.
+        // A refund may be refused for want of money: that stops no payment. What is tried out may
+        // have other credentials: it ends, and the account serves on.
         let restricted = group == Group::Payments && classify::restricts(facts);
-        if restricted && self.gates().restrict(account, now) {
+        if restricted && !self.in_force.is_canary(setup) && gates.restrict(name, now) {
             tracing::error!(
-                account,
+                account = name,
                 "the provider restricted the account: it is drained until an operator resumes it"
             );
         }
+        let broken = account.instance.generation().quarantine().is_some();
+        let heard = match verdict {
+            _ if broken => Heard::Broken,
+            _ if restricted => Heard::Restricted,
+            _ if read == Some(false) => Heard::Unread,
+            _ if classify::misconfigured(facts) => Heard::Config,
+            Verdict::RemoteFailure | Verdict::LocalFailure => Heard::Failure,
+            _ => Heard::Answer,
+        };
+        self.hear(setup, name, heard);
         verdict
     }
 
     /// What a version says about the health of accounts: who could pay, and who was not told.
-    pub(super) fn watch(&self, before: Option<&Payment>, p: &Payment, input: &Input, now: Stamp) {
+    pub(super) fn watch(
+        &self,
+        setup: &Setup,
+        before: Option<&Payment>,
+        p: &Payment,
+        input: &Input,
+        now: Stamp,
+    ) {
+        let gates = &setup.gates;
         if let Input::Noticed { account, .. } = input {
-            self.gates().noticed(account, &p.id);
+            gates.noticed(account, &p.id);
         }
         for (n, a) in p.attempts.iter().enumerate() {
             let was = before.and_then(|b| b.attempts.get(n));
@@ -199,16 +225,16 @@ impl Driver {
             let paid = a.state.is_success() && was.is_none_or(|w| !w.state.is_success());
             let declined = a.state.is_declined() && was.is_none_or(|w| !w.state.is_declined());
             if offered || (a.offer.is_none() && (paid || declined)) {
-                self.gates().created(&a.account, &a.method, now);
+                gates.created(&a.account, &a.method, now);
             }
             if !paid {
                 continue;
             }
             let made_ms = a.offer.as_ref().map_or(now.wall_ms, |offer| offer.made.wall_ms);
             let age_ms = now.wall_ms.saturating_sub(made_ms).max(0).unsigned_abs();
-            self.gates().paid(&a.account, &a.method, age_ms, now);
+            gates.paid(&a.account, &a.method, age_ms, now);
             if a.offer.is_some() && matches!(input, Input::Looked { .. }) {
-                self.gates().paid_unnoticed(&a.account, &p.id, now);
+                gates.paid_unnoticed(&a.account, &p.id, now);
             }
         }
     }
@@ -255,14 +281,10 @@ impl Driver {
     async fn inquire(self: &Arc<Self>, slot: &Arc<Slot>, id: &str, subject: Subject) {
         let Some(payment) = self.known(slot, id).await else { return };
         let Some((name, method)) = account_of(&payment, subject) else { return };
-        let (Some(account), Some(policy), Some(queue)) = (
-            self.accounts.get(&name),
-            self.accounts.policy.accounts.get(&name),
-            self.inquiries.get(&name),
-        ) else {
-            return;
-        };
-        let (_turn, place) = self.turn_to_ask(queue, &name, &method).await;
+        let setup = self.in_force.of(id, Some(payment.created_ms));
+        let policy = setup.policy.accounts.get(&name);
+        let Some((account, policy)) = setup.get(&name).zip(policy) else { return };
+        let (_turn, place) = self.turn_to_ask(&setup, account, &method).await;
         // While it waited, the payment may have moved.
         let Some(payment) = self.known(slot, id).await else { return };
         let asked = Asked { ver: payment.ver, at: self.clock.now() };
@@ -275,8 +297,11 @@ impl Driver {
         self.metrics.exchanged(&name, "inquire", elapsed_ms);
         let now = self.clock.now();
         let verdict = match http {
-            0 => classify::lost(Sent::Maybe, false),
-            status => self.judge((&name, Group::Inquiries), status, &facts, None, now),
+            0 => {
+                self.hear(&setup, &name, Heard::Failure);
+                classify::lost(Sent::Maybe, false)
+            }
+            status => self.judge(&setup, (account, Group::Inquiries), status, &facts, None, now),
         };
         if let Some(place) = place {
             place.settle(now, verdict, elapsed_ms);
@@ -298,16 +323,16 @@ impl Driver {
     }
 
     /// Waits for a place in an account's share of inquiries, in the order of asking.
-    async fn turn_to_ask<'q>(
+    async fn turn_to_ask<'a>(
         &self,
-        queue: &'q Semaphore,
-        account: &str,
+        setup: &Setup,
+        account: &'a OpenAccount,
         method: &str,
-    ) -> (Option<SemaphorePermit<'q>>, Option<Reservation>) {
-        let turn = queue.acquire().await.ok();
+    ) -> (Option<SemaphorePermit<'a>>, Option<Reservation>) {
+        let turn = account.inquiries.acquire().await.ok();
         loop {
             let now = self.clock.now();
-            match self.gates().way_out(account, method, Group::Inquiries, now) {
+            match setup.gates.way_out(&account.name, method, Group::Inquiries, now) {
                 Ok(place) => return (turn, place),
                 Err(wait_ms) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
             }
@@ -316,14 +341,29 @@ impl Driver {
 
     /// Breakers that opened or closed, for logs and metrics.
     pub fn publish_health(&self, now: Stamp) {
-        for (account, method, group, t) in self.gates().transitions(now) {
-            let (from, to, reason) = (t.from.as_str(), t.to.as_str(), t.reason.as_str());
-            let group = group.as_str();
-            if to == "open" {
-                tracing::warn!(account, method, group, from, reason, "breaker opened");
-                self.metrics.tripped(&account, reason);
-            } else {
-                tracing::info!(account, method, group, from, to, reason, "breaker moved");
+        for setup in self.in_force.all() {
+            for (account, method, group, t) in setup.gates.transitions(now) {
+                let (from, to, reason) = (t.from.as_str(), t.to.as_str(), t.reason.as_str());
+                let lane = group.as_str();
+                if to == "open" {
+                    tracing::warn!(account, method, group = lane, from, reason, "breaker opened");
+                    self.metrics.tripped(&account, reason);
+                    // A canary's breakers are its own: nothing more would be heard of it.
+                    let others_pass = self.setup().gates.admits(&account, &method, now).is_ok();
+                    if group == Group::Payments && others_pass {
+                        self.hear(&setup, &account, Heard::Tripped);
+                    }
+                } else {
+                    tracing::info!(
+                        account,
+                        method,
+                        group = lane,
+                        from,
+                        to,
+                        reason,
+                        "breaker moved"
+                    );
+                }
             }
         }
     }

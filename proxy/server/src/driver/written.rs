@@ -5,12 +5,14 @@ use interlock_journal::{EventRow, KeyRow, OrderChange, OutboxRow, Purpose, Refer
 
 use super::{Beside, Driver};
 use crate::merchant_api::answer;
+use crate::setup::Setup;
 use crate::webhooks::message;
 
 impl Driver {
     /// The whole transaction of a decision, with what is written beside it.
     pub(super) fn write(
         &self,
+        setup: &Setup,
         before: Option<&Payment>,
         decision: &Decision,
         beside: &Beside,
@@ -48,7 +50,7 @@ impl Driver {
             merchant_ref: p.merchant_ref.clone(),
             body: serde_json::to_vec(p).expect("a payment has a JSON form"),
             keys: keys.collect(),
-            answers: answer::final_answers(before, p, &self.accounts.policy),
+            answers: answer::final_answers(before, p, &setup.policy),
             references: references
                 .map(|(account, reference)| Reference {
                     account: account.clone(),
@@ -72,7 +74,7 @@ impl Driver {
                     detail: None,
                 })
                 .collect(),
-            outbox: self.messages(before, p),
+            outbox: self.messages(setup, before, p),
             purpose: match input {
                 Input::Submitted(_) => Purpose::Intake,
                 _ => Purpose::Outcome,
@@ -81,11 +83,11 @@ impl Driver {
     }
 
     /// What the merchant is told of this version, if it has a webhook.
-    fn messages(&self, before: Option<&Payment>, p: &Payment) -> Vec<OutboxRow> {
+    fn messages(&self, setup: &Setup, before: Option<&Payment>, p: &Payment) -> Vec<OutboxRow> {
         if !self.webhooks.tells(&p.merchant) {
             return Vec::new();
         }
         let at_ms = self.clock.now().wall_ms;
-        message::of_version(before, p, &self.accounts.policy, &*self.numbers, at_ms)
+        message::of_version(before, p, &setup.policy, &*self.numbers, at_ms)
     }
 }

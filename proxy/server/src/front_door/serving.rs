@@ -32,6 +32,10 @@ use super::tls::DoorTls;
 /// its own small buffer, and one write buffer lets head and body of an answer leave together.
 const WRITE_BUFFER: usize = 4096;
 
+/// Threads for what blocks: reads of the journal, names, files. Without a bound a busy runtime would
+/// make hundreds, each with memory of its own.
+const BLOCKING_THREADS: usize = 16;
+
 /// How long the runtime waits for what is left when everything was drained.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
@@ -148,6 +152,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
         .thread_name("interlock")
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
     let stopped = runtime.block_on(async {

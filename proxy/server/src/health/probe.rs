@@ -8,7 +8,7 @@ use interlock_engine::{Sent, Stamp, classify};
 use interlock_plugin_api::Operation;
 
 use super::Health;
-use crate::accounts::OpenAccount;
+use crate::setup::OpenAccount;
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Probed {
 
 impl Health {
     /// Asks one provider; `None` when its plugin can't.
-    pub async fn probe(&self, account: &OpenAccount) -> Option<Probed> {
+    pub async fn probe(&self, account: &Arc<OpenAccount>) -> Option<Probed> {
         if !account.manifest().operations.contains(&Operation::Probe) {
             return None;
         }
@@ -44,11 +44,12 @@ impl Health {
 
     /// Probes every provider whose breaker of payments is half-open, where there is a probe.
     pub(super) fn send_probes(self: &Arc<Self>, now: Stamp) {
-        for account in self.driver.accounts.open.values() {
+        let setup = self.driver.setup();
+        for account in setup.open.values() {
             if !account.manifest().operations.contains(&Operation::Probe) {
                 continue;
             }
-            let probes = self.driver.gates().probes(&account.name, now);
+            let probes = setup.gates.probes(&account.name, now);
             if !probes.is_empty() {
                 tokio::spawn(Arc::clone(self).try_out(Arc::clone(account), probes));
             }

@@ -21,7 +21,7 @@ pub(super) const SEEN_MS: u64 = 10_000;
 pub(super) async fn take_up(driver: &Driver, now: Stamp) -> Result<(), DriveError> {
     let Some(bytes) = driver.store.settings_get(SETTING).await? else { return Ok(()) };
     match serde_json::from_slice::<Seen>(&bytes) {
-        Ok(seen) => driver.gates().take_up(&seen, now),
+        Ok(seen) => driver.setup().gates.take_up(&seen, now),
         Err(error) => tracing::warn!(%error, "what was usual of accounts is learned anew"),
     }
     Ok(())
@@ -30,7 +30,7 @@ pub(super) async fn take_up(driver: &Driver, now: Stamp) -> Result<(), DriveErro
 impl Health {
     /// Keeps what was seen, if it is not what was kept last; `kept` is that.
     pub(super) async fn keep_seen(&self, kept: &mut BTreeMap<String, SeenAccount>, now: Stamp) {
-        let seen = self.driver.gates().seen(now);
+        let seen = self.driver.setup().gates.seen(now);
         if seen.accounts == *kept {
             return;
         }

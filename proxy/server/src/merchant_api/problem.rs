@@ -103,6 +103,15 @@ impl Problem {
         Self::new(429, "rate_limited", "Too many requests", detail).retry(Retry::AfterS(seconds))
     }
 
+    /// Nothing was taken up: the configuration can't be used (422), or it is not the time (409).
+    pub fn not_reloaded(invalid: bool, detail: String) -> Self {
+        let title = "The configuration was not taken up";
+        match invalid {
+            true => Self::new(422, "invalid_configuration", title, detail),
+            false => Self::new(409, "invalid_state", title, detail),
+        }
+    }
+
     /// 503: the process is too slow, and this is what it spares.
     pub fn overloaded() -> Self {
         let detail = "the proxy has more to do than it can; nothing was journalled or sent";
@@ -222,7 +231,8 @@ impl Problem {
         Self { retry, ..self }
     }
 
-    fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+    /// With one more member.
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());
         self
     }

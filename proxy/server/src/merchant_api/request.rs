@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use crate::accounts::iso_exponent;
 use crate::credentials::Held;
+use crate::setup::iso_exponent;
 
 const METADATA_MAX: usize = 50;
 const TEXT_MAX: usize = 500;

@@ -1,0 +1,283 @@
+//! The configuration in force, replaced in one step, and the one that a part of the new payments
+//! tries out first.
+//!
+//! Who needs it takes the whole snapshot and keeps it for what is being done: a turn, an exchange
+//! with a provider. So nothing sees half of a reload, and an answer is read by the plugin that
+//! built its request, for as long as somebody waits for it.
+//!
+//! A canary is a second snapshot for a share of the payments that begin while it lasts. Each stays
+//! with one of the two, by its number. For each account what comes of both is counted, and the
+//! canary ends by itself when the new one fails where the old one does not.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use interlock_engine::Stamp;
+
+use super::Setup;
+
+/// No account is judged by fewer exchanges of the new one.
+const JUDGED_MIN: u64 = 10;
+/// The new one may fail twice as often as the old one, and this share more.
+const TOLERATED: f64 = 0.1;
+
+/// Which configurations are in force.
+pub struct InForce {
+    both: ArcSwap<Both>,
+    told: Mutex<Option<Told>>,
+}
+
+struct Both {
+    setup: Arc<Setup>,
+    canary: Option<Arc<Canary>>,
+}
+
+/// A configuration that is tried out.
+pub struct Canary {
+    /// The new one.
+    pub setup: Arc<Setup>,
+    /// Its share of new payments, more than 0 and less than 1.
+    pub share: f64,
+    /// When it began.
+    pub began: Stamp,
+    /// How long it lasts at least, ms.
+    pub for_ms: u64,
+    seen: Mutex<BTreeMap<String, Pair>>,
+}
+
+/// What became of the last reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// In one word, which is the metric's label too.
+    pub result: &'static str,
+    /// The generation that was to come.
+    pub generation: u64,
+    /// Who asked for it; none when it was a signal, or nobody.
+    pub by: Option<String>,
+    /// Why it was not put into force, or why it was.
+    pub why: Option<String>,
+}
+
+/// What came of something that was done for a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The provider answered, and the plugin understood it.
+    Answer,
+    /// The plugin could not read the answer.
+    Unread,
+    /// The provider refuses our settings.
+    Config,
+    /// The provider failed, or was not reached.
+    Failure,
+    /// The plugin built no request.
+    Unbuilt,
+    /// The provider refuses the account: its credentials, perhaps.
+    Restricted,
+    /// A breaker opened that is open in the canary alone.
+    Tripped,
+    /// The plugin may not be called any more.
+    Broken,
+}
+
+impl Heard {
+    /// The word in log and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Unread => "unread_answers",
+            Self::Config => "config",
+            Self::Failure => "failures",
+            Self::Unbuilt => "requests_not_built",
+            Self::Restricted => "account_restricted",
+            Self::Tripped => "breaker_open",
+            Self::Broken => "plugin_quarantined",
+        }
+    }
+}
+
+/// Why a canary was ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The generation that was tried.
+    pub generation: u64,
+    /// The account that failed.
+    pub account: String,
+    /// What failed most.
+    pub class: &'static str,
+    /// In words.
+    pub why: String,
+}
+
+/// How an account did in one of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Everything that was heard.
+    pub all: u64,
+    /// Of these, what was no understood answer.
+    pub bad: u64,
+}
+
+#[derive(Clone, Default)]
+struct Pair {
+    old: Tally,
+    new: Tally,
+    /// What was bad of the new one.
+    classes: BTreeMap<&'static str, u64>,
+}
+
+impl InForce {
+    /// With this configuration alone.
+    pub fn new(setup: Arc<Setup>) -> Self {
+        let both = ArcSwap::from_pointee(Both { setup, canary: None });
+        Self { both, told: Mutex::default() }
+    }
+
+    /// The one that is in force; a canary's is not yet.
+    pub fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.both.load().setup)
+    }
+
+    /// The one that a payment goes with, by its number and, if it is not new, when it began.
+    pub fn of(&self, payment: &str, created_ms: Option<i64>) -> Arc<Setup> {
+        let both = self.both.load();
+        match &both.canary {
+            Some(canary) if canary.takes(payment, created_ms) => Arc::clone(&canary.setup),
+            _ => Arc::clone(&both.setup),
+        }
+    }
+
+    /// The one that is in force, and the one that is tried out.
+    pub fn all(&self) -> impl Iterator<Item = Arc<Setup>> {
+        let both = self.both.load();
+        let canary = both.canary.as_ref().map(|canary| Arc::clone(&canary.setup));
+        std::iter::once(Arc::clone(&both.setup)).chain(canary)
+    }
+
+    /// What became of the last reload.
+    pub fn told(&self) -> Option<Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers it.
+    pub fn tell(&self, told: Told) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// The canary under way.
+    pub fn canary(&self) -> Option<Arc<Canary>> {
+        self.both.load().canary.clone()
+    }
+
+    /// Puts a configuration into force, in one step, and ends a canary.
+    pub fn put(&self, setup: Arc<Setup>) {
+        self.both.store(Arc::new(Both { setup, canary: None }));
+    }
+
+    /// Tries a configuration out.
+    pub fn begin_canary(&self, setup: Arc<Setup>, share: f64, began: Stamp, for_ms: u64) {
+        let canary = Canary { setup, share, began, for_ms, seen: Mutex::default() };
+        let both = Both { setup: self.setup(), canary: Some(Arc::new(canary)) };
+        self.both.store(Arc::new(both));
+    }
+
+    /// Ends this canary, unless somebody did before: what was in force stays.
+    pub fn end(&self, canary: &Arc<Canary>) -> bool {
+        let mut ended = false;
+        self.both.rcu(|both| {
+            ended = both.canary.as_ref().is_some_and(|t| Arc::ptr_eq(t, canary));
+            let left = if ended { None } else { both.canary.clone() };
+            Arc::new(Both { setup: Arc::clone(&both.setup), canary: left })
+        });
+        ended
+    }
+
+    /// Whether this is the one that is tried out.
+    pub fn is_canary(&self, setup: &Arc<Setup>) -> bool {
+        self.both.load().canary.as_ref().is_some_and(|canary| Arc::ptr_eq(&canary.setup, setup))
+    }
+
+    /// Counts what was heard for a payment of `setup`; says so when that ends the canary.
+    pub fn hear(&self, setup: &Arc<Setup>, account: &str, heard: Heard) -> Option<RolledBack> {
+        let canary = self.canary()?;
+        let new = Arc::ptr_eq(setup, &canary.setup);
+        if heard == Heard::Broken && !(new && self.is_new_plugin(&canary, account)) {
+            return None;
+        }
+        let found = canary.count(account, heard, new)?;
+        self.end(&canary).then_some(found)
+    }
+
+    /// Whether an account's plugin in the canary is not the one that serves the others, too.
+    fn is_new_plugin(&self, canary: &Canary, account: &str) -> bool {
+        let both = self.both.load();
+        let number = |setup: &Setup| Some(setup.get(account)?.instance.generation().number());
+        number(&canary.setup) != number(&both.setup)
+    }
+}
+
+impl Canary {
+    /// Whether a payment goes with the new configuration.
+    fn takes(&self, payment: &str, created_ms: Option<i64>) -> bool {
+        if created_ms.is_some_and(|created_ms| created_ms < self.began.wall_ms) {
+            return false;
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(payment);
+        (hash as f64) < self.share * u64::MAX as f64
+    }
+
+    /// How each account did: in the old configuration, in the new one.
+    pub fn tallies(&self) -> BTreeMap<String, (Tally, Tally)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().map(|(name, pair)| (name.clone(), (pair.old, pair.new))).collect()
+    }
+
+    /// Whether it has lasted long enough, and enough of it was heard to say that it is well.
+    pub fn is_over(&self, now: Stamp) -> bool {
+        let heard: u64 = self.tallies().values().map(|(_, new)| new.all).sum();
+        now.mono_ms.saturating_sub(self.began.mono_ms) >= self.for_ms && heard >= JUDGED_MIN
+    }
+
+    fn count(&self, account: &str, heard: Heard, new: bool) -> Option<RolledBack> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.contains_key(account) {
+            seen.insert(account.to_owned(), Pair::default());
+        }
+        let pair = seen.get_mut(account)?;
+        let bad = heard != Heard::Answer;
+        let tally = if new { &mut pair.new } else { &mut pair.old };
+        tally.all += 1;
+        tally.bad += u64::from(bad);
+        if !(new && bad) {
+            return None;
+        }
+        *pair.classes.entry(heard.as_str()).or_default() += 1;
+        let why = match heard {
+            Heard::Broken => "its plugin broke its word and may not be called any more".to_owned(),
+            Heard::Restricted => "the provider refuses it".to_owned(),
+            Heard::Tripped => "its breaker opened, and without the canary it is closed".to_owned(),
+            _ => {
+                let share = |tally: Tally| tally.bad as f64 / tally.all.max(1) as f64;
+                let fails = pair.new.all >= JUDGED_MIN
+                    && share(pair.new) > 2.0 * share(pair.old) + TOLERATED;
+                if !fails {
+                    return None;
+                }
+                format!(
+                    "{} of {} exchanges were bad, and {} of {} of the generation before it",
+                    pair.new.bad, pair.new.all, pair.old.bad, pair.old.all
+                )
+            }
+        };
+        let most = pair.classes.iter().max_by_key(|(_, count)| **count).map(|(class, _)| *class);
+        let class = match heard {
+            Heard::Broken | Heard::Restricted | Heard::Tripped => heard.as_str(),
+            _ => most.unwrap_or(heard.as_str()),
+        };
+        let generation = self.setup.generation;
+        Some(RolledBack { generation, account: account.to_owned(), class, why })
+    }
+}

@@ -55,6 +55,18 @@ pub struct Contract {
 
 impl Contract {
     /// The rule that a request falls under, by method, path and required query parameters.
+    ///
+    /// ```
+    /// use interlock_plugin_api::{Contract, Effect};
+    /// let contract: Contract = serde_json::from_str(r#"{ "sends": [
+    ///     { "purpose": "ask", "method": "GET", "path": "/payments/{id}", "effect": "read" }
+    /// ] }"#)?;
+    /// let rule = contract.rule("GET", "/payments/pay_1", &[]);
+    /// assert_eq!(rule.map(|rule| rule.effect), Some(Effect::Read));
+    /// // What no rule names may move money.
+    /// assert!(contract.rule("POST", "/payments", &[]).is_none());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn rule(&self, method: &str, path: &str, query: &[(String, String)]) -> Option<&SendRule> {
         self.sends.iter().find(|rule| rule.matches(method, path, query))
     }
@@ -94,6 +106,15 @@ impl Contract {
     }
 
     /// Whether this provider code proves that nothing moved.
+    ///
+    /// ```
+    /// use interlock_plugin_api::Contract;
+    /// let text = r#"{ "sends": [], "proof_codes": ["205*"] }"#;
+    /// let contract: Contract = serde_json::from_str(text)?;
+    /// assert!(contract.proves("20505"));
+    /// assert!(!contract.proves("20014"));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn proves(&self, provider_code: &str) -> bool {
         names(&self.proof_codes, provider_code)
     }

@@ -37,6 +37,13 @@ pub fn exchange(
 
 impl Fact {
     /// An answer that says nothing but its status: unknown, with what breakers can hear in it.
+    ///
+    /// ```
+    /// use interlock_plugin_api::{Class, Fact, What};
+    /// let fact = Fact::unanswered(502);
+    /// assert_eq!((fact.what, fact.class), (What::Unknown, Some(Class::ProviderDown)));
+    /// assert_eq!(fact.provider_code.as_deref(), Some("http_502"));
+    /// ```
     pub fn unanswered(status: u16) -> Self {
         let class = match status {
             401 | 403 => Class::AccountRestricted,
@@ -49,7 +56,15 @@ impl Fact {
 }
 
 impl Send {
-    /// A request to an endpoint of the manifest's `hosts`.
+    /// A request to an endpoint of the manifest's `hosts`: named, never an address.
+    ///
+    /// ```
+    /// use interlock_plugin_api::Send;
+    /// let send = Send::to("POST", "api", "/payments")
+    ///     .header("authorization", "Bearer {secret:key}")
+    ///     .query("expand", "source");
+    /// assert_eq!((send.endpoint.as_str(), send.headers.len()), ("api", 1));
+    /// ```
     pub fn to(method: &str, endpoint: &str, path: impl Into<String>) -> Self {
         let (method, endpoint, path) = (method.into(), endpoint.into(), path.into());
         Self { method, endpoint, path, ..Self::default() }
@@ -70,6 +85,12 @@ impl Send {
 
 /// Whether a provider's number can stand in a path, where the host encodes nothing: letters,
 /// digits, `_` and `-`, at most 200.
+///
+/// ```
+/// use interlock_plugin_api::is_path_segment;
+/// assert!(is_path_segment("pay_01JD5Z3F"));
+/// assert!(!is_path_segment("../refunds"));
+/// ```
 pub fn is_path_segment(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     (1..=200).contains(&text.len()) && text.bytes().all(fits)

@@ -78,6 +78,13 @@ impl Fact {
     }
 
     /// The same fact, of the idempotency key instead of this one request.
+    ///
+    /// ```
+    /// use interlock_plugin_api::{Class, Fact, Scope};
+    /// // The provider executes a key once and answers every copy with that one's outcome.
+    /// let fact = Fact::declined(Class::DeclinedSoft, "do_not_honour").of_key();
+    /// assert_eq!(fact.scope, Scope::Key);
+    /// ```
     pub fn of_key(self) -> Self {
         Self { scope: Scope::Key, ..self }
     }

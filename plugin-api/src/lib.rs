@@ -11,6 +11,78 @@
 //! - [`Fact`] is the only thing a plugin may say about money;
 //! - [`exchange`] is what most operations are: one request and its answer;
 //! - [`abi`] is the C form of all this, the same as `include/interlock_plugin.h`.
+//!
+//! A whole provider that charges a token and asks what became of it:
+//!
+//! ```
+//! use interlock_plugin_api::{
+//!     Class, Credential, Cx, Event, Fact, Fault, Provider, Request, Send, Sent, StepResult, What,
+//!     exchange, export_provider,
+//! };
+//!
+//! struct Example;
+//!
+//! impl Provider for Example {
+//!     type State = Sent;
+//!     const MANIFEST: &'static str = r#"{
+//!         "schema": 1, "id": "example", "version": "1.0.0", "name": "Example",
+//!         "kind": "processor", "currencies": { "EUR": 2 }, "state_version": 1,
+//!         "methods": [{ "type": "card", "flow": "token", "credential": "account_token",
+//!                       "capture": ["automatic"], "acts": "never" }],
+//!         "operations": ["authorize", "inquire"],
+//!         "hosts": { "api": "https://api.example.com" }, "secrets": { "key": "header" },
+//!         "contract": {
+//!             "sends": [
+//!                 { "purpose": "pay", "method": "POST", "path": "/payments", "effect": "move" },
+//!                 { "purpose": "ask", "method": "GET", "path": "/payments", "effect": "read" }],
+//!             "moves": { "pay": { "class": "strong", "key_life_ms": 86400000 } },
+//!             "inquiry": { "by_our_reference": true }
+//!         }
+//!     }"#;
+//!
+//!     fn open(_: &serde_json::Value) -> Result<Self, Fault> {
+//!         Ok(Self)
+//!     }
+//!
+//!     fn authorize(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
+//!         let build = || {
+//!             let Some(Credential::AccountToken { token }) = &r.credential else {
+//!                 return Err(Fault::input("a payment needs an account_token"));
+//!             };
+//!             // The digits that were given: they are the provider's minor units already.
+//!             let body = format!(
+//!                 r#"{{"token":"{token}","amount":{},"reference":"{}"}}"#,
+//!                 r.amount.amount, r.op_id
+//!             );
+//!             let send = Send::to("POST", "api", "/payments")
+//!                 .header("authorization", "Bearer {secret:key}")
+//!                 .header("idempotency-key", &r.op_id);
+//!             Ok((send, body.into_bytes()))
+//!         };
+//!         exchange(cx, s, e, build, said)
+//!     }
+//!
+//!     fn inquire(&self, cx: &Cx<'_>, r: &Request, s: Sent, e: &Event) -> StepResult<Self> {
+//!         let ours = r.original.as_ref().map_or("", |original| &original.op_id);
+//!         let ask = Send::to("GET", "api", "/payments").query("reference", ours);
+//!         exchange(cx, s, e, || Ok((ask, Vec::new())), said)
+//!     }
+//! }
+//!
+//! /// What the documentation of the provider says, and nothing that it does not say.
+//! fn said(status: u16, body: &[u8]) -> Fact {
+//!     match (status, body) {
+//!         (200, br#"{"state":"paid"}"#) => Fact::new(What::Captured),
+//!         (402, _) => Fact::declined(Class::DeclinedSoft, "402"),
+//!         _ => Fact::unanswered(status),
+//!     }
+//! }
+//!
+//! export_provider!(Example);
+//!
+//! assert_eq!(said(503, b"").what, What::Unknown);
+//! assert!(interlock_plugin_api::Manifest::parse(Example::MANIFEST.as_bytes()).is_ok());
+//! ```
 
 pub mod abi;
 mod contract;

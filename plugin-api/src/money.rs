@@ -105,7 +105,14 @@ impl fmt::Display for MoneyError {
 
 impl std::error::Error for MoneyError {}
 
-/// `4900` with exponent 2 is `49.00`; with exponent 0 it is `4900`.
+/// The decimal number that a provider wants instead of minor units.
+///
+/// ```
+/// use interlock_plugin_api::format_units;
+/// assert_eq!(format_units(4_900, 2), "49.00");
+/// assert_eq!(format_units(4_900, 0), "4900");
+/// assert_eq!(format_units(7, 3), "0.007");
+/// ```
 pub fn format_units(units: i64, exponent: u8) -> String {
     let sign = if units < 0 { "-" } else { "" };
     let digits = format!("{:0width$}", units.unsigned_abs(), width = usize::from(exponent) + 1);
@@ -114,6 +121,13 @@ pub fn format_units(units: i64, exponent: u8) -> String {
 }
 
 /// The inverse of [`format_units`]; `49`, `49.0` and `49.00` are the same with exponent 2.
+///
+/// ```
+/// use interlock_plugin_api::{MoneyError, parse_units};
+/// assert_eq!(parse_units("49.0", 2), Ok(4_900));
+/// assert_eq!(parse_units("49.001", 2), Err(MoneyError::NotExact));
+/// assert_eq!(parse_units("4e3", 2), Err(MoneyError::NotDecimal));
+/// ```
 ///
 /// # Errors
 /// [`MoneyError::NotDecimal`] for anything but digits and one point, [`MoneyError::NotExact`] for

@@ -49,6 +49,10 @@ fn another_configuration_comes_into_force_and_what_is_unchanged_stays_as_it_was(
     assert_eq!(account(&house, "checkout-us")["drained"]["reason"], "why", "as it was set by hand");
     assert!(house.metrics().contains("account=\"small\",plugin=\"small\",version=\"2.0.0\""));
     assert!(!house.metrics().contains("plugin=\"small\",version=\"1.0.0\""));
+    build(&house, "second", &["-DVERSION=\"9.0.0\""]);
+    let (ok, list) = house.cli(&["plugin", "list", "--config", "interlock.toml"]);
+    assert!(ok && list.contains("2.0.0: serves small, for "), "{list}");
+    assert!(list.contains("the file is another one now: `interlock reload`"), "{list}");
     let p = house.pay(&card(&["second"]));
     assert_eq!((&p["account"], charges(&house, &p)), (&json!("second"), 1));
 
@@ -161,6 +165,31 @@ fn what_is_in_flight_is_read_by_the_generation_that_sent_it() {
     let now = house.wait_for(id, SOON, |p| p["status"] == "succeeded");
     assert_eq!((&now["account"], charges(&house, &now)), (&json!("small"), 1));
     house.wait_until("the old one has ended", SOON, |h| generations(h, "small").len() == 1);
+}
+
+#[test]
+fn an_account_that_is_removed_while_it_pays_is_heard_to_the_end() {
+    let mut house = House::prepared(Plan::default());
+    add_accounts(&house, &["small"]);
+    build(&house, "small", &[]);
+    pin(&house);
+    house.start_proxy();
+    let slow = json!({
+        "account": "checkout-eu", "operation": "authorize", "fault": "slow", "ms": 1_000,
+    });
+    house.fault_with(slow);
+    let paid = std::thread::scope(|scope| {
+        let paying = scope.spawn(|| house.pay(&card(&["small"])));
+        house.wait_until("the provider has it", SOON, |h| h.payments_sent() == 1);
+        remove_small(&house);
+        let (ok, told) = reload(&house, &[]);
+        assert!(ok && told.contains("gone         small"), "{told}");
+        paying.join().expect("it was answered")
+    });
+    let told = (&paid["status"], &paid["account"], charges(&house, &paid));
+    assert_eq!(told, (&json!("succeeded"), &json!("small"), 1), "{paid:?}");
+    let list = house.operate("GET", "/admin/v1/accounts", None);
+    assert!(!list.json.to_string().contains("\"small\""));
 }
 
 #[test]
@@ -342,8 +371,7 @@ fn an_account_with_doubts_may_be_removed_and_comes_back_to_them() {
     let p = house.send("POST", &url, &headers, Some(body.as_bytes()));
     assert_eq!((p.status, &p["account"]), (202, &json!("small")), "{p:?}");
     let whole = fs::read_to_string(config(&house)).expect("the configuration");
-    let at = whole.find("\n[accounts.small]").expect("the account");
-    fs::write(config(&house), whole[..at].replace("\"small\", ", "")).expect("written");
+    remove_small(&house);
     let (ok, told) = reload(&house, &[]);
     assert!(ok && told.contains("payments at account `small` are in doubt"), "{told}");
     house.lift_faults();
@@ -455,6 +483,13 @@ fn edit(house: &House, old: &str, new: &str) {
     let text = fs::read_to_string(config(house)).expect("the configuration");
     assert!(text.contains(old), "{old}");
     fs::write(config(house), text.replace(old, new)).expect("written");
+}
+
+/// The account that was added last.
+fn remove_small(house: &House) {
+    let whole = fs::read_to_string(config(house)).expect("the configuration");
+    let at = whole.find("\n[accounts.small]").expect("the account");
+    fs::write(config(house), whole[..at].replace("\"small\", ", "")).expect("written");
 }
 
 fn pin(house: &House) {

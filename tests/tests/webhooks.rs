@@ -379,3 +379,47 @@ fn a_merchant_without_a_webhook_is_told_nothing_and_costs_nothing() {
     let url = format!("{}/v1/events/evt_1/redeliver", house.api);
     assert_eq!(house.send("POST", &url, &[], Some(b"")).status, 422);
 }
+
+#[test]
+fn another_address_takes_over_with_a_reload_and_nothing_is_lost_or_out_of_order() {
+    let (first, second) = (Hook::start(), Hook::start());
+    let house = local(&first, "retry = [\"100ms\", \"200ms\", \"400ms\", \"1s\", \"1s\", \"1s\"]");
+    first.answer(Manner::Status(503));
+    let paid = house.pay(&barcode(1_200, "01"));
+    let refund = house.post("/v1/refunds", &fresh("r"), &json!({ "payment": id(&paid) }));
+    assert_eq!(refund["status"], "succeeded", "{refund:?}");
+    first.wait_for(2);
+    let path = house.dir.path().join("interlock.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let old = first.address.to_string();
+    let new = text.replace(&old, &second.address.to_string());
+    let new = new.replace(KEY, OLD_KEY);
+    std::fs::write(&path, &new).unwrap();
+    let reload = || {
+        let body = json!({ "operator": "tester" });
+        let answer = house.operate("POST", "/admin/v1/reload", Some(&body));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    reload();
+    let heard = second.wait_for(2);
+    assert_eq!(kinds(&heard), ["payment.succeeded", "refund.succeeded"]);
+    assert!(heard.iter().all(|m| m.header("webhook-signature") == signature(OLD_KEY, m)));
+    // What is as it was goes on undisturbed, and who is not told any more is left alone.
+    reload();
+    house.pay(&barcode(900, "01"));
+    second.wait_for(3);
+    let tries = first.heard().len();
+    let without: Vec<&str> = new.lines().filter(|l| !l.starts_with("webhook = ")).collect();
+    std::fs::write(&path, without.join("\n")).unwrap();
+    reload();
+    let last = house.pay(&barcode(900, "01"));
+    assert_eq!(last["status"], "succeeded");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((first.heard().len(), second.heard().len()), (tries, 3));
+    assert!(
+        house.operate("GET", "/admin/v1/webhooks", None)["endpoints"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}

@@ -4,10 +4,12 @@
 //! (`Open`, `Step`), the plugin's process answers (`Result`), and in between may ask the proxy for
 //! what only the proxy can do (`Service`, answered by `Reply`). One question is under way at once.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 /// More parts, or a longer one, are no frame.
 const PARTS_MAX: usize = 5;
+/// Most frames are read in one piece.
+const PIECE_BYTES: usize = 8 * 1024;
 const PART_BYTES_MAX: usize = 2 * 1024 * 1024 + 64 * 1024;
 
 /// What a frame is.
@@ -66,12 +68,14 @@ pub(super) fn write(
     out.write_all(&bytes)
 }
 
-/// Reads a frame.
+/// Reads a frame, in as few calls as its size allows. Nothing follows it: one question is under way
+/// at once.
 ///
 /// # Errors
 /// The socket's own; `InvalidData` for what is no frame.
 pub(super) fn read(from: &mut impl Read) -> io::Result<Frame> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut from = BufReader::with_capacity(PIECE_BYTES, from);
     let mut head = [0; 6];
     from.read_exact(&mut head)?;
     let kind = match head[0] {

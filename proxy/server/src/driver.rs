@@ -75,6 +75,9 @@ pub struct Beside {
     pub details: Option<Details>,
     /// The further request that the plugin built, to be sent once its record is durable.
     pub further: Option<(Call, Ready)>,
+    /// The configuration whose plugin read what happened: it is decided by the same one, which
+    /// knows that plugin's amounts and continuations, and the account if it is gone since.
+    pub read_by: Option<Arc<Setup>>,
 }
 
 /// What became of an input.
@@ -302,7 +305,8 @@ impl Driver {
             }
             let before = turn.as_deref();
             // One configuration for the whole of a turn, and of what it sends.
-            let setup = self.in_force.of(id, before.map(|p| p.created_ms));
+            let setup = beside.read_by.clone();
+            let setup = setup.unwrap_or_else(|| self.in_force.of(id, before.map(|p| p.created_ms)));
             let now = self.clock.now();
             let draw = fastrand::f64();
             let order = if new { None } else { self.order_holder(&input).await? };

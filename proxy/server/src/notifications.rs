@@ -13,6 +13,7 @@ use crate::calls::Notification;
 use crate::driver::{Beside, DriveError, Driver, Moved};
 use crate::failpoint::{self, Side};
 use crate::front_door::{Request, Response};
+use crate::setup::{OpenAccount, Setup};
 
 /// `POST /v1/notifications/{account}`.
 pub async fn handle(driver: &Arc<Driver>, account: &str, request: &Request) -> Response {
@@ -20,10 +21,10 @@ pub async fn handle(driver: &Arc<Driver>, account: &str, request: &Request) -> R
         return Response::text(405, "use POST");
     }
     // An account that is only tried out may be spoken of already.
-    let setup = driver.setup();
-    let open = driver.in_force.all().find_map(|setup| setup.get(account).cloned());
-    let Some(open) = open else {
-        let known = setup.disabled.contains_key(account);
+    let setup = driver.in_force.all().find(|setup| setup.get(account).is_some());
+    let Some((setup, open)) = setup.and_then(|s| Some((Arc::clone(&s), s.get(account)?.clone())))
+    else {
+        let known = driver.setup().disabled.contains_key(account);
         // A known account whose plugin is disabled will be back; an unknown one will not.
         return Response::text(if known { 503 } else { 404 }, "account does not serve");
     };
@@ -47,7 +48,7 @@ pub async fn handle(driver: &Arc<Driver>, account: &str, request: &Request) -> R
         return acknowledge(notice.ack, 401);
     }
     let digest = digest::digest(&digest::SHA256, &request.body).as_ref().to_vec();
-    match apply(driver, account, &notice, digest, open.manifest().state_version).await {
+    match apply(driver, &setup, &open, &notice, digest).await {
         Ok(Applied::Now | Applied::Before) => {
             driver.metrics.notified(account, "applied");
             acknowledge(notice.ack, 200)
@@ -73,11 +74,12 @@ enum Applied {
 
 async fn apply(
     driver: &Arc<Driver>,
-    account: &str,
+    setup: &Arc<Setup>,
+    open: &OpenAccount,
     notice: &Notification,
     digest: Vec<u8>,
-    state_version: u32,
 ) -> Result<Applied, DriveError> {
+    let (account, state_version) = (open.name.as_str(), open.manifest().state_version);
     let event_id = notice.event_id.clone().unwrap_or_else(|| hex::encode(&digest));
     // One body may speak of several payments, each of which takes it in by itself, and perhaps only
     // some of them before the process dies: so each remembers it under an id of its own.
@@ -117,7 +119,8 @@ async fn apply(
     let mut applied = Applied::Before;
     for (payment, facts) in by_payment {
         let kept = Some(row(Some(payment.clone()), true));
-        let beside = Beside { notice: kept, ..Beside::default() };
+        let read_by = Some(Arc::clone(setup));
+        let beside = Beside { notice: kept, read_by, ..Beside::default() };
         let input = Input::Noticed { account: account.to_owned(), state_version, facts };
         match driver.put(&payment, input, beside).await? {
             Moved::NoticeSeen => {}

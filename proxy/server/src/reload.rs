@@ -216,8 +216,14 @@ impl Reloader {
     /// Into force, in one step: from here on every turn decides by it.
     fn put(&self, setup: Arc<Setup>, next: Pending) {
         health::work_out_windows(&setup, self.driver.clock.now());
-        self.driver.metrics.generation(setup.generation);
+        let generation = setup.generation;
         self.driver.in_force.put(setup);
+        self.follow(generation, next);
+    }
+
+    /// What is not read by turns follows.
+    fn follow(&self, generation: u64, next: Pending) {
+        self.driver.metrics.generation(generation);
         self.webhooks.put(next.listeners);
         if self.started.has_admin_door_of(&next.config) {
             self.admin.store(Arc::new(next.config.admin));
@@ -233,7 +239,11 @@ impl Reloader {
         let canary = self.driver.in_force.canary().ok_or(Kept::NoCanary)?;
         let next = pending.take().ok_or(Kept::NoCanary)?;
         let generation = canary.setup.generation;
-        self.put(Arc::clone(&canary.setup), next);
+        health::work_out_windows(&canary.setup, self.driver.clock.now());
+        if !self.driver.in_force.promote(&canary) {
+            return Err(Kept::NoCanary);
+        }
+        self.follow(generation, next);
         tracing::warn!(generation, by, why, "the canary was promoted");
         self.tell("promoted", generation, by, Some(why.to_owned()));
         Ok(generation)
@@ -269,7 +279,8 @@ impl Reloader {
                     let over = self.driver.in_force.canary();
                     let now = self.driver.clock.now();
                     if over.is_some_and(|canary| canary.is_over(now)) {
-                        let _ = self.promote(None, "its time is over and nothing spoke against it").await;
+                        let why = "its time is over, and nothing spoke against it";
+                        let _ = self.promote(None, why).await;
                     }
                 }
             }

@@ -36,13 +36,15 @@ pub enum Contender {
     Durable,
     /// The same, the journal in memory.
     Memory,
+    /// The same as on disk, the plugin in a process of its own.
+    Apart,
     /// The payments API that sheds what it can't carry; only under overload.
     Shedding,
 }
 
 impl Contender {
     /// In the order of the tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Nginx,
         Self::HaProxy,
@@ -51,6 +53,7 @@ impl Contender {
         Self::Native,
         Self::Durable,
         Self::Memory,
+        Self::Apart,
     ];
 
     /// Its name in the tables.
@@ -64,13 +67,14 @@ impl Contender {
             Self::Native => "Interlock, native",
             Self::Durable => "Interlock, payment",
             Self::Memory => "Interlock, payment, tmpfs",
+            Self::Apart => "Interlock, payment, plugin apart",
             Self::Shedding => "Interlock, shedding",
         }
     }
 
     /// Whether what passes is a payment that Interlock itself makes.
     pub fn pays(self) -> bool {
-        matches!(self, Self::Durable | Self::Memory | Self::Shedding)
+        matches!(self, Self::Durable | Self::Memory | Self::Apart | Self::Shedding)
     }
 }
 
@@ -182,8 +186,7 @@ impl Field {
                     Contender::Memory => TempDir::new_in("/dev/shm").map_err(fail)?,
                     _ => TempDir::new_in(&self.scratch).map_err(fail)?,
                 };
-                let shed = contender == Contender::Shedding;
-                let text = self.interlock(address, data.path(), shed)?;
+                let text = self.interlock(address, data.path(), contender)?;
                 folders.push(data);
                 configured(&folder, text, &["run", "--config"])?
             }
@@ -213,9 +216,15 @@ impl Field {
         Ok(running)
     }
 
-    fn interlock(&self, address: SocketAddr, data: &Path, shed: bool) -> Result<String, String> {
+    fn interlock(
+        &self,
+        address: SocketAddr,
+        data: &Path,
+        contender: Contender,
+    ) -> Result<String, String> {
         let admin = free_address()?;
-        let shed = if shed { SHED_AFTER } else { "never" };
+        let shed = if contender == Contender::Shedding { SHED_AFTER } else { "never" };
+        let home = if contender == Contender::Apart { "process" } else { "in-process" };
         let release = self.release.display();
         let provider = self.provider;
         Ok(format!(
@@ -224,7 +233,7 @@ impl Field {
              shed_after = \"{shed}\"\n\
              [telemetry]\nlog = \"error\"\n\
              [merchants.bench]\napi_key = \"bench_key_1\"\n\
-             [accounts.checkout]\nplugin = \"checkout\"\n\
+             [accounts.checkout]\nplugin = \"checkout\"\nisolation = \"{home}\"\n\
              endpoints = {{ api = \"http://{provider}\" }}\n\
              secrets = {{ secret_key = \"sk_bench\", webhook_key = \"whk_bench\" }}\n\
              in_flight = 10000\n\

@@ -24,14 +24,17 @@ pub fn many_files() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// CPU time of a process with all its threads so far, ns.
+/// CPU time of a process with all its threads and its children's so far, ns.
 pub fn cpu_ns(pid: u32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let of = |thread: fs::DirEntry| -> Option<u64> {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
+    let of = |thread: fs::DirEntry| -> u64 {
+        let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let own = text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        own + children.map(cpu_ns).sum::<u64>()
     };
-    threads.filter_map(of).sum()
+    threads.map(of).sum()
 }
 
 /// Memory of a process: resident and proportional, KiB.

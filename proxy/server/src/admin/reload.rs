@@ -1,4 +1,5 @@
-//! `POST /admin/v1/reload`, and what becomes of a canary: another configuration while payments go on.
+//! `POST /admin/v1/reload`: another configuration while payments go on, and what becomes of a
+//! canary.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

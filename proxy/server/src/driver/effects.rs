@@ -158,8 +158,8 @@ impl Driver {
         }
         self.publish_health(now);
         match next {
-            None => self.put_until_done(id, input).await,
-            Some(ready) => self.go_on(id, input, call, *ready).await,
+            None => self.put_until_done(setup, id, input).await,
+            Some(ready) => self.go_on(setup, id, input, call, *ready).await,
         }
     }
 
@@ -240,8 +240,16 @@ impl Driver {
     }
 
     /// A further request of the same operation: durable first, then sent.
-    async fn go_on(self: &Arc<Self>, id: &str, input: Input, call: Call, ready: Ready) {
-        let beside = Beside { further: Some((call, ready)), ..Beside::default() };
+    async fn go_on(
+        self: &Arc<Self>,
+        setup: &Arc<Setup>,
+        id: &str,
+        input: Input,
+        call: Call,
+        ready: Ready,
+    ) {
+        let read_by = Some(Arc::clone(setup));
+        let beside = Beside { further: Some((call, ready)), read_by, ..Beside::default() };
         if let Err(error) = self.put(id, input, beside).await {
             tracing::error!(payment = id, %error, "a further request could not be made durable");
         }
@@ -249,9 +257,10 @@ impl Driver {
 
     /// Puts an outcome through; the journal may be busy, and an outcome must not be dropped while
     /// this process lives. After a crash the payment is found open and asked about.
-    async fn put_until_done(self: &Arc<Self>, id: &str, input: Input) {
+    async fn put_until_done(self: &Arc<Self>, setup: &Arc<Setup>, id: &str, input: Input) {
         for tries in 0..10u32 {
-            match self.put(id, input.clone(), Beside::default()).await {
+            let beside = Beside { read_by: Some(Arc::clone(setup)), ..Beside::default() };
+            match self.put(id, input.clone(), beside).await {
                 Ok(_) => return,
                 Err(error) => {
                     tracing::error!(payment = id, %error, "outcome is not durable yet");
@@ -307,7 +316,8 @@ impl Driver {
             place.settle(now, verdict, elapsed_ms);
         }
         let state_version = account.manifest().state_version;
-        self.put_until_done(id, Input::Looked { subject, asked, state_version, facts }).await;
+        let input = Input::Looked { subject, asked, state_version, facts };
+        self.put_until_done(&setup, id, input).await;
     }
 
     /// The last durable version, from memory if it is there.

@@ -32,8 +32,8 @@ use super::tls::DoorTls;
 /// its own small buffer, and one write buffer lets head and body of an answer leave together.
 const WRITE_BUFFER: usize = 4096;
 
-/// Threads for what blocks: reads of the journal, names, files. Without a bound a busy runtime would
-/// make hundreds, each with memory of its own.
+/// Threads for what blocks: reads of the journal, names, files. Without a bound a busy runtime
+/// would make hundreds, each with memory of its own.
 const BLOCKING_THREADS: usize = 16;
 
 /// How long the runtime waits for what is left when everything was drained.

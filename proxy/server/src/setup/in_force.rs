@@ -186,13 +186,25 @@ impl InForce {
 
     /// Ends this canary, unless somebody did before: what was in force stays.
     pub fn end(&self, canary: &Arc<Canary>) -> bool {
-        let mut ended = false;
+        self.settle(canary, false)
+    }
+
+    /// Puts this canary into force for all, unless it has ended.
+    pub fn promote(&self, canary: &Arc<Canary>) -> bool {
+        self.settle(canary, true)
+    }
+
+    fn settle(&self, canary: &Arc<Canary>, promoted: bool) -> bool {
+        let mut settled = false;
         self.both.rcu(|both| {
-            ended = both.canary.as_ref().is_some_and(|t| Arc::ptr_eq(t, canary));
-            let left = if ended { None } else { both.canary.clone() };
-            Arc::new(Both { setup: Arc::clone(&both.setup), canary: left })
+            settled = both.canary.as_ref().is_some_and(|c| Arc::ptr_eq(c, canary));
+            if !settled {
+                return Arc::clone(both);
+            }
+            let setup = if promoted { &canary.setup } else { &both.setup };
+            Arc::new(Both { setup: Arc::clone(setup), canary: None })
         });
-        ended
+        settled
     }
 
     /// Whether this is the one that is tried out.

@@ -15,7 +15,7 @@ pub const SCHEMA: u32 = 1;
 /// A plugin's description of itself and of its provider.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The schema of this text; [`SCHEMA`].
+    /// The schema of this text: 1, the only one.
     pub schema: u32,
     /// The provider's short name: lower case letters, digits and `-`.
     pub id: String,

@@ -36,7 +36,7 @@ pub enum Contender {
     Durable,
     /// The same, the journal in memory.
     Memory,
-    /// The same as on disk, the plugin in a process of its own.
+    /// The same as in memory, the plugin in a process of its own.
     Apart,
     /// The payments API that sheds what it can't carry; only under overload.
     Shedding,
@@ -67,7 +67,7 @@ impl Contender {
             Self::Native => "Interlock, native",
             Self::Durable => "Interlock, payment",
             Self::Memory => "Interlock, payment, tmpfs",
-            Self::Apart => "Interlock, payment, plugin apart",
+            Self::Apart => "Interlock, payment, tmpfs, plugin apart",
             Self::Shedding => "Interlock, shedding",
         }
     }
@@ -183,7 +183,7 @@ impl Field {
             _ => {
                 // `/dev/shm` is memory wherever there is one.
                 let data = match contender {
-                    Contender::Memory => TempDir::new_in("/dev/shm").map_err(fail)?,
+                    Contender::Memory | Contender::Apart => TempDir::new_in("/dev/shm").map_err(fail)?,
                     _ => TempDir::new_in(&self.scratch).map_err(fail)?,
                 };
                 let text = self.interlock(address, data.path(), contender)?;

@@ -247,6 +247,60 @@ fn a_plugin_whose_process_dies_before_it_sends_fails_over_within_the_same_reques
     assert_eq!(ready(&house).0, 200);
 }
 
+#[test]
+fn a_plugin_runs_apart_unless_somebody_who_is_trusted_published_it() {
+    let mut house = House::prepared(Plan::default());
+    add_accounts(&house, &["small"]);
+    let path = house.dir.path().join("interlock.toml");
+    let text = fs::read_to_string(&path).expect("the configuration");
+    let written = "plugin = \"small\"\nisolation = \"in-process\"\n";
+    assert!(text.contains(written));
+    let unwritten = text.replace(written, "plugin = \"small\"\n");
+    fs::write(&path, &unwritten).expect("the configuration");
+    let library = build(&house, "small", &[]);
+    restart_pinned(&mut house);
+    let home = |house: &House| {
+        let all = house.operate("GET", "/admin/v1/plugins", None);
+        let all = all["plugins"].as_array().expect("plugins").clone();
+        let serves = |p: &&serde_json::Value| p["accounts"] == json!(["small"]);
+        all.iter().find(serves).expect("it serves")["isolation"].clone()
+    };
+    assert_eq!(home(&house), "process");
+    let p = house.pay(&card(&["small"]));
+    assert_eq!((&p["account"], charges(&house, &p)), (&json!("small"), 1));
+
+    // Signed, and pinned to its publisher, who is trusted: that is read with the next reload.
+    let keys = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+    let (private, public) = (house.dir.path().join("key"), house.dir.path().join("key.pub"));
+    fs::write(&private, keys.serialize_pem()).expect("written");
+    fs::write(&public, keys.public_key_pem()).expect("written");
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let (library, private, public) = (text(&library), text(&private), text(&public));
+    for words in [
+        &["plugin", "sign", &library, "--key", &private][..],
+        &["plugin", "pin", "--config", "interlock.toml", "--publisher", &public],
+    ] {
+        let (ok, told) = house.cli(words);
+        assert!(ok, "{told}");
+    }
+    let lock = fs::read_to_string(house.dir.path().join("plugins.lock")).expect("the lock");
+    let key = lock.lines().find_map(|line| line.strip_prefix("ed25519 = ")).expect("a publisher");
+    let reload = || {
+        let body = json!({ "operator": "tester" });
+        let answer = house.operate("POST", "/admin/v1/reload", Some(&body));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    reload();
+    assert_eq!(home(&house), "process", "nobody trusts him yet");
+    let trusted =
+        unwritten.replace("[server]\n", &format!("[server]\ntrusted_publishers = {key}\n"));
+    fs::write(&path, trusted).expect("the configuration");
+    reload();
+    assert_eq!(home(&house), "in-process");
+    let p = house.pay(&card(&["small"]));
+    assert_eq!((&p["account"], charges(&house, &p)), (&json!("small"), 1));
+}
+
 /// Gives accounts' plugins processes of their own.
 fn isolate(house: &House, names: &[&str]) {
     let path = house.dir.path().join("interlock.toml");

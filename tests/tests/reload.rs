@@ -67,11 +67,7 @@ fn another_configuration_comes_into_force_and_what_is_unchanged_stays_as_it_was(
 
 #[test]
 fn whatever_can_not_be_used_changes_nothing_and_says_why() {
-    let mut house = House::prepared(Plan::default());
-    add_accounts(&house, &["small"]);
-    build(&house, "small", &[]);
-    pin(&house);
-    house.start_proxy();
+    let house = started();
     let good = fs::read_to_string(config(&house)).expect("the configuration");
     let lock = fs::read_to_string(house.dir.path().join("plugins.lock")).expect("the lock");
     let broken = |what: &str| {
@@ -169,11 +165,7 @@ fn what_is_in_flight_is_read_by_the_generation_that_sent_it() {
 
 #[test]
 fn an_account_that_is_removed_while_it_pays_is_heard_to_the_end() {
-    let mut house = House::prepared(Plan::default());
-    add_accounts(&house, &["small"]);
-    build(&house, "small", &[]);
-    pin(&house);
-    house.start_proxy();
+    let house = started();
     let slow = json!({
         "account": "checkout-eu", "operation": "authorize", "fault": "slow", "ms": 1_000,
     });
@@ -300,11 +292,7 @@ fn rolled_back(lines: &str, class: &str) {
 
 #[test]
 fn a_canary_whose_plugin_panics_is_rolled_back_by_the_first_of_its_payments() {
-    let mut house = House::prepared(Plan::default());
-    add_accounts(&house, &["small"]);
-    build(&house, "small", &[]);
-    pin(&house);
-    house.start_proxy();
+    let house = started();
     build(&house, "small", &["-DSTART_DOES=PANICS", "-DVERSION=\"2.0.0\""]);
     pin(&house);
     let (ok, told) = reload(&house, &["--canary", "90%"]);
@@ -321,11 +309,7 @@ fn a_canary_whose_plugin_panics_is_rolled_back_by_the_first_of_its_payments() {
 
 #[test]
 fn a_canary_that_does_well_is_promoted_by_its_time_or_by_hand() {
-    let mut house = House::prepared(Plan::default());
-    add_accounts(&house, &["small"]);
-    build(&house, "small", &[]);
-    pin(&house);
-    house.start_proxy();
+    let house = started();
     let version = |version: &str| {
         build(&house, "small", &[&format!("-DVERSION=\"{version}\"")]);
         pin(&house);
@@ -358,11 +342,7 @@ fn a_canary_that_does_well_is_promoted_by_its_time_or_by_hand() {
 
 #[test]
 fn an_account_with_doubts_may_be_removed_and_comes_back_to_them() {
-    let mut house = House::prepared(Plan::default());
-    add_accounts(&house, &["small"]);
-    build(&house, "small", &[]);
-    pin(&house);
-    house.start_proxy();
+    let house = started();
     house.fault("checkout-eu", "*", "charge_then_drop");
     house.fault("checkout-eu", "inquire", "hang");
     let headers = [("Prefer", "wait=1"), ("Idempotency-Key", &*fresh("left"))];
@@ -449,6 +429,16 @@ fn the_service_manager_is_told_of_every_step() {
 }
 
 const ADMIN: &str = "\n[admin.tokens.ops]\ntoken = \"old_token_1\"\nrole = \"act\"\n";
+
+/// A running house whose cards go to the account `small` first.
+fn started() -> House {
+    let mut house = House::prepared(Plan::default());
+    add_accounts(&house, &["small"]);
+    build(&house, "small", &[]);
+    pin(&house);
+    house.start_proxy();
+    house
+}
 
 fn reload_as(house: &House, token: &str) -> (u16, Value) {
     let bearer = format!("Bearer {token}");

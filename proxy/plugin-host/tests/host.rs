@@ -259,6 +259,35 @@ mod files {
     }
 
     #[test]
+    fn generations_with_work_are_bounded_and_a_version_that_comes_back_is_the_one_in_memory() {
+        let host = host(100);
+        let path = build("many", "echo.c", &[]);
+        let bytes = fs::read(&path).unwrap();
+        // What follows the last section is no part of a library, and another version all the same.
+        let version = |n: u32| fs::write(&path, [&bytes[..], &n.to_le_bytes()].concat()).unwrap();
+        let mut held = Vec::new();
+        for n in 0..GENERATIONS_MAX as u32 {
+            version(n);
+            held.push(host.load(&path, Pin::Unpinned).unwrap());
+        }
+        version(1_000);
+        let full = host.load(&path, Pin::Unpinned).unwrap_err().to_string();
+        assert!(full.contains("64 generations still have work"), "{full}");
+        held.remove(0);
+        held.push(host.load(&path, Pin::Unpinned).unwrap());
+        // A thousand changes between two versions map two libraries.
+        held.clear();
+        let mapped = || fs::read_to_string("/proc/self/maps").unwrap().matches("r-xp").count();
+        let before = mapped();
+        for n in 0..1_000 {
+            version(1 + n % 2);
+            assert_eq!(host.load(&path, Pin::Unpinned).unwrap().number(), 66 + u64::from(n));
+        }
+        // Other tests may map some in the meantime.
+        assert!(mapped() < before + 500);
+    }
+
+    #[test]
     fn what_its_pinned_publisher_did_not_sign_is_not_taken_up() {
         let folder = folder("publisher");
         let path = folder.join("a.so");

@@ -183,7 +183,9 @@ impl Field {
             _ => {
                 // `/dev/shm` is memory wherever there is one.
                 let data = match contender {
-                    Contender::Memory | Contender::Apart => TempDir::new_in("/dev/shm").map_err(fail)?,
+                    Contender::Memory | Contender::Apart => {
+                        TempDir::new_in("/dev/shm").map_err(fail)?
+                    }
                     _ => TempDir::new_in(&self.scratch).map_err(fail)?,
                 };
                 let text = self.interlock(address, data.path(), contender)?;

@@ -11,6 +11,11 @@ use super::output;
 use crate::config::format_duration;
 use interlock_plugin_host::Inspection;
 
+/// A key that lives longer than ten years never ends for a payment, ms.
+const FOR_EVER_MS: u64 = 10 * 365 * 24 * 3_600_000;
+/// So many codes fit where people read.
+const CODES_SHOWN: usize = 5;
+
 /// Shows a file without running it.
 pub fn show(found: &Inspection, as_json: bool) {
     let (major, minor) = found.abi;
@@ -77,7 +82,9 @@ fn contract(c: &Contract) -> Vec<Line> {
             Effect::Offer => "makes an offer that can be paid once it is shown",
             Effect::Move => "may move money",
         };
-        let at = format!("{} {}", send.method, send.path);
+        let query: Vec<String> = send.query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        let at = format!("{} {}{query}", send.method, send.path);
         lines.push(("send", format!("{} ({at}) {what}", send.purpose)));
         if send.effect != Effect::Read {
             let rule = c.move_rule(&send.purpose);
@@ -108,9 +115,11 @@ fn contract(c: &Contract) -> Vec<Line> {
         let text = format!("{flows}: the shopper carries it, as often as he likes");
         lines.push(("carried", text));
     }
-    let codes = match c.proof_codes.is_empty() {
-        true => "no code proves that no money moved".to_owned(),
-        false => format!("no money moved after: {}", c.proof_codes.join(", ")),
+    let shown = &c.proof_codes[..c.proof_codes.len().min(CODES_SHOWN)];
+    let codes = match c.proof_codes.len() - shown.len() {
+        _ if shown.is_empty() => "no code proves that no money moved".to_owned(),
+        0 => format!("no money moved after: {}", shown.join(", ")),
+        more => format!("no money moved after: {}, and {more} more (--json)", shown.join(", ")),
     };
     lines.push(("proof", codes));
     let window = format_duration(c.late_window_ms);
@@ -129,7 +138,7 @@ fn key(rule: &MoveRule) -> Vec<String> {
         return vec![format!("its key {remembers}, nobody says for how long: never sent again")];
     }
     let life = match rule.key_life_ms {
-        u64::MAX => "for ever".to_owned(),
+        FOR_EVER_MS.. => "for ever".to_owned(),
         ms => format!("for {}", format_duration(ms)),
     };
     let copies = match rule.concurrency {

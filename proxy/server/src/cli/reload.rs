@@ -16,7 +16,7 @@ pub struct Wanted {
     /// is over, and rolled back when it fails where the generation before it does not.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     canary: Option<f64>,
-    /// For how long the canary is looked at, such as `10m`; that is what is taken without it.
+    /// For how long the canary is looked at at least [default: 10m].
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "canary")]
     duration: Option<u64>,
     /// End the canary now: all payments go with it.
@@ -80,10 +80,18 @@ fn show(told: &Value, share: Option<f64>) {
             output::line(format_args!("  {word:<13}{}", names.join(", ")));
         }
     }
-    for warning in list_of(told, "warnings") {
+    // What has a place in the file is the business of `check`; the rest is true only now.
+    let warnings = list_of(told, "warnings");
+    let (of_the_file, now): (Vec<Value>, Vec<Value>) =
+        warnings.into_iter().partition(|warning| warning["file"] != "");
+    for warning in now {
         let text = |key: &str| warning[key].as_str().unwrap_or("-").to_owned();
         let note = warning["note"].as_str().map(|note| format!("; {note}")).unwrap_or_default();
         output::line(format_args!("  warning {}  {}{note}", text("code"), text("message")));
+    }
+    if !of_the_file.is_empty() {
+        let count = of_the_file.len();
+        output::line(format_args!("  {count} warnings in the file; `interlock check` shows them"));
     }
     let keys = list_of(told, "needs_restart");
     let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();

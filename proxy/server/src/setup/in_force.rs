@@ -293,3 +293,87 @@ impl Canary {
         Some(RolledBack { generation, account: account.to_owned(), class, why })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use interlock_engine::Policy;
+    use interlock_engine::gates::{FailoverBudget, Gates};
+
+    use super::*;
+    use crate::recent::Recent;
+
+    fn empty(generation: u64) -> Arc<Setup> {
+        let gates = Gates::new(BTreeMap::new(), BTreeMap::new(), FailoverBudget::default());
+        Arc::new(Setup {
+            generation,
+            open: BTreeMap::new(),
+            disabled: BTreeMap::new(),
+            policy: Policy::default(),
+            gates: gates.expect("there are none"),
+            recent: Recent::new([], None),
+            places: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            merchants: Vec::new(),
+            alert_after_ms: 1,
+        })
+    }
+
+    fn at(ms: u64) -> Stamp {
+        Stamp { wall_ms: 1_000_000 + ms as i64, boot: 1, mono_ms: ms }
+    }
+
+    fn tried(share: f64) -> (InForce, [Arc<Setup>; 2]) {
+        let both = [empty(1), empty(2)];
+        let in_force = InForce::new(Arc::clone(&both[0]));
+        in_force.begin_canary(Arc::clone(&both[1]), share, at(50), 1_000);
+        (in_force, both)
+    }
+
+    #[test]
+    fn a_share_of_the_new_payments_goes_with_the_canary_and_each_stays_where_it_is() {
+        let (in_force, [old, new]) = tried(0.1);
+        let ids: Vec<String> = (0..10_000).map(|n| format!("pay_{n:026}")).collect();
+        let goes = |id: &String, created| Arc::ptr_eq(&in_force.of(id, created), &new);
+        let chosen: Vec<&String> = ids.iter().filter(|id| goes(id, None)).collect();
+        assert!((850..1_150).contains(&chosen.len()), "{}", chosen.len());
+        assert!(chosen.iter().all(|id| goes(id, Some(at(60).wall_ms))));
+        assert!(ids.iter().all(|id| !goes(id, Some(at(49).wall_ms))), "it began before");
+        assert!(Arc::ptr_eq(&in_force.setup(), &old));
+        let canary = in_force.canary().expect("it is under way");
+        assert!(in_force.promote(&canary));
+        assert!(ids.iter().all(|id| goes(id, Some(0))));
+        assert!(!in_force.end(&canary), "it is settled already");
+    }
+
+    #[test]
+    fn a_canary_ends_when_it_fails_where_the_others_do_not() {
+        let (in_force, [old, new]) = tried(0.5);
+        let hear = |setup, heard| in_force.hear(setup, "a", heard);
+        // Both fail alike: that is the provider.
+        for n in 0..100 {
+            let heard = if n % 2 == 0 { Heard::Failure } else { Heard::Answer };
+            assert_eq!((hear(&old, heard), hear(&new, heard)), (None, None));
+        }
+        assert!(!in_force.canary().expect("under way").is_over(at(900)));
+        assert!(in_force.canary().expect("under way").is_over(at(1_050)));
+
+        let (in_force, [old, new]) = tried(0.5);
+        let hear = |setup, heard| in_force.hear(setup, "a", heard);
+        (0..100).for_each(|_| assert_eq!(hear(&old, Heard::Answer), None));
+        (0..8).for_each(|_| assert_eq!(hear(&new, Heard::Answer), None));
+        assert_eq!(hear(&new, Heard::Unread), None, "too few to say");
+        let back = hear(&new, Heard::Unread).expect("two of ten");
+        assert_eq!((back.generation, back.class), (2, "unread_answers"));
+        assert!(in_force.canary().is_none());
+        assert_eq!(hear(&new, Heard::Unread), None, "told once");
+    }
+
+    #[test]
+    fn a_refused_account_ends_a_canary_at_once_and_another_account_ends_nothing() {
+        let (in_force, [old, new]) = tried(0.5);
+        assert_eq!(in_force.hear(&old, "a", Heard::Restricted), None);
+        (0..500).for_each(|_| assert_eq!(in_force.hear(&new, "b", Heard::Answer), None));
+        let back = in_force.hear(&new, "a", Heard::Restricted).expect("at once");
+        assert_eq!(back.class, "account_restricted");
+    }
+}

@@ -125,7 +125,10 @@ fn account_of(name: &str, table: Table<'_>, breakers: &BreakerTable) -> Option<A
     let contract = table.get("contract").and_then(|v| v.table());
     let contract = contract.map(|t| contract_of(name, t, &mut origin)).unwrap_or_default();
     let auto_refund = auto_refund_of(table.section("auto_refund"));
-    let isolation = table.get("isolation").and_then(|v| v.word(&ISOLATIONS));
+    let isolation = table.get("isolation").and_then(|v| {
+        origin.note("isolation", v.place.clone());
+        v.word(&ISOLATIONS)
+    });
     table.finish(&["fees"]);
     Some(Account {
         name: name.to_owned(),

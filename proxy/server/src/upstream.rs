@@ -36,6 +36,7 @@ pub use counters::UpstreamCounts;
 pub use endpoint::{Endpoint, EndpointError, Trust};
 
 use counters::{Counters, OpenSockets};
+pub(crate) use names::LOOKUPS_MAX;
 use names::Names;
 use request::Progress;
 

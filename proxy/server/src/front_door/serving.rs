@@ -27,14 +27,16 @@ use tokio::time::{Instant, timeout_at};
 use super::FrontDoor;
 use super::connection::Doorway;
 use super::tls::DoorTls;
+use crate::upstream::LOOKUPS_MAX;
 
 /// Pingora's 64 KiB read buffer would make 1,000 idle clients cost 100 MiB. The door reads into
 /// its own small buffer, and one write buffer lets head and body of an answer leave together.
 const WRITE_BUFFER: usize = 4096;
 
-/// Threads for what blocks: reads of the journal, names, files. Without a bound a busy runtime
-/// would make hundreds, each with memory of its own.
-const BLOCKING_THREADS: usize = 16;
+/// Threads for what blocks: names, which may all hang, and beside them reads of the journal and
+/// files, which are few at once. Without a bound a busy runtime would make hundreds, each with
+/// memory of its own.
+const BLOCKING_THREADS: usize = LOOKUPS_MAX + 16;
 
 /// How long the runtime waits for what is left when everything was drained.
 const LAST_MOMENT: Duration = Duration::from_millis(100);

@@ -6,15 +6,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
 
 use super::{Failure, reason};
 
 /// Names come from the configuration; this only bounds a mistake.
 const NAMES_KEPT: usize = 1024;
+/// So many lookups may hang: each keeps a thread until the system gives it up, and others need
+/// threads, too.
+pub(crate) const LOOKUPS_MAX: usize = 32;
 
 type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 type Lookup = dyn Fn(String, u16) -> Answer + Send + Sync;
@@ -37,12 +42,8 @@ struct Name {
 impl Names {
     /// Asks the system's resolver.
     pub(super) fn system(ttl: Duration, patience: Duration) -> Names {
-        let lookup = |name: String, port: u16| -> Answer {
-            Box::pin(
-                async move { Ok(tokio::net::lookup_host((name, port)).await?.collect::<Vec<_>>()) },
-            )
-        };
-        Names::asking(Box::new(lookup), ttl, patience)
+        let resolve = |name: &str, port| Ok((name, port).to_socket_addrs()?.collect());
+        Names::asking(bounded(resolve), ttl, patience)
     }
 
     fn asking(lookup: Box<Lookup>, ttl: Duration, patience: Duration) -> Names {
@@ -97,6 +98,26 @@ impl Names {
         }
         known.entry((name.to_owned(), port)).or_default().clone()
     }
+}
+
+/// A lookup that blocks, on a thread for it. Who is not waited for any more keeps his place until
+/// the system has answered; with no place left there is no answer.
+fn bounded(
+    resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Copy + Send + Sync + 'static,
+) -> Box<Lookup> {
+    let places = Arc::new(Semaphore::new(LOOKUPS_MAX));
+    Box::new(move |name, port| {
+        let place = Arc::clone(&places).try_acquire_owned();
+        Box::pin(async move {
+            let place = place.map_err(|_| io::Error::other("too many lookups hang"))?;
+            let asked = tokio::task::spawn_blocking(move || {
+                let found = resolve(&name, port);
+                drop(place);
+                found
+            });
+            asked.await.map_err(io::Error::other)?
+        })
+    })
 }
 
 impl Name {
@@ -175,5 +196,33 @@ mod tests {
 
     fn at(address: &str) -> Vec<SocketAddr> {
         vec![address.parse().unwrap()]
+    }
+
+    #[tokio::test]
+    async fn lookups_that_hang_are_bounded_and_leave_threads_to_others() {
+        static HANG: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let hanging = HANG.lock().unwrap();
+        let resolve = |name: &str, _| {
+            if name == "hangs" {
+                drop(HANG.lock());
+            }
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))])
+        };
+        let lookup = bounded(resolve);
+        let mut waiting = Vec::new();
+        for _ in 0..LOOKUPS_MAX {
+            waiting.push(tokio::spawn(lookup("hangs".into(), 1)));
+        }
+        // Each has begun.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let full = lookup("well".into(), 1).await.unwrap_err();
+        assert_eq!(full.to_string(), "too many lookups hang");
+        // Nobody waits for them any more, and they still have their places.
+        waiting.drain(..).for_each(|task| task.abort());
+        assert!(lookup("well".into(), 1).await.is_err());
+        drop(hanging);
+        while lookup("well".into(), 1).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

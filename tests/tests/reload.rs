@@ -106,6 +106,7 @@ fn whatever_can_not_be_used_changes_nothing_and_says_why() {
         let words = if what == "gone" { "cannot be read" } else { words };
         assert!(told.contains(words), "{what}: {told}");
         assert!(told.contains("generation 1 goes on"), "{what}: {told}");
+        assert!(!told.contains("warning["), "only what is in the way: {told}");
         let now = status(&house);
         assert_eq!(now["generation"], 1, "{what}");
         assert_eq!(now["reload"]["result"], "kept", "{what}: {now}");

@@ -86,11 +86,12 @@ impl Admin {
             Kept::Findings(found) => found,
             Kept::Canary | Kept::NoCanary => &[],
         };
+        let errors: Vec<Diagnostic> = found.iter().filter(|d| d.is_error()).cloned().collect();
         let detail = format!("{}; generation {running} goes on", kept.why());
         Problem::not_reloaded(!found.is_empty(), detail)
             .with("generation", running)
             .with("findings", serde_json::to_value(found).unwrap_or_default())
-            .with("rendered", config::render(found, false))
+            .with("rendered", config::render(&errors, false))
     }
 
     /// What became of the last reload; null when there was none.

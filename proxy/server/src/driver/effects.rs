@@ -19,6 +19,9 @@ use crate::failpoint;
 use crate::live::Slot;
 use crate::setup::{Heard, OpenAccount, Setup};
 
+/// So much of an account's payments may fail before its provider is ill whatever is configured.
+const ILL_PERMILLE: u32 = 200;
+
 impl Driver {
     /// The version is durable: now, and only now, its effects.
     pub(super) fn durable(
@@ -359,8 +362,10 @@ impl Driver {
                     tracing::warn!(account, method, group = lane, from, reason, "breaker opened");
                     self.metrics.tripped(&account, reason);
                     // A canary's breakers are its own: nothing more would be heard of it.
-                    let others_pass = self.setup().gates.admits(&account, &method, now).is_ok();
-                    if group == Group::Payments && others_pass {
+                    let others = self.setup();
+                    let others_are_well = others.gates.admits(&account, &method, now).is_ok()
+                        && others.gates.failing_permille(&account, &method, now) < ILL_PERMILLE;
+                    if group == Group::Payments && others_are_well {
                         self.hear(&setup, &account, Heard::Tripped);
                     }
                 } else {

@@ -22,6 +22,9 @@ use super::Setup;
 const JUDGED_MIN: u64 = 10;
 /// The new one may fail twice as often as the old one, and this share more.
 const TOLERATED: f64 = 0.1;
+/// A difference is believed when it is so many times what chance alone makes of it. A provider that
+/// fails for a moment meets a few payments of one and none of the other.
+const SURE: f64 = 3.0;
 
 /// Which configurations are in force.
 pub struct InForce {
@@ -119,6 +122,25 @@ pub struct Tally {
     pub all: u64,
     /// Of these, what was no understood answer.
     pub bad: u64,
+}
+
+impl Tally {
+    fn share(self) -> f64 {
+        self.bad as f64 / self.all.max(1) as f64
+    }
+
+    /// Whether it fails more often than the other one, and not by chance (the test of two
+    /// proportions). Where the other one has nothing to show, half of all is too much.
+    fn is_worse_than(self, other: Self) -> bool {
+        let (new, old) = (self.all as f64, other.all as f64);
+        if other.all == 0 {
+            return self.share() >= 0.5;
+        }
+        let both = (self.bad + other.bad) as f64 / (new + old);
+        let chance = (both * (1.0 - both) * (1.0 / new + 1.0 / old)).sqrt();
+        let more = self.share() - other.share();
+        more > other.share() + TOLERATED && more >= SURE * chance
+    }
 }
 
 #[derive(Clone, Default)]
@@ -272,10 +294,7 @@ impl Canary {
             Heard::Restricted => "the provider refuses it".to_owned(),
             Heard::Tripped => "its breaker opened, and without the canary it is closed".to_owned(),
             _ => {
-                let share = |tally: Tally| tally.bad as f64 / tally.all.max(1) as f64;
-                let fails = pair.new.all >= JUDGED_MIN
-                    && share(pair.new) > 2.0 * share(pair.old) + TOLERATED;
-                if !fails {
+                if pair.new.all < JUDGED_MIN || !pair.new.is_worse_than(pair.old) {
                     return None;
                 }
                 format!(
@@ -366,6 +385,19 @@ mod tests {
         assert_eq!((back.generation, back.class), (2, "unread_answers"));
         assert!(in_force.canary().is_none());
         assert_eq!(hear(&new, Heard::Unread), None, "told once");
+    }
+
+    #[test]
+    fn a_moment_of_the_provider_is_no_difference_and_a_plugin_that_never_works_is_one() {
+        let tally = |bad, all| Tally { all, bad };
+        assert!(!tally(4, 33).is_worse_than(tally(0, 8)));
+        assert!(!tally(5, 21).is_worse_than(tally(5, 30)));
+        assert!(!tally(30, 100).is_worse_than(tally(20, 100)));
+        assert!(tally(2, 10).is_worse_than(tally(0, 100)));
+        assert!(tally(10, 10).is_worse_than(tally(0, 3)));
+        assert!(tally(60, 100).is_worse_than(tally(20, 100)));
+        assert!(tally(5, 10).is_worse_than(tally(0, 0)));
+        assert!(!tally(4, 10).is_worse_than(tally(0, 0)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use interlock_tests::house::{House, Plan, fresh};
+use interlock_tests::house::{House, Plan, at_once, fresh};
 use serde_json::{Value, json};
 
 #[path = "plugins/card.rs"]
@@ -306,6 +306,27 @@ fn a_canary_whose_plugin_panics_is_rolled_back_by_the_first_of_its_payments() {
     assert_eq!(told["result"], "rolled_back", "{told}");
     let small = account(&house, "small");
     assert_eq!((&small["serves"], &small["plugin_version"]), (&json!(true), &json!("1.0.0")));
+}
+
+#[test]
+fn a_canary_with_credentials_that_are_refused_drains_nobody() {
+    let house = House::start();
+    let text = fs::read_to_string(config(&house)).expect("the configuration");
+    let at = text.find("[accounts.checkout-eu]").expect("the account");
+    let (before, after) = text.split_at(at);
+    let after = after.replacen("secret_key = \"", "secret_key = \"revoked_", 1);
+    fs::write(config(&house), format!("{before}{after}")).expect("written");
+    let (ok, told) = reload(&house, &["--canary", "90%"]);
+    assert!(ok, "{told}");
+    // Many at once: some are refused when the canary has ended already.
+    at_once(40, |_| house.pay_within(&card(&[]), 1));
+    house.wait_until("it ends", SOON, |h| status(h)["reload"]["result"] == "rolled_back");
+    let why = status(&house)["reload"]["why"].to_string();
+    assert!(why.contains("account `checkout-eu`: account_restricted"), "{why}");
+    assert!(account(&house, "checkout-eu")["drained"].is_null(), "the others serve on");
+    let p = house.pay(&card(&[]));
+    assert_eq!((&p["account"], &p["status"]), (&json!("checkout-eu"), &json!("succeeded")));
+    assert_eq!(charges(&house, &p), 1);
 }
 
 #[test]

@@ -178,15 +178,20 @@ impl Driver {
     fn hear(&self, setup: &Arc<Setup>, account: &str, heard: Heard) {
         let Some(back) = self.in_force.hear(setup, account, heard) else { return };
         let (generation, class, why) = (back.generation, back.class, &back.why);
-        self.metrics.reloaded("rolled_back");
         tracing::error!(generation, account, class, why, "the canary was rolled back");
-        self.in_force.tell(Told {
+        self.reloaded(Told {
             at_ms: self.clock.now().wall_ms,
             result: "rolled_back",
             generation,
             by: None,
             why: Some(format!("account `{account}`: {class}: {why}")),
         });
+    }
+
+    /// What became of a reload or of a canary, for the status and the metric.
+    pub fn reloaded(&self, told: Told) {
+        self.metrics.reloaded(told.result);
+        self.in_force.tell(told);
     }
 
     /// The slot of a payment, to wait for news.

@@ -239,10 +239,10 @@ impl Reloader {
         let canary = self.driver.in_force.canary().ok_or(Kept::NoCanary)?;
         let next = pending.take().ok_or(Kept::NoCanary)?;
         let generation = canary.setup.generation;
-        health::work_out_windows(&canary.setup, self.driver.clock.now());
         if !self.driver.in_force.promote(&canary) {
             return Err(Kept::NoCanary);
         }
+        health::work_out_windows(&canary.setup, self.driver.clock.now());
         self.follow(generation, next);
         tracing::warn!(generation, by, why, "the canary was promoted");
         self.tell("promoted", generation, by, Some(why.to_owned()));
@@ -288,7 +288,6 @@ impl Reloader {
     }
 
     fn tell(&self, result: &'static str, generation: u64, by: Option<String>, why: Option<String>) {
-        self.driver.metrics.reloaded(result);
         let running = self.driver.setup().generation;
         let status = match &why {
             Some(why) => format!("generation {running}; generation {generation} {result}: {why}"),
@@ -296,7 +295,7 @@ impl Reloader {
         };
         tell_manager(&[NotifyState::Ready, NotifyState::Status(&status)]);
         let at_ms = self.driver.clock.now().wall_ms;
-        self.driver.in_force.tell(Told { at_ms, result, generation, by, why });
+        self.driver.reloaded(Told { at_ms, result, generation, by, why });
     }
 
     /// Payments whose money nobody knows keep nobody from removing their account, but somebody

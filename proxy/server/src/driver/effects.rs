@@ -187,10 +187,11 @@ impl Driver {
         if let Some(read) = read {
             gates.answered(name, read);
         }
-        // A refund may be refused for want of money: that stops no payment. What is tried out may
-        // have other credentials: it ends, and the account serves on.
+        // A refund may be refused for want of money: that stops no payment. Another configuration
+        // may have other credentials: a canary ends, a generation that was replaced has ended, and
+        // the account serves on.
         let restricted = group == Group::Payments && classify::restricts(facts);
-        if restricted && !self.in_force.is_canary(setup) && gates.restrict(name, now) {
+        if restricted && self.in_force.is_in_force(setup) && gates.restrict(name, now) {
             tracing::error!(
                 account = name,
                 "the provider restricted the account: it is drained until an operator resumes it"

@@ -44,14 +44,20 @@ impl Health {
 
     /// Probes every provider whose breaker of payments is half-open, where there is a probe.
     pub(super) fn send_probes(self: &Arc<Self>, now: Stamp) {
-        let setup = self.driver.setup();
-        for account in setup.open.values() {
-            if !account.manifest().operations.contains(&Operation::Probe) {
-                continue;
-            }
-            let probes = setup.gates.probes(&account.name, now);
-            if !probes.is_empty() {
-                tokio::spawn(Arc::clone(self).try_out(Arc::clone(account), probes));
+        let in_force = self.driver.setup();
+        for setup in self.driver.in_force.all() {
+            for account in setup.open.values() {
+                // A canary's breakers are its own where its account is: without a probe they would
+                // stay half-open. Where the account is the same, so are they.
+                let same = in_force.get(&account.name).is_some_and(|a| Arc::ptr_eq(a, account));
+                let asked = same && !Arc::ptr_eq(&setup, &in_force);
+                if asked || !account.manifest().operations.contains(&Operation::Probe) {
+                    continue;
+                }
+                let probes = setup.gates.probes(&account.name, now);
+                if !probes.is_empty() {
+                    tokio::spawn(Arc::clone(self).try_out(Arc::clone(account), probes));
+                }
             }
         }
     }

@@ -229,15 +229,19 @@ impl InForce {
         settled
     }
 
-    /// Whether this is the one that is tried out.
-    pub fn is_canary(&self, setup: &Arc<Setup>) -> bool {
-        self.both.load().canary.as_ref().is_some_and(|canary| Arc::ptr_eq(&canary.setup, setup))
+    /// Whether this is the one that is in force: not a canary, nor one that has ended.
+    pub fn is_in_force(&self, setup: &Arc<Setup>) -> bool {
+        Arc::ptr_eq(&self.both.load().setup, setup)
     }
 
     /// Counts what was heard for a payment of `setup`; says so when that ends the canary.
     pub fn hear(&self, setup: &Arc<Setup>, account: &str, heard: Heard) -> Option<RolledBack> {
         let canary = self.canary()?;
         let new = Arc::ptr_eq(setup, &canary.setup);
+        // What an earlier generation still hears says nothing of these two.
+        if !(new || self.is_in_force(setup)) {
+            return None;
+        }
         if heard == Heard::Broken && !(new && self.is_new_plugin(&canary, account)) {
             return None;
         }
@@ -385,6 +389,11 @@ mod tests {
         assert_eq!((back.generation, back.class), (2, "unread_answers"));
         assert!(in_force.canary().is_none());
         assert_eq!(hear(&new, Heard::Unread), None, "told once");
+        // What the ended one still hears is not held against or for the next.
+        assert!(in_force.is_in_force(&old) && !in_force.is_in_force(&new));
+        in_force.begin_canary(empty(3), 0.5, at(60), 1_000);
+        assert_eq!(hear(&new, Heard::Unread), None);
+        assert!(in_force.canary().expect("under way").tallies().is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{HeaderMap, Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming};
 use serde_json::Value;
 
 use crate::adyen::Adyen;
@@ -255,16 +255,9 @@ async fn receive(request: Request<Incoming>) -> Arrived {
         method: head.method.as_str().into(),
         path: head.uri.path().into(),
         query: head.uri.query().unwrap_or_default().into(),
-        authorization: header(&head.headers, "authorization"),
-        api_key: header(&head.headers, "x-api-key"),
-        idempotency_key: header(&head.headers, "cko-idempotency-key"),
-        plain_key: header(&head.headers, "idempotency-key"),
+        headers: head.headers,
         body,
     })
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {

@@ -29,6 +29,7 @@ use payments::{Asked, Effects, Event, Payment, Payments, State as Stands, Step, 
 
 const KEYS_LIMIT: usize = 2_000_000;
 const KEY_LENGTH: usize = 64;
+const KEY: &str = "idempotency-key";
 const SOFT: &str = "2";
 const HARD: &str = "20";
 /// Stands in a notification where its signature goes.
@@ -126,7 +127,7 @@ impl Adyen {
             let body: Value = serde_json::from_slice(&inbound.body).ok()?;
             body["reference"].as_str().map(str::to_owned).filter(|text| !text.is_empty())
         };
-        let op_id = inbound.plain_key.clone().or_else(reference);
+        let op_id = inbound.header(KEY).map(str::to_owned).or_else(reference);
         Call {
             operation: route.operation(),
             name: name.into(),
@@ -148,7 +149,7 @@ impl Adyen {
             Route::Nowhere => return Answer::empty(404),
             _ => {}
         }
-        if inbound.api_key.as_deref() != Some(&self.config.api_key) {
+        if inbound.header("x-api-key") != Some(&self.config.api_key) {
             return problem(401, "000", "security");
         }
         let Ok(body) = serde_json::from_slice::<Value>(&inbound.body) else {
@@ -159,7 +160,7 @@ impl Adyen {
         if foreign {
             return problem(403, "901", "security");
         }
-        match inbound.plain_key.as_deref() {
+        match inbound.header(KEY) {
             Some(key) if key.is_empty() || key.len() > KEY_LENGTH => {
                 problem(422, "704", "validation")
             }
@@ -483,6 +484,7 @@ impl Adyen {
             url: url.into(),
             cause: event.cause,
             content_type: "application/json",
+            headers: Vec::new(),
             body: body.to_string(),
             seal: Seal::Within(SEAL, signature),
             wants: Some("[accepted]"),

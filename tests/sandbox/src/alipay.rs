@@ -281,6 +281,7 @@ impl Alipay {
             url,
             cause: fact.cause,
             content_type: "application/x-www-form-urlencoded; charset=utf-8",
+            headers: Vec::new(),
             body: body.finish(),
             seal: Seal::Form(signature),
             wants: Some("success"),

@@ -110,7 +110,7 @@ impl Checkout {
             let body: Value = serde_json::from_slice(&inbound.body).ok()?;
             body["reference"].as_str().map(str::to_owned).filter(|text| !text.is_empty())
         };
-        let op_id = inbound.idempotency_key.clone().or_else(reference).or(id);
+        let op_id = key(inbound).or_else(reference).or(id);
         Call { operation, name: name.into(), op_id: op_id.map(|id| clipped(&id, 200)) }
     }
 
@@ -131,7 +131,7 @@ impl Checkout {
             Route::Nowhere => return Answer::empty(404),
             _ => {}
         }
-        let bearer = inbound.authorization.as_deref().and_then(|a| a.strip_prefix("Bearer "));
+        let bearer = inbound.header("authorization").and_then(|a| a.strip_prefix("Bearer "));
         if bearer != Some(&self.config.secret_key) {
             return Answer::empty(401);
         }
@@ -186,7 +186,7 @@ impl Checkout {
     fn keyed(self: &Arc<Self>, route: &Route<'_>, inbound: &Inbound, bend: Bend) -> Answer {
         // Reversals are not among the provider's idempotent endpoints.
         let reversal = matches!(route, Route::Step(_, Operation::Close));
-        let key = inbound.idempotency_key.clone().filter(|key| !key.is_empty() && !reversal);
+        let key = key(inbound).filter(|key| !key.is_empty() && !reversal);
         let place = key.map(|key| (inbound.path.clone(), key));
         let mut fx = Effects::default();
         let mut state = self.state();
@@ -272,7 +272,7 @@ impl Checkout {
         let three_ds = &body["3ds"];
         let asks = three_ds["enabled"].as_bool().unwrap_or(false);
         let or_reference = || Some(reference.to_owned()).filter(|text| !text.is_empty());
-        let op_id = inbound.idempotency_key.clone().or_else(or_reference);
+        let op_id = key(inbound).or_else(or_reference);
         let wish = Wish {
             amount,
             currency: currency.into(),
@@ -322,7 +322,7 @@ impl Checkout {
             _ => Asked::Reverse,
         };
         let reference = body["reference"].as_str().unwrap_or_default().to_owned();
-        let names = (inbound.idempotency_key.clone(), reference.clone());
+        let names = (key(inbound), reference.clone());
         let declined = bend.decline.map(|_| SOFT);
         match state.payments.accept(id, asked, names, declined) {
             Err(Unaccepted::Unknown) => Answer::empty(404),
@@ -412,6 +412,7 @@ impl Checkout {
             url: url.into(),
             cause: event.cause,
             content_type: "application/json",
+            headers: Vec::new(),
             body,
             seal: Seal::Header("Cko-Signature", signature),
             wants: None,
@@ -421,6 +422,10 @@ impl Checkout {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn key(inbound: &Inbound) -> Option<String> {
+    inbound.header("cko-idempotency-key").map(str::to_owned)
 }
 
 fn query(text: &str, name: &str) -> Option<String> {

@@ -40,6 +40,8 @@ pub struct Notice {
     pub cause: Operation,
     /// The content type.
     pub content_type: &'static str,
+    /// More headers.
+    pub headers: Vec<(&'static str, String)>,
     /// The body, without a signature.
     pub body: String,
     /// The signature.
@@ -169,6 +171,9 @@ impl Inner {
             .post(&notice.url)
             .timeout(PATIENCE)
             .header("content-type", notice.content_type);
+        for (name, value) in &notice.headers {
+            request = request.header(*name, value);
+        }
         let mut body = notice.body.clone();
         match &notice.seal {
             Seal::Header(name, signature) => request = request.header(*name, signature),

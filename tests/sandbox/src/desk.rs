@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 
 use crate::courier::Courier;
 use crate::faults::Operation;
@@ -37,16 +38,17 @@ pub struct Inbound {
     pub path: String,
     /// The query string, not decoded.
     pub query: String,
-    /// The `Authorization` header.
-    pub authorization: Option<String>,
-    /// The `X-API-Key` header.
-    pub api_key: Option<String>,
-    /// The `Cko-Idempotency-Key` header.
-    pub idempotency_key: Option<String>,
-    /// The `Idempotency-Key` header.
-    pub plain_key: Option<String>,
+    /// As received.
+    pub headers: HeaderMap,
     /// At most 1 MiB.
     pub body: Bytes,
+}
+
+impl Inbound {
+    /// The value of a header, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// What an inbound request turned out to ask for.

@@ -10,14 +10,14 @@ use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use crate::{Cx, Envelope, Fault, FaultKind, Host, HostError, Operation, Provider, Step};
+use crate::{Cx, Envelope, Fault, FaultKind, Host, HostError, Operation, Provider, Sealed, Step};
 
 /// `INTRLOCK`, little endian.
 pub const MAGIC: u64 = 0x4B43_4F4C_5254_4E49;
 /// The ABI's major version; it is also in the symbol's name.
 pub const ABI_MAJOR: u16 = 1;
 /// The ABI's minor version: fields and extensions are only ever appended.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 /// The one symbol that a plugin exports.
 pub const ENTRY: &str = "interlock_plugin_v1";
 /// The descriptor's leading bytes that never change meaning.
@@ -55,6 +55,8 @@ pub const PART_ERROR: u32 = 3;
 pub const SIGN_EXTENSION: &CStr = c"ilk.host.sign/1";
 /// The id of [`VerifyExtension`].
 pub const VERIFY_EXTENSION: &CStr = c"ilk.host.verify/1";
+/// The id of [`AeadExtension`].
+pub const AEAD_EXTENSION: &CStr = c"ilk.host.aead/1";
 
 /// A borrowed slice.
 #[repr(C)]
@@ -146,6 +148,23 @@ pub struct VerifyExtension {
         algorithm: Bytes,
         data: Bytes,
         signature: Bytes,
+    ) -> i32,
+}
+
+/// `ilk.host.aead/1`, since minor 1.
+#[repr(C)]
+pub struct AeadExtension {
+    /// Bytes of this struct.
+    pub struct_size: u32,
+    /// 1 and the plaintext in part 0, 0 when it is not authentic, below 0 for an error.
+    pub unseal: extern "C" fn(
+        ctx: *mut c_void,
+        key: Bytes,
+        algorithm: Bytes,
+        nonce: Bytes,
+        associated: Bytes,
+        ciphertext: Bytes,
+        out: *const Out,
     ) -> i32,
 }
 
@@ -333,6 +352,7 @@ pub(crate) fn dispatch<P: Provider>(
         Operation::InquireOperation => p.inquire_operation(cx, r, s, e),
         Operation::Close => p.close(cx, r, s, e),
         Operation::ParseNotification => p.parse_notification(cx, s, e),
+        Operation::FetchKeys => p.fetch_keys(cx, r, s, e),
         Operation::Probe => p.probe(cx, s, e),
         Operation::DownloadStatement | Operation::StartSession | Operation::OpenToken => {
             Err(Fault::UNSUPPORTED)
@@ -425,6 +445,27 @@ impl Host for RemoteHost {
             1 => Ok(true),
             rc => Err(host_error(rc)),
         }
+    }
+
+    fn unseal(&self, key: &str, sealed: &Sealed<'_>) -> Result<Option<Vec<u8>>, HostError> {
+        let ctx = self.table().ctx;
+        let extension: &AeadExtension = self.extension(AEAD_EXTENSION)?;
+        let bytes = |text: &str| Bytes::new(text.as_bytes());
+        let (nonce, associated) = (Bytes::new(sealed.nonce), Bytes::new(sealed.associated));
+        let ciphertext = Bytes::new(sealed.ciphertext);
+        let algorithm = bytes(sealed.algorithm);
+        let mut authentic = false;
+        let opened = collect(|out| {
+            let key = bytes(key);
+            match (extension.unseal)(ctx, key, algorithm, nonce, associated, ciphertext, out) {
+                1 => {
+                    authentic = true;
+                    OK
+                }
+                rc => rc,
+            }
+        })?;
+        Ok(authentic.then_some(opened))
     }
 }
 

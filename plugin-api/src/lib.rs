@@ -102,12 +102,12 @@ pub use contract::{
 pub use exchange::{Sent, exchange, is_path_segment};
 pub use fact::{Action, Advice, Class, Fact, Scope, What};
 pub use manifest::{
-    Acts, CaptureMode, CredentialForm, FieldSchema, Kind, Manifest, ManifestError, MethodSupport,
-    SecretKind,
+    Acts, CaptureMode, CredentialForm, FieldSchema, Keyring, Kind, Manifest, ManifestError,
+    MethodSupport, SecretKind, TokenGrant,
 };
 pub use money::{Currency, Money, MoneyError, convert_units, format_units, parse_units};
-pub use provider::{Cx, Fault, FaultKind, Host, HostError, Provider, Step, StepResult};
+pub use provider::{Cx, Fault, FaultKind, Host, HostError, Provider, Sealed, Step, StepResult};
 pub use step::{
-    Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Operation, Original, Request,
-    STEPS_MAX, Send, TransportLoss,
+    Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Operation, Original,
+    ProviderKey, Request, STEPS_MAX, Send, TransportLoss, WantedKeys,
 };

@@ -39,12 +39,27 @@ pub struct Manifest {
     pub operations: Vec<Operation>,
     /// Endpoints by name with their production address; an account may replace the address.
     pub hosts: BTreeMap<String, String>,
+    /// Further sites of an endpoint, tried while connecting, for accounts that name no address of
+    /// their own for it.
+    #[serde(default)]
+    pub alternatives: BTreeMap<String, Vec<String>>,
     /// The account's plain settings.
     #[serde(default)]
     pub config: BTreeMap<String, FieldSchema>,
     /// The account's secrets, by the name under which the plugin uses them.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretKind>,
+    /// Those of `secrets` that an account may leave out.
+    #[serde(default)]
+    pub optional_secrets: Vec<String>,
+    /// Access tokens that the host fetches, keeps and renews, by the name under which a header
+    /// asks for one: `{token:NAME}`.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, TokenGrant>,
+    /// The provider's public keys, which the host fetches through [`Operation::FetchKeys`] and
+    /// keeps; [`crate::Host::verify`] names one as `RING/ID`.
+    #[serde(default)]
+    pub keyrings: BTreeMap<String, Keyring>,
     /// The version of the continuations that this plugin writes.
     #[serde(default)]
     pub state_version: u32,
@@ -103,6 +118,28 @@ impl Manifest {
         }
         if self.hosts.is_empty() {
             return fail("hosts", "names no endpoint".into());
+        }
+        if let Some(name) = self.alternatives.keys().find(|name| !self.hosts.contains_key(*name)) {
+            return fail("alternatives", format!("no endpoint has this name: {name}"));
+        }
+        let undeclared = |name: &&String| !self.secrets.contains_key(*name);
+        if let Some(name) = self.optional_secrets.iter().find(undeclared) {
+            return fail("optional_secrets", format!("no secret has this name: {name}"));
+        }
+        for (name, grant) in &self.tokens {
+            if !self.hosts.contains_key(&grant.endpoint) || !grant.path.starts_with('/') {
+                return fail("tokens", format!("names no endpoint and path: {name}"));
+            }
+            let header = |secret: &String| self.secrets.get(secret) == Some(&SecretKind::Header);
+            if !header(&grant.client_id) || !header(&grant.client_secret) {
+                return fail("tokens", format!("its secrets are not of kind `header`: {name}"));
+            }
+        }
+        if let Some(name) = self.keyrings.keys().find(|name| name.contains('/')) {
+            return fail("keyrings", format!("a name has no `/`: {name}"));
+        }
+        if !self.keyrings.is_empty() && !self.offers(Operation::FetchKeys) {
+            return fail("keyrings", "the operation `fetch_keys` is not offered".into());
         }
         let purposes: Vec<&str> = self.contract.sends.iter().map(|s| s.purpose.as_str()).collect();
         if let Some(code) = self.contract.proof_codes.iter().find(|c| proves_a_status(c)) {
@@ -231,6 +268,35 @@ pub enum SecretKind {
     MacHex,
     /// A PEM private key for RSA signatures.
     RsaPrivate,
-    /// A PEM public key for RSA verification.
+    /// A PEM public key (or a certificate with one) for RSA verification.
     RsaPublic,
+    /// 32 characters whose bytes are a key for [`crate::Host::unseal`].
+    Aead,
+}
+
+/// How a token is got: the client credentials grant of RFC 6749, section 4.4, with the client's
+/// password in an `Authorization: Basic` header (section 2.3.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenGrant {
+    /// A name of the manifest's `hosts`.
+    pub endpoint: String,
+    /// The path of the token endpoint.
+    pub path: String,
+    /// The secret that is the client's name.
+    pub client_id: String,
+    /// The secret that is its password.
+    pub client_secret: String,
+}
+
+/// Public keys that are fetched from the provider. Only RSA keys, each as a PEM certificate or
+/// public key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyring {
+    /// After so long they are fetched again, ms.
+    pub refresh_ms: u64,
+    /// When given, a key counts only in a certificate whose subject's common name is one of these
+    /// and whose chain leads to an authority that the account trusts. Without it the plugin itself
+    /// must have made sure that they come from the provider.
+    #[serde(default)]
+    pub common_names: Vec<String>,
 }

@@ -96,6 +96,13 @@ pub trait Provider: Sized + std::marker::Send + Sync + 'static {
         let _ = (cx, s, e);
         Err(Fault::UNSUPPORTED)
     }
+    /// Fetches public keys of the provider (`r.wanted`); must end in a [`crate::Done`] with `keys`.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn fetch_keys(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
     /// Asks whether the provider is well.
     ///
     /// # Errors
@@ -185,7 +192,11 @@ pub trait Host {
     /// As [`Host::mac`].
     fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, HostError>;
     /// Whether `signature` is one of `data`; `algorithm` is `rsa-sha256-pkcs1` or `hmac-sha256`
-    /// (compared in constant time).
+    /// (compared in constant time). `key` names a secret, or a key of a keyring as `RING/ID`, or is
+    /// itself a public key or certificate in PEM.
+    ///
+    /// A key of a keyring that is not there verifies nothing: `Ok(false)`. The host then fetches it
+    /// and runs the same step once more.
     ///
     /// # Errors
     /// As [`Host::mac`]; a signature that does not verify is `Ok(false)`.
@@ -196,6 +207,28 @@ pub trait Host {
         data: &[u8],
         signature: &[u8],
     ) -> Result<bool, HostError>;
+    /// Opens what the provider sealed under the secret named `key`; `None` when it was not sealed
+    /// so, or was changed since.
+    ///
+    /// # Errors
+    /// As [`Host::mac`].
+    fn unseal(&self, key: &str, sealed: &Sealed<'_>) -> Result<Option<Vec<u8>>, HostError> {
+        let _ = (key, sealed);
+        Err(HostError::Unsupported)
+    }
+}
+
+/// Something encrypted and authenticated (AEAD, RFC 5116).
+#[derive(Clone, Copy, Debug)]
+pub struct Sealed<'a> {
+    /// `aes-256-gcm` is the only one.
+    pub algorithm: &'a str,
+    /// 12 bytes.
+    pub nonce: &'a [u8],
+    /// What was authenticated beside it.
+    pub associated: &'a [u8],
+    /// The ciphertext with its 16-byte tag behind it.
+    pub ciphertext: &'a [u8],
 }
 
 /// A service that the host could not do.

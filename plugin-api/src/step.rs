@@ -34,6 +34,8 @@ pub enum Operation {
     Close,
     /// Verify and read what the provider sent us.
     ParseNotification,
+    /// Fetch public keys of the provider for one of the manifest's `keyrings`.
+    FetchKeys,
     /// Fetch the provider's statement.
     DownloadStatement,
     /// Is the provider well?
@@ -57,6 +59,7 @@ impl Operation {
             Self::InquireOperation => "inquire_operation",
             Self::Close => "close",
             Self::ParseNotification => "parse_notification",
+            Self::FetchKeys => "fetch_keys",
             Self::DownloadStatement => "download_statement",
             Self::Probe => "probe",
             Self::StartSession => "start_session",
@@ -68,7 +71,12 @@ impl Operation {
     pub fn reads_only(self) -> bool {
         matches!(
             self,
-            Self::Inquire | Self::InquireOperation | Self::ParseNotification | Self::Probe
+            Self::Inquire
+                | Self::InquireOperation
+                | Self::ParseNotification
+                | Self::FetchKeys
+                | Self::DownloadStatement
+                | Self::Probe
         )
     }
 }
@@ -132,6 +140,19 @@ pub struct Request {
     /// Of a continue: what the shopper's browser brought back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+    /// Of [`Operation::FetchKeys`]: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<WantedKeys>,
+}
+
+/// Which public keys of the provider are fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedKeys {
+    /// A name of the manifest's `keyrings`.
+    pub ring: String,
+    /// The one that something was signed with; absent when all that there are will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// What a shopper's browser or app brought back. It is never journalled or logged, and its Debug
@@ -322,6 +343,19 @@ pub struct Done {
     /// Of a notification: what to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<Ack>,
+    /// Of [`Operation::FetchKeys`]: what was found, at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<ProviderKey>,
+}
+
+/// A public key of the provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderKey {
+    /// How the provider names it beside a signature: a serial number, an id. No `/`, at most 128
+    /// characters.
+    pub id: String,
+    /// Its certificate (then perhaps those that issued it), or the bare public key. PEM.
+    pub pem: String,
 }
 
 /// The exact answer that a provider wants for its notification.

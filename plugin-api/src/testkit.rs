@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::SystemRandom;
 use ring::signature::{self, RsaKeyPair, UnparsedPublicKey};
 use ring::{hmac, rand};
 
 use crate::{
     CaptureMode, Credential, Currency, Cx, Done, Envelope, Event, Fault, Host, HostError, Money,
-    Next, Operation, Provider, Request, Send, TransportLoss, abi,
+    Next, Operation, Provider, Request, Sealed, Send, TransportLoss, abi,
 };
 
 /// A host whose keys are given by the test.
@@ -20,6 +21,7 @@ pub struct TestHost {
     macs: BTreeMap<String, Vec<u8>>,
     private: BTreeMap<String, RsaKeyPair>,
     public: BTreeMap<String, Vec<u8>>,
+    sealing: BTreeMap<String, Vec<u8>>,
     believes: bool,
 }
 
@@ -40,6 +42,24 @@ impl TestHost {
         let key = RsaKeyPair::from_pkcs8(pkcs8).expect("a PKCS#8 RSA key");
         self.private.insert(name.into(), key);
         self
+    }
+
+    /// Adds a key of 32 bytes for [`Host::unseal`].
+    pub fn with_aead(mut self, name: &str, key: &[u8]) -> Self {
+        self.sealing.insert(name.into(), key.into());
+        self
+    }
+
+    /// What a provider would send, sealed with AES-256-GCM under the key of this name.
+    pub fn seal(&self, name: &str, nonce: &[u8; 12], associated: &[u8], text: &[u8]) -> Vec<u8> {
+        let key = self.sealing.get(name).expect("a key for sealing");
+        let key = UnboundKey::new(&AES_256_GCM, key).expect("32 bytes");
+        let mut sealed = text.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        LessSafeKey::new(key)
+            .seal_in_place_append_tag(nonce, Aad::from(associated), &mut sealed)
+            .expect("short enough");
+        sealed
     }
 
     /// Adds an RSA public key, PKCS#1 DER (the content of the SPKI's bit string).
@@ -75,12 +95,25 @@ impl Host for TestHost {
                 Ok(hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), data, sig).is_ok())
             }
             "rsa-sha256-pkcs1" => {
-                let key = self.public.get(key).ok_or(HostError::NoSuchKey)?;
+                // A key of a keyring that is not there verifies nothing.
+                let Some(key) = self.public.get(key) else {
+                    return if key.contains('/') { Ok(false) } else { Err(HostError::NoSuchKey) };
+                };
                 let key = UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key);
                 Ok(key.verify(data, sig).is_ok())
             }
             _ => Err(HostError::Unsupported),
         }
+    }
+
+    fn unseal(&self, key: &str, sealed: &Sealed<'_>) -> Result<Option<Vec<u8>>, HostError> {
+        let key = self.sealing.get(key).ok_or(HostError::NoSuchKey)?;
+        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| HostError::Unsupported)?;
+        let Ok(nonce) = Nonce::try_assume_unique_for_key(sealed.nonce) else { return Ok(None) };
+        let mut text = sealed.ciphertext.to_vec();
+        let opened =
+            LessSafeKey::new(key).open_in_place(nonce, Aad::from(sealed.associated), &mut text);
+        Ok(opened.ok().map(|text| text.to_vec()))
     }
 }
 
@@ -212,5 +245,6 @@ pub fn request(amount: i64, currency: &str, exponent: u8) -> Request {
         target: None,
         reason: None,
         details: None,
+        wanted: None,
     }
 }

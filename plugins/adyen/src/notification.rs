@@ -48,6 +48,7 @@ pub(crate) fn read(account: &str, cx: &Cx<'_>, e: &Event) -> Result<Step<State>,
         verified: true,
         event_id: Some(ids.join(",")),
         ack: Some(ack(200, "[accepted]")),
+        ..Done::default()
     }))
 }
 

@@ -30,6 +30,7 @@ pub fn read(alipay: &Alipay, cx: &Cx<'_>) -> Result<Done, HostError> {
         verified: true,
         event_id: form.text("notify_id").map(str::to_owned),
         ack: Some(ack(200, "success")),
+        ..Done::default()
     })
 }
 

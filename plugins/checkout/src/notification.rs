@@ -35,6 +35,7 @@ pub(crate) fn read(cx: &Cx<'_>, e: &Event) -> Result<Step<State>, Fault> {
             verified,
             event_id: Some(event_id),
             ack: Some(ack(200)),
+            ..Done::default()
         },
         // Signed, but not what was documented: the provider keeps it and tries again.
         None => Done { verified, ack: Some(ack(400)), ..Done::default() },

@@ -93,7 +93,7 @@ impl Account {
 
 fn held(manifest: &Manifest, pairs: BTreeMap<String, String>) -> Result<Secrets, SecretError> {
     let pairs = pairs.into_iter().map(|(name, value)| (name, SecretString::from(value)));
-    Secrets::from_pairs(&manifest.secrets, pairs.collect())
+    Secrets::of(manifest, pairs.collect())
 }
 
 /// The secret of an account that gives none.
@@ -103,5 +103,9 @@ pub(crate) fn made(name: &str, kind: SecretKind) -> String {
         SecretKind::MacHex => hex::encode(format!("kit-{name}-0123456789")),
         SecretKind::RsaPrivate => PRIVATE.to_owned(),
         SecretKind::RsaPublic => PUBLIC.to_owned(),
+        SecretKind::Aead => {
+            let name = format!("kit-{name}-");
+            format!("{name:0<32.32}")
+        }
     }
 }

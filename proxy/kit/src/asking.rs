@@ -132,6 +132,7 @@ impl Asking {
             target: None,
             reason: None,
             details: None,
+            wanted: None,
         };
         if let Some(method) = self.manifest.methods.first() {
             self.pay_by(&mut request, method);

@@ -223,6 +223,14 @@ impl Apart {
                     Err(code) => (code, Vec::new()),
                 }
             }
+            frame::UNSEAL => {
+                let sealed = [1, 2, 3, 4].map(|n| asked.part(n));
+                match services.unseal(asked.part(0), sealed) {
+                    Ok(Some(text)) => (1, text),
+                    Ok(None) => (0, Vec::new()),
+                    Err(code) => (code, Vec::new()),
+                }
+            }
             frame::LOG => {
                 let level = asked.part(0).try_into().map_or(abi::E_INPUT, i32::from_le_bytes);
                 services.log(level, asked.part(1));

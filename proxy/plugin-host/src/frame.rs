@@ -32,6 +32,7 @@ pub(super) const MAC: i32 = 1;
 pub(super) const SIGN: i32 = 2;
 pub(super) const VERIFY: i32 = 3;
 pub(super) const LOG: i32 = 4;
+pub(super) const UNSEAL: i32 = 5;
 
 /// One frame.
 #[derive(Debug)]

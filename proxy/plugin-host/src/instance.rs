@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::apart::{Apart, Opening, Trouble};
 use super::call::{self, BODY_BYTES_MAX, Handle, META_BYTES_MAX, STATE_BYTES_MAX, Sink};
 use super::generation::{Generation, Home, QuarantineReason, count};
+use super::keyring::{self, Keyrings, MissingKey};
 use super::pool::Job;
 use super::secrets::Secrets;
 use super::services::Table;
@@ -32,6 +33,9 @@ pub struct StepOut {
     pub state: Vec<u8>,
     /// The request's raw body, at most 1 MiB; may hold card data, so never log it.
     pub body: Vec<u8>,
+    /// A key of a keyring that the step named and that has to be fetched. Unless it is only stale,
+    /// the step is to be run again when it is there.
+    pub missing: Option<MissingKey>,
 }
 
 /// What one call gave, as bytes.
@@ -52,7 +56,7 @@ impl Parts {
     /// [`StepError::BadEffect`]; it holds nothing of what was read.
     pub fn read(self) -> Result<StepOut, StepError> {
         match serde_json::from_slice(&self.meta) {
-            Ok(next) => Ok(StepOut { next, state: self.state, body: self.body }),
+            Ok(next) => Ok(StepOut { next, state: self.state, body: self.body, missing: None }),
             // The parser's own text can quote what it read.
             Err(e) => {
                 let problem = match e.classify() {
@@ -193,7 +197,7 @@ impl Generation {
         if let Some(quarantine) = self.quarantine() {
             return Err(OpenError::Quarantined { reason: quarantine.reason });
         }
-        let table = Table::new(&self.manifest.id, account, secrets);
+        let table = Table::new(&self.manifest, account, secrets);
         let config = config.to_string();
         // Two places, so that neither the worker nor the watch ever waits; the first answer counts.
         let (answer, answered) = sync_channel(2);
@@ -230,6 +234,11 @@ impl Instance {
     /// The account's secrets, for placeholders in headers.
     pub fn secrets(&self) -> &Secrets {
         self.live.table.secrets()
+    }
+
+    /// The provider's public keys that were fetched for the account.
+    pub fn keyrings(&self) -> &Keyrings {
+        self.live.table.keyrings()
     }
 
     /// Runs one step of an operation. A step is pure, so it may be run again.
@@ -400,7 +409,10 @@ impl Live {
 
     fn step(&self, input: &Input) -> Result<StepOut, StepError> {
         let given = [&input.meta[..], &input.state[..], &input.body[..]];
-        self.call(given)?.read().inspect_err(|_| self.said_badly())
+        // Whoever serves the plugin's questions does so on this thread.
+        keyring::begin();
+        let out = self.call(given)?.read().inspect_err(|_| self.said_badly())?;
+        Ok(StepOut { missing: keyring::missed(), ..out })
     }
 
     /// One call; what it gave is not looked into.

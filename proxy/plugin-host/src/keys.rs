@@ -9,6 +9,7 @@ use ring::rsa::PublicKeyComponents;
 use ring::signature::RsaKeyPair;
 use zeroize::Zeroizing;
 
+const NOT_RSA: &str = "it is not an RSA public key";
 const BITS_MIN: usize = 2048;
 const BITS_MAX: usize = 8192;
 const RSA_OID: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -33,19 +34,44 @@ pub(super) fn rsa_private(pem: &str) -> Result<RsaKeyPair, &'static str> {
     Ok(pair)
 }
 
-/// A public key from SPKI (`PUBLIC KEY`) or PKCS#1 (`RSA PUBLIC KEY`), as PKCS#1 DER.
+/// A public key from SPKI (`PUBLIC KEY`), PKCS#1 (`RSA PUBLIC KEY`) or a certificate, as PKCS#1
+/// DER.
 pub(super) fn rsa_public(pem: &str) -> Result<Vec<u8>, &'static str> {
+    public_of(pem).map(|(key, _)| key)
+}
+
+/// A public key as PKCS#1 DER, and the end of its certificate's validity, Unix ms.
+pub(super) type Public = (Vec<u8>, Option<i64>);
+
+/// As [`rsa_public`], with the end of a certificate's validity.
+pub(super) fn public_of(pem: &str) -> Result<Public, &'static str> {
     let (label, der) = block(pem)?;
     let pkcs1 = match label {
-        "PUBLIC KEY" => spki_content(&der).ok_or("it is not an RSA public key")?,
+        "PUBLIC KEY" => spki_content(&der).ok_or(NOT_RSA)?,
         "RSA PUBLIC KEY" => &der[..],
-        "CERTIFICATE" => return Err("it is a certificate, its public key is needed"),
+        "CERTIFICATE" => {
+            return public_of_certificate(&der);
+        }
         "PRIVATE KEY" | "RSA PRIVATE KEY" => {
             return Err("it is a private key, which is not theirs");
         }
         _ => return Err("it is PEM, but not a public key"),
     };
-    let (modulus, exponent) = public_numbers(pkcs1).ok_or("it is not an RSA public key")?;
+    sound(pkcs1).map(|key| (key, None))
+}
+
+/// The public key of an X.509 certificate, DER.
+pub(super) fn public_of_certificate(der: &[u8]) -> Result<Public, &'static str> {
+    let read = x509_parser::parse_x509_certificate(der);
+    let (_, certificate) = read.map_err(|_| "the certificate can't be read")?;
+    let until_ms = certificate.validity().not_after.timestamp().saturating_mul(1_000);
+    let spki: &[u8] = certificate.tbs_certificate.subject_pki.raw;
+    sound(spki_content(spki).ok_or(NOT_RSA)?).map(|key| (key, Some(until_ms)))
+}
+
+/// PKCS#1 DER of a key that can be verified with.
+fn sound(pkcs1: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let (modulus, exponent) = public_numbers(pkcs1).ok_or(NOT_RSA)?;
     if bits(modulus) < BITS_MIN {
         return Err("the RSA key has fewer than 2048 bits");
     }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use interlock_plugin_api::SecretKind;
+use interlock_plugin_api::{Manifest, SecretKind};
+use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use ring::hmac;
 use ring::signature::RsaKeyPair;
 use secrecy::{ExposeSecret, SecretString};
@@ -27,6 +28,7 @@ pub(super) enum Secret {
     RsaPrivate(Box<RsaKeyPair>),
     /// PKCS#1 DER.
     RsaPublic(Vec<u8>),
+    Aead(Box<LessSafeKey>),
 }
 
 /// A secret that can't be used.
@@ -51,8 +53,27 @@ impl Secrets {
     ///
     /// # Errors
     /// The first secret that is not declared, missing, given twice or of a wrong shape.
+    pub fn of(
+        manifest: &Manifest,
+        pairs: Vec<(String, SecretString)>,
+    ) -> Result<Self, SecretError> {
+        Self::checked(&manifest.secrets, &manifest.optional_secrets, pairs)
+    }
+
+    /// As [`Secrets::of`], where none may be left out.
+    ///
+    /// # Errors
+    /// As [`Secrets::of`].
     pub fn from_pairs(
         declared: &BTreeMap<String, SecretKind>,
+        pairs: Vec<(String, SecretString)>,
+    ) -> Result<Self, SecretError> {
+        Self::checked(declared, &[], pairs)
+    }
+
+    fn checked(
+        declared: &BTreeMap<String, SecretKind>,
+        optional: &[String],
         pairs: Vec<(String, SecretString)>,
     ) -> Result<Self, SecretError> {
         let mut by_name = BTreeMap::new();
@@ -65,7 +86,8 @@ impl Secrets {
                 return Err(fail("it is given twice"));
             }
         }
-        match declared.keys().find(|name| !by_name.contains_key(*name)) {
+        let missing = |name: &&String| !by_name.contains_key(*name) && !optional.contains(name);
+        match declared.keys().find(missing) {
             Some(name) => Err(SecretError { name: name.clone(), problem: "it is missing" }),
             None => Ok(Self { by_name }),
         }
@@ -136,6 +158,11 @@ fn shape(kind: SecretKind, value: &SecretString) -> Result<Secret, &'static str>
             keys::rsa_private(text).map(|pair| Secret::RsaPrivate(Box::new(pair)))
         }
         SecretKind::RsaPublic => keys::rsa_public(text).map(Secret::RsaPublic),
+        SecretKind::Aead => {
+            let key = UnboundKey::new(&AES_256_GCM, text.as_bytes());
+            let key = key.map_err(|_| "it does not have 32 characters")?;
+            Ok(Secret::Aead(Box::new(LessSafeKey::new(key))))
+        }
     }
 }
 

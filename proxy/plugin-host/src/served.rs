@@ -10,7 +10,9 @@ use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
-use interlock_plugin_api::abi::{self, Bytes, HostTable, Out, SignExtension, VerifyExtension};
+use interlock_plugin_api::abi::{
+    self, AeadExtension, Bytes, HostTable, Out, SignExtension, VerifyExtension,
+};
 
 use super::cage;
 use super::call::{self, Handle, Sink};
@@ -29,6 +31,8 @@ const MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 static SIGN: SignExtension = SignExtension { struct_size: size_of::<SignExtension>() as u32, sign };
 static VERIFY: VerifyExtension =
     VerifyExtension { struct_size: size_of::<VerifyExtension>() as u32, verify };
+static AEAD: AeadExtension =
+    AeadExtension { struct_size: size_of::<AeadExtension>() as u32, unseal };
 
 /// Serves one plugin until the socket closes: the whole of the process. Its standard input is the
 /// socket, its standard output the library.
@@ -202,6 +206,28 @@ extern "C" fn verify(
     fenced(|| asked(ctx, frame::VERIFY, &parts).map(|(code, _)| code))
 }
 
+extern "C" fn unseal(
+    ctx: *mut c_void,
+    key: Bytes,
+    algorithm: Bytes,
+    nonce: Bytes,
+    associated: Bytes,
+    ciphertext: Bytes,
+    out: *const Out,
+) -> i32 {
+    let parts = [key, algorithm, nonce, associated, ciphertext];
+    fenced(|| {
+        let (code, text) = asked(ctx, frame::UNSEAL, &parts)?;
+        Ok(match code {
+            1 => match give(out, (abi::OK, text)) {
+                abi::OK => 1,
+                rc => rc,
+            },
+            code => code,
+        })
+    })
+}
+
 extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void {
     if id.is_null() {
         return std::ptr::null();
@@ -210,6 +236,7 @@ extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void 
     match unsafe { CStr::from_ptr(id) } {
         id if id == abi::SIGN_EXTENSION => (&raw const SIGN).cast(),
         id if id == abi::VERIFY_EXTENSION => (&raw const VERIFY).cast(),
+        id if id == abi::AEAD_EXTENSION => (&raw const AEAD).cast(),
         _ => std::ptr::null(),
     }
 }

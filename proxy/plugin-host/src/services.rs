@@ -11,12 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use interlock_plugin_api::abi::{self, Bytes, HostTable, Out, SignExtension, VerifyExtension};
+use interlock_plugin_api::Manifest;
+use interlock_plugin_api::abi::{
+    self, AeadExtension, Bytes, HostTable, Out, SignExtension, VerifyExtension,
+};
+use ring::aead::{Aad, Nonce};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
 
 use super::call::printable;
+use super::keyring::Keyrings;
+use super::keys;
 use super::secrets::{Secret, Secrets};
 
 /// A plugin's log line is cut to this many bytes.
@@ -29,12 +35,15 @@ const DATA_BYTES_MAX: usize = 2 * 1024 * 1024;
 static SIGN: SignExtension = SignExtension { struct_size: size_of::<SignExtension>() as u32, sign };
 static VERIFY: VerifyExtension =
     VerifyExtension { struct_size: size_of::<VerifyExtension>() as u32, verify };
+static AEAD: AeadExtension =
+    AeadExtension { struct_size: size_of::<AeadExtension>() as u32, unseal };
 
 /// One account's services.
 pub(super) struct Services {
     plugin: String,
     account: String,
     secrets: Secrets,
+    keyrings: Keyrings,
     lines: DefaultDirectRateLimiter,
     suppressed: AtomicU64,
 }
@@ -51,11 +60,12 @@ unsafe impl Send for Table {}
 unsafe impl Sync for Table {}
 
 impl Table {
-    pub(super) fn new(plugin: &str, account: &str, secrets: Secrets) -> Arc<Self> {
+    pub(super) fn new(manifest: &Manifest, account: &str, secrets: Secrets) -> Arc<Self> {
         let services = Arc::new(Services {
-            plugin: plugin.into(),
+            plugin: manifest.id.clone(),
             account: account.into(),
             secrets,
+            keyrings: Keyrings::new(manifest),
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
             suppressed: AtomicU64::new(0),
         });
@@ -79,6 +89,10 @@ impl Table {
 
     pub(super) fn secrets(&self) -> &Secrets {
         &self.services.secrets
+    }
+
+    pub(super) fn keyrings(&self) -> &Keyrings {
+        &self.services.keyrings
     }
 
     /// For a plugin that asks from a process of its own.
@@ -134,14 +148,39 @@ impl Services {
         data: &[u8],
         signature: &[u8],
     ) -> Result<bool, i32> {
+        let rsa = |key: &[u8]| {
+            let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
+            key.verify(data, signature).is_ok()
+        };
+        if alg == b"rsa-sha256-pkcs1"
+            && let Ok(name) = std::str::from_utf8(key)
+        {
+            if name.starts_with("-----BEGIN") {
+                return keys::rsa_public(name).map(|key| rsa(&key)).map_err(|_| abi::E_INPUT);
+            }
+            if let Some(good) = self.keyrings.verify(name, rsa) {
+                return Ok(good);
+            }
+        }
         match (self.key(key)?, alg) {
             (Secret::Mac(key), b"hmac-sha256") => Ok(hmac::verify(key, data, signature).is_ok()),
-            (Secret::RsaPublic(key), b"rsa-sha256-pkcs1") => {
-                let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
-                Ok(key.verify(data, signature).is_ok())
-            }
+            (Secret::RsaPublic(key), b"rsa-sha256-pkcs1") => Ok(rsa(key)),
             _ => Err(abi::E_UNSUPPORTED),
         }
+    }
+
+    /// `None` when it is not authentic.
+    pub(super) fn unseal(&self, key: &[u8], sealed: [&[u8]; 4]) -> Result<Option<Vec<u8>>, i32> {
+        let [algorithm, nonce, associated, ciphertext] = sealed;
+        let (Secret::Aead(key), b"aes-256-gcm") = (self.key(key)?, algorithm) else {
+            return Err(abi::E_UNSUPPORTED);
+        };
+        let Ok(nonce) = Nonce::try_assume_unique_for_key(nonce) else { return Ok(None) };
+        let mut text = ciphertext.to_vec();
+        let opened = key.open_in_place(nonce, Aad::from(associated), &mut text);
+        let Ok(len) = opened.map(|text| text.len()) else { return Ok(None) };
+        text.truncate(len);
+        Ok(Some(text))
     }
 
     fn key(&self, name: &[u8]) -> Result<&Secret, i32> {
@@ -192,6 +231,29 @@ extern "C" fn verify(
     })
 }
 
+extern "C" fn unseal(
+    ctx: *mut c_void,
+    key: Bytes,
+    algorithm: Bytes,
+    nonce: Bytes,
+    associated: Bytes,
+    ciphertext: Bytes,
+    out: *const Out,
+) -> i32 {
+    fenced(|| {
+        let (key, algorithm, nonce) = (borrowed(key)?, borrowed(algorithm)?, borrowed(nonce)?);
+        let (associated, ciphertext) = (borrowed(associated)?, borrowed(ciphertext)?);
+        let opened = services(ctx)?.unseal(key, [algorithm, nonce, associated, ciphertext])?;
+        Ok(match opened {
+            Some(text) => match give(out, &text) {
+                abi::OK => 1,
+                rc => rc,
+            },
+            None => 0,
+        })
+    })
+}
+
 extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void {
     if id.is_null() {
         return std::ptr::null();
@@ -200,6 +262,7 @@ extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void 
     match unsafe { CStr::from_ptr(id) } {
         id if id == abi::SIGN_EXTENSION => (&raw const SIGN).cast(),
         id if id == abi::VERIFY_EXTENSION => (&raw const VERIFY).cast(),
+        id if id == abi::AEAD_EXTENSION => (&raw const AEAD).cast(),
         _ => std::ptr::null(),
     }
 }

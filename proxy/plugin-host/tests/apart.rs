@@ -198,6 +198,7 @@ fn envelope() -> Envelope {
         target: None,
         reason: None,
         details: None,
+        wanted: None,
     };
     Envelope {
         op: Operation::Authorize,

@@ -929,6 +929,7 @@ fn account(manifest: &interlock_plugin_api::Manifest) -> (serde_json::Value, Sec
         SecretKind::RsaPublic => KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap(),
         SecretKind::Header | SecretKind::Mac => "plain".to_owned(),
         SecretKind::MacHex => "00112233445566778899".to_owned(),
+        SecretKind::Aead => "0".repeat(32),
     };
     let pairs = manifest.secrets.iter().map(|(n, k)| (n.clone(), SecretString::from(pem(*k))));
     let secrets = Secrets::from_pairs(&manifest.secrets, pairs.collect()).unwrap();
@@ -978,6 +979,7 @@ fn envelope() -> Envelope {
             target: None,
             reason: None,
             details: None,
+            wanted: None,
         },
         event: Event::Start,
     }

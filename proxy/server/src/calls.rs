@@ -5,6 +5,9 @@
 //! carried out after the driver made it durable; what a plugin wants to send is judged by the
 //! pinned manifest, not by the step that wants it.
 
+mod keyrings;
+mod tokens;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +25,9 @@ use crate::failpoint::{self, Side};
 use crate::node::NodeClock;
 use crate::setup::OpenAccount;
 use crate::upstream::{self, Outgoing, Upstream};
+pub use keyrings::Fetches;
+pub use tokens::Tokens;
+
 use interlock_plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 
 /// The purpose of an offer that is made without a request.
@@ -29,7 +35,8 @@ const SHOWN: &str = "shown";
 /// The largest answer of a provider that is read, bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Speaks to providers through plugins.
+/// Speaks to providers through plugins; cheap to clone.
+#[derive(Clone)]
 pub struct Caller {
     upstream: Upstream,
     clock: Arc<NodeClock>,
@@ -335,6 +342,7 @@ impl Caller {
             target: None,
             reason: None,
             details: None,
+            wanted: None,
         })
     }
 
@@ -401,8 +409,8 @@ impl Caller {
     ) -> Result<(Ended, u16), String> {
         let mut last_status = 0;
         for _ in 0..STEPS_MAX {
-            let out = account.instance.step(&envelope, &state, &body).await;
-            let StepOut { next, state: kept, body: out_body } = out.map_err(|e| e.to_string())?;
+            let out = self.step(account, &envelope, &state, &body).await?;
+            let StepOut { next, state: kept, body: out_body, .. } = out;
             let send = match next {
                 Next::Done(done) => return Ok((Ended::Done(done), last_status)),
                 Next::Send(send) => send,
@@ -425,6 +433,25 @@ impl Caller {
         Err(format!("the plugin took more than {STEPS_MAX} steps"))
     }
 
+    /// One step; once more if it named a public key of the provider that had to be fetched first.
+    async fn step(
+        &self,
+        account: &Arc<OpenAccount>,
+        envelope: &Envelope,
+        state: &[u8],
+        body: &[u8],
+    ) -> Result<StepOut, String> {
+        let run = || account.instance.step(envelope, state, body);
+        let mut out = run().await.map_err(|e| e.to_string())?;
+        let missing = out.missing.take().filter(|_| envelope.op != Operation::FetchKeys);
+        if let Some(missing) = missing
+            && self.fetch_missing(account, missing).await
+        {
+            out = run().await.map_err(|e| e.to_string())?;
+        }
+        Ok(out)
+    }
+
     /// The pinned manifest's word on a request; a plugin that breaks it is not called again.
     fn judge(
         &self,
@@ -442,7 +469,9 @@ impl Caller {
         })
     }
 
-    /// Sends one request and gives what came back, whatever it says.
+    /// Sends one request and gives what came back, whatever it says. A request whose access token
+    /// is refused is sent once more with another one: nothing was done without it, so at most one
+    /// copy can be carried out.
     pub(crate) async fn exchange(
         &self,
         account: &OpenAccount,
@@ -450,16 +479,48 @@ impl Caller {
         body: Vec<u8>,
         last_send_by: Instant,
         read: bool,
-    ) -> Result<upstream::Incoming, (Sent, &'static str, u64)> {
+    ) -> Result<upstream::Incoming, Gone> {
         let never = |reason| (Sent::No, reason, 0);
-        let endpoint = account.endpoints.get(&send.endpoint);
-        let endpoint = endpoint.ok_or(never(upstream::reason::INVALID_REQUEST))?;
         let mut headers = Vec::with_capacity(send.headers.len());
         for (name, value) in &send.headers {
             let value = account.instance.secrets().substitute(value);
             let value = value.map_err(|_| never(upstream::reason::INVALID_REQUEST))?;
             headers.push((name.clone(), value.to_string()));
         }
+        let Some(name) = tokens::wanted(send) else {
+            return self.wire(account, send, headers, body, last_send_by, read).await;
+        };
+        let with = |token: &tokens::Token| -> Vec<(String, String)> {
+            let put = |(n, value): &(String, String)| (n.clone(), token.put_into(value, name));
+            headers.iter().map(put).collect()
+        };
+        let no_token = |_| never(upstream::reason::NO_TOKEN);
+        let token = self.token(account, name, None).await.map_err(no_token)?;
+        let answer =
+            self.wire(account, send, with(&token), body.clone(), last_send_by, read).await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        let Ok(token) = self.token(account, name, Some(&token)).await else { return Ok(answer) };
+        match self.wire(account, send, with(&token), body, last_send_by, read).await {
+            // It did not leave again, so the refusal is what there is.
+            Err((Sent::No, ..)) => Ok(answer),
+            outcome => outcome,
+        }
+    }
+
+    /// The exchange itself, with the headers as they are.
+    async fn wire(
+        &self,
+        account: &OpenAccount,
+        send: &Send,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+        last_send_by: Instant,
+        read: bool,
+    ) -> Result<upstream::Incoming, Gone> {
+        let endpoint = account.endpoints.get(&send.endpoint);
+        let endpoint = endpoint.ok_or((Sent::No, upstream::reason::INVALID_REQUEST, 0))?;
         let outgoing = Outgoing {
             method: send.method.clone(),
             path_and_query: path_and_query(send),
@@ -485,6 +546,9 @@ impl Caller {
         Ok(answer)
     }
 }
+
+/// An exchange without an answer: whether it left, why, and how long it took, ms.
+pub(crate) type Gone = (Sent, &'static str, u64);
 
 /// A plugin names an endpoint, never an address: `{endpoint:NAME}` at the beginning of a link that
 /// it made by itself is where the account's endpoint is.
@@ -544,6 +608,7 @@ fn about_nothing(account: &OpenAccount) -> Result<Request, String> {
         target: None,
         reason: None,
         details: None,
+        wanted: None,
     })
 }
 

@@ -63,6 +63,8 @@ pub mod reason {
     pub const TOO_LATE: &str = "too_late";
     /// The request cannot be written as HTTP (a line break in a header, a foreign target).
     pub const INVALID_REQUEST: &str = "invalid_request";
+    /// The provider gave no access token, so the request was not sent.
+    pub const NO_TOKEN: &str = "no_token";
     /// A write failed after it was begun.
     pub const WRITE_FAILED: &str = "write_failed";
     /// The deadline passed without a whole answer.
@@ -77,7 +79,7 @@ pub mod reason {
     pub const ANSWER_TOO_LARGE: &str = "answer_too_large";
 
     /// Every reason, in the order in which they are counted.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 15] = [
         CONNECT_REFUSED,
         CONNECT_TIMEOUT,
         CONNECT_FAILED,
@@ -86,6 +88,7 @@ pub mod reason {
         TLS,
         TOO_LATE,
         INVALID_REQUEST,
+        NO_TOKEN,
         WRITE_FAILED,
         TIMEOUT,
         RESET,

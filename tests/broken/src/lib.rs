@@ -356,6 +356,7 @@ fn nothing() -> Request {
         target: None,
         reason: None,
         details: None,
+        wanted: None,
     }
 }
 

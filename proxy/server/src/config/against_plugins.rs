@@ -136,7 +136,7 @@ fn check_secrets(account: &Account, manifest: &Manifest, found: &mut Vec<Diagnos
             found.push(account.origin.point(Diagnostic::error("C062", text), &key));
         }
     }
-    for name in manifest.secrets.keys() {
+    for name in manifest.secrets.keys().filter(|name| !manifest.optional_secrets.contains(name)) {
         if !account.secrets.contains_key(name) {
             let text = format!("account `{}` lacks the secret `{name}`", account.name);
             let help = format!("write `secrets = {{ {name} = \"${{file:PATH}}\" }}`");
@@ -148,7 +148,7 @@ fn check_secrets(account: &Account, manifest: &Manifest, found: &mut Vec<Diagnos
 
 /// What the secret should have been, when its form shows that it is not.
 fn wrong_shape(kind: SecretKind, secret: &Secret) -> Option<&'static str> {
-    let pem = |labels: [&str; 2]| {
+    let pem = |labels: &[&str]| {
         let text = secret.expose().trim_start();
         labels.iter().any(|label| text.starts_with(&format!("-----BEGIN {label}-----")))
     };
@@ -164,10 +164,11 @@ fn wrong_shape(kind: SecretKind, secret: &Secret) -> Option<&'static str> {
                 digits.len().is_multiple_of(2) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             (!whole).then_some("a key in hexadecimal")
         }
-        SecretKind::RsaPrivate => (!pem(["PRIVATE KEY", "RSA PRIVATE KEY"]))
+        SecretKind::RsaPrivate => (!pem(&["PRIVATE KEY", "RSA PRIVATE KEY"]))
             .then_some("a PEM private key: `-----BEGIN PRIVATE KEY-----`"),
-        SecretKind::RsaPublic => (!pem(["PUBLIC KEY", "RSA PUBLIC KEY"]))
+        SecretKind::RsaPublic => (!pem(&["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"]))
             .then_some("a PEM public key: `-----BEGIN PUBLIC KEY-----`"),
+        SecretKind::Aead => (secret.expose().len() != 32).then_some("a key of 32 characters"),
     }
 }
 

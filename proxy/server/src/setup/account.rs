@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use interlock_engine::gates::{Group, places};
 use interlock_plugin_api::{Kind, Manifest};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::calls::{Fetches, Tokens};
 use crate::config::{self, Account, Config, Isolation, Window};
 use crate::upstream::{Endpoint, Trust};
 use interlock_plugin_host::{
@@ -34,6 +37,12 @@ pub struct OpenAccount {
     pub connect_timeout: Duration,
     /// Where its provider notifies us.
     pub notify_url: Option<String>,
+    /// The access tokens that it holds now.
+    pub tokens: Tokens,
+    /// When its provider's public keys were last asked for.
+    pub fetches: Fetches,
+    /// Whom the certificates of such keys must lead to.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// When it is not used.
     pub maintenance: Vec<Window>,
     /// Who may ask its provider about payments, in the order of asking.
@@ -117,14 +126,14 @@ pub(crate) fn open_account(
         .iter()
         .map(|(name, secret)| (name.clone(), SecretString::from(secret.expose().to_owned())))
         .collect();
-    let secrets = Secrets::from_pairs(&manifest.secrets, pairs).map_err(|e| e.to_string())?;
+    let secrets = Secrets::of(manifest, pairs).map_err(|e| e.to_string())?;
     let trust = trust(account)?;
     let site =
         |url: &String| Endpoint::trusting(&account.name, url, &trust).map_err(|e| e.to_string());
     let (mut endpoints, mut addresses) = (BTreeMap::new(), BTreeMap::new());
     for (name, default) in &manifest.hosts {
         let url = account.endpoints.get(name).unwrap_or(default);
-        let others = account.alternatives.get(name).into_iter().flatten().map(site);
+        let others = further_sites(account, manifest, name).iter().map(site);
         let endpoint = site(url)?.with_others(others.collect::<Result<_, _>>()?);
         endpoints.insert(name.clone(), endpoint);
         addresses.insert(name.clone(), url.clone());
@@ -147,6 +156,9 @@ pub(crate) fn open_account(
         .open(&account.name, &settings, secrets)
         .map_err(|e| format!("{e}: {}", generation.file()))?;
     Ok(Arc::new(OpenAccount {
+        tokens: Tokens::new(manifest),
+        fetches: Fetches::new(manifest),
+        authorities: authorities(account, manifest)?,
         name: account.name.clone(),
         instance,
         endpoints,
@@ -161,11 +173,38 @@ pub(crate) fn open_account(
     }))
 }
 
+/// The other doors of an endpoint: the provider's own only beside its own address.
+fn further_sites<'a>(account: &'a Account, manifest: &'a Manifest, name: &str) -> &'a [String] {
+    let theirs =
+        || manifest.alternatives.get(name).filter(|_| !account.endpoints.contains_key(name));
+    account.alternatives.get(name).or_else(theirs).map_or(&[], Vec::as_slice)
+}
+
+/// The authorities of certificates that a provider signs notifications with; none where no keyring
+/// asks for one.
+fn authorities(
+    account: &Account,
+    manifest: &Manifest,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    if manifest.keyrings.values().all(|ring| ring.common_names.is_empty()) {
+        return Ok(Vec::new());
+    }
+    match &account.ca {
+        Some(path) => {
+            let certificates: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(&read(path)?).collect();
+            certificates.map_err(|_| format!("file is not PEM: {}", path.display()))
+        }
+        None => Ok(pingora::tls::load_native_certs().unwrap_or_default()),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| format!("file can't be read, {}: {}", e.kind(), path.display()))
+}
+
 /// Whom an account's connections trust, and how we prove ourselves to its provider.
 fn trust(account: &Account) -> Result<Trust, String> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|e| format!("file can't be read, {}: {}", e.kind(), path.display()))
-    };
     let ca = account.ca.as_ref().map(read).transpose()?;
     let client = match &account.client {
         Some((certificate, key)) => Some((read(certificate)?, Zeroizing::new(read(key)?))),
@@ -188,7 +227,7 @@ fn identity(account: &Account, manifest: &Manifest) -> String {
     for (name, default) in &manifest.hosts {
         add(name);
         add(account.endpoints.get(name).unwrap_or(default));
-        account.alternatives.get(name).into_iter().flatten().for_each(|url| add(url));
+        further_sites(account, manifest, name).iter().for_each(|url| add(url));
     }
     for (name, secret) in &account.secrets {
         add(name);

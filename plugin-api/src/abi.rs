@@ -354,9 +354,9 @@ pub(crate) fn dispatch<P: Provider>(
         Operation::ParseNotification => p.parse_notification(cx, s, e),
         Operation::FetchKeys => p.fetch_keys(cx, r, s, e),
         Operation::Probe => p.probe(cx, s, e),
-        Operation::DownloadStatement | Operation::StartSession | Operation::OpenToken => {
-            Err(Fault::UNSUPPORTED)
-        }
+        Operation::DownloadStatement => p.download_statement(cx, r, s, e),
+        Operation::ReadStatement => p.read_statement(cx, r, s, e),
+        Operation::StartSession | Operation::OpenToken => Err(Fault::UNSUPPORTED),
     }
 }
 

@@ -91,6 +91,7 @@ mod fact;
 mod manifest;
 mod money;
 mod provider;
+mod statement;
 mod step;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -107,6 +108,9 @@ pub use manifest::{
 };
 pub use money::{Currency, Money, MoneyError, convert_units, format_units, parse_units};
 pub use provider::{Cx, Fault, FaultKind, Host, HostError, Provider, Sealed, Step, StepResult};
+pub use statement::{
+    LineKind, LineState, Packing, Period, StatementFile, StatementLine, StatementPart,
+};
 pub use step::{
     Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Operation, Original,
     ProviderKey, Request, STEPS_MAX, Send, TransportLoss, WantedKeys,

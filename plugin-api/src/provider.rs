@@ -9,7 +9,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Event, Fact, Next, Request, Send as Request_, step};
+use crate::{Event, Fact, Next, Request, Send as Request_, StatementPart, step};
 
 /// A provider, as a pure translator of its protocol.
 pub trait Provider: Sized + std::marker::Send + Sync + 'static {
@@ -103,6 +103,36 @@ pub trait Provider: Sized + std::marker::Send + Sync + 'static {
     fn fetch_keys(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
         unsupported::<Self>(cx, r, s, e)
     }
+    /// Fetches the provider's statement of a day (`r.period`); must end in a [`crate::Done`] with
+    /// `statement`. Asked for the next part it is given the continuation and [`Event::Start`].
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn download_statement(
+        &self,
+        cx: &Cx<'_>,
+        r: &Request,
+        s: Self::State,
+        e: &Event,
+    ) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Reads a piece of a statement's file, of at most 256 KiB and of whole lines ([`Event::Piece`],
+    /// the piece is `cx.body`); ends in a [`crate::Done`] with `statement` each time, and sends
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`]; a file that is no statement of this provider is of kind
+    /// [`FaultKind::Input`].
+    fn read_statement(
+        &self,
+        cx: &Cx<'_>,
+        r: &Request,
+        s: Self::State,
+        e: &Event,
+    ) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
     /// Asks whether the provider is well.
     ///
     /// # Errors
@@ -155,6 +185,12 @@ impl<S> Step<S> {
     /// Ends the operation with several facts.
     pub fn facts(facts: Vec<Fact>) -> Self {
         Self::end(step::Done { facts, ..step::Done::default() })
+    }
+
+    /// Ends a call for a statement with a part of it; the next call is given `state`.
+    pub fn part(part: StatementPart, state: S) -> Self {
+        let done = step::Done { statement: Some(part), ..step::Done::default() };
+        Self { state: Some(state), ..Self::end(done) }
     }
 
     /// Ends the operation.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CaptureMode, CredentialForm, Fact, Money};
+use crate::{CaptureMode, CredentialForm, Fact, Money, Period, StatementPart};
 
 /// More steps than this in one operation are a fault of the plugin.
 pub const STEPS_MAX: u32 = 8;
@@ -36,8 +36,10 @@ pub enum Operation {
     ParseNotification,
     /// Fetch public keys of the provider for one of the manifest's `keyrings`.
     FetchKeys,
-    /// Fetch the provider's statement.
+    /// Fetch the provider's statement of a day.
     DownloadStatement,
+    /// Read a piece of a statement's file.
+    ReadStatement,
     /// Is the provider well?
     Probe,
     /// Open a wallet session for a merchant's page.
@@ -61,6 +63,7 @@ impl Operation {
             Self::ParseNotification => "parse_notification",
             Self::FetchKeys => "fetch_keys",
             Self::DownloadStatement => "download_statement",
+            Self::ReadStatement => "read_statement",
             Self::Probe => "probe",
             Self::StartSession => "start_session",
             Self::OpenToken => "open_token",
@@ -76,6 +79,7 @@ impl Operation {
                 | Self::ParseNotification
                 | Self::FetchKeys
                 | Self::DownloadStatement
+                | Self::ReadStatement
                 | Self::Probe
         )
     }
@@ -143,6 +147,9 @@ pub struct Request {
     /// Of [`Operation::FetchKeys`]: which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<WantedKeys>,
+    /// Of a statement: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
 }
 
 /// Which public keys of the provider are fetched.
@@ -274,6 +281,11 @@ pub enum Event {
         /// A named reason: `connect_refused`, `timeout`, `reset`, ...
         reason: String,
     },
+    /// A piece of a statement's file, of whole lines, is in the body part.
+    Piece {
+        /// Nothing follows it.
+        last: bool,
+    },
     /// The provider sent us this; the raw body is in the body part.
     Notification {
         /// Names in lower case.
@@ -286,7 +298,7 @@ impl Event {
     pub fn header(&self, name: &str) -> Option<&str> {
         let headers = match self {
             Self::Response { headers, .. } | Self::Notification { headers } => headers,
-            Self::Start | Self::Transport { .. } => return None,
+            Self::Start | Self::Transport { .. } | Self::Piece { .. } => return None,
         };
         headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
@@ -346,6 +358,9 @@ pub struct Done {
     /// Of [`Operation::FetchKeys`]: what was found, at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<ProviderKey>,
+    /// Of a statement: a part of it. The continuation is given to the call for the next part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<StatementPart>,
 }
 
 /// A public key of the provider.

@@ -246,5 +246,6 @@ pub fn request(amount: i64, currency: &str, exponent: u8) -> Request {
         reason: None,
         details: None,
         wanted: None,
+        period: None,
     }
 }

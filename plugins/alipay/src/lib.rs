@@ -225,7 +225,9 @@ impl Alipay {
                     TransportLoss::MaybeSent => "no_answer",
                 })
             })),
-            Event::Notification { .. } => Err(Fault::input("a notification is no answer")),
+            Event::Notification { .. } | Event::Piece { .. } => {
+                Err(Fault::input("this event is no answer"))
+            }
         }
     }
 

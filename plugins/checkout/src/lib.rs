@@ -114,7 +114,7 @@ fn answered(e: &Event) -> Result<Result<u16, Fact>, Fault> {
             TransportLoss::NotSent => "not_sent",
             TransportLoss::MaybeSent => "no_answer",
         }))),
-        Event::Start | Event::Notification { .. } => {
+        Event::Start | Event::Notification { .. } | Event::Piece { .. } => {
             Err(Fault::input("the operation waits for an answer"))
         }
     }

@@ -5,7 +5,7 @@
 
 use interlock_plugin_api::{
     CaptureMode, Credential, CredentialForm, Currency, Customer, Envelope, Event, Manifest,
-    MethodSupport, Money, Operation, Original, Request,
+    MethodSupport, Money, Operation, Original, Period, Request, WantedKeys,
 };
 use serde_json::Value;
 
@@ -60,7 +60,8 @@ impl Asking {
         }
         for op in &self.manifest.operations {
             let shown = all.iter().any(|asked| asked.envelope.op == *op);
-            if !shown && *op != Operation::ParseNotification {
+            let given = matches!(op, Operation::ParseNotification | Operation::ReadStatement);
+            if !shown && !given {
                 let at = format!("{} without a fixture", op.as_str());
                 all.push(self.ask(at, *op, self.request(*op)));
             }
@@ -88,7 +89,12 @@ impl Asking {
         request.exponent = self.exponent(request.amount.currency);
         let mut asked = self.ask(fixture.place().to_string(), op, request);
         let first = fixture.turns().ok()?.into_iter().next();
-        if let Some(Turn::Event(_, event @ Event::Notification { .. }, body)) = first {
+        if let Some(Turn::Event(
+            _,
+            event @ (Event::Notification { .. } | Event::Piece { .. }),
+            body,
+        )) = first
+        {
             asked.envelope.event = event;
             asked.body = body;
         }
@@ -112,7 +118,16 @@ impl Asking {
     pub fn request(&self, op: Operation) -> Request {
         let currency = self.currency();
         let amount = Money::new(4_900, currency);
-        let later = !matches!(op, Operation::Authorize | Operation::ParseNotification);
+        let later = matches!(
+            op,
+            Operation::Continue
+                | Operation::Capture
+                | Operation::Void
+                | Operation::Refund
+                | Operation::Inquire
+                | Operation::InquireOperation
+                | Operation::Close
+        );
         let mut request = Request {
             op_id: OP_ID.into(),
             amount,
@@ -133,6 +148,7 @@ impl Asking {
             reason: None,
             details: None,
             wanted: None,
+            period: None,
         };
         if let Some(method) = self.manifest.methods.first() {
             self.pay_by(&mut request, method);
@@ -141,13 +157,22 @@ impl Asking {
         if matches!(op, Operation::Inquire | Operation::Close) {
             request.op_id = PAYMENT_ID.into();
         }
-        if later && op != Operation::Probe {
+        if !matches!(op, Operation::Authorize | Operation::ParseNotification | Operation::Probe) {
             request.credential = None;
+        }
+        if later {
             let provider_ref = Some("kit_payment_0001".into());
             request.original = Some(Original { op_id: PAYMENT_ID.into(), provider_ref, amount });
         }
         if op == Operation::InquireOperation {
             request.target = Some((Operation::Refund, None));
+        }
+        if op == Operation::FetchKeys {
+            let ring = self.manifest.keyrings.keys().next().cloned().unwrap_or_default();
+            request.wanted = Some(WantedKeys { ring, id: Some("KIT-KEY-1".into()) });
+        }
+        if matches!(op, Operation::DownloadStatement | Operation::ReadStatement) {
+            request.period = Some(Period { date: "2025-11-24".into() });
         }
         if op == Operation::Continue {
             request.details = Some(interlock_plugin_api::Details(serde_json::json!({})));

@@ -25,8 +25,9 @@
 //! The first section names the operation; its JSON is merged (RFC 7396) over the request that the
 //! kit makes from the manifest. An author writes it, and what the provider `answers`; what the
 //! plugin `sends` and `says` is written by `interlock plugin test --update` and reviewed. Instead
-//! of an answer a request may be `### lost maybe_sent timeout`; a notification `### arrives`. Line
-//! ends at the end of a body are not a part of it.
+//! of an answer a request may be `### lost maybe_sent timeout`; a notification `### arrives`, and of
+//! a statement's file there is a `### piece`, or the `### piece last`. Line ends at the end of a body
+//! are not a part of it.
 
 use std::fmt;
 use std::fs;
@@ -238,6 +239,11 @@ impl Fixture {
                 let (headers, body) = self.message(section.line, &section.text)?;
                 Ok(Turn::Event(at, Event::Notification { headers }, body))
             }
+            Some("piece") => {
+                let last = words.next() == Some("last");
+                let body = section.text.trim_start_matches('\n').as_bytes().to_vec();
+                Ok(Turn::Event(at, Event::Piece { last }, body))
+            }
             Some("lost") => {
                 let word = words.next().unwrap_or_default().to_owned();
                 let outcome: TransportLoss = serde_json::from_value(Value::String(word))
@@ -254,7 +260,7 @@ impl Fixture {
             _ => Err(self.fail(
                 section.line,
                 format!(
-                    "a section is `sends`, `answers`, `arrives`, `lost` or `says`, not `{}`",
+                    "a section is `sends`, `answers`, `arrives`, `lost`, `piece` or `says`, not `{}`",
                     section.head
                 ),
             )),

@@ -258,6 +258,7 @@ fn doing(envelope: &Envelope, body: &[u8]) -> String {
         Event::Response { status, .. } => format!("answer {status}"),
         Event::Transport { .. } => "lost".to_owned(),
         Event::Notification { .. } => "notification".to_owned(),
+        Event::Piece { .. } => "piece".to_owned(),
     };
     format!("{} {event} {}", envelope.op.as_str(), shown(body))
 }

@@ -199,6 +199,7 @@ fn envelope() -> Envelope {
         reason: None,
         details: None,
         wanted: None,
+        period: None,
     };
     Envelope {
         op: Operation::Authorize,

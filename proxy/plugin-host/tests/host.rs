@@ -980,6 +980,7 @@ fn envelope() -> Envelope {
             reason: None,
             details: None,
             wanted: None,
+            period: None,
         },
         event: Event::Start,
     }

@@ -343,6 +343,7 @@ impl Caller {
             reason: None,
             details: None,
             wanted: None,
+            period: None,
         })
     }
 
@@ -609,6 +610,7 @@ fn about_nothing(account: &OpenAccount) -> Result<Request, String> {
         reason: None,
         details: None,
         wanted: None,
+        period: None,
     })
 }
 

@@ -357,6 +357,7 @@ fn nothing() -> Request {
         reason: None,
         details: None,
         wanted: None,
+        period: None,
     }
 }
 

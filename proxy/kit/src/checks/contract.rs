@@ -103,7 +103,7 @@ fn refuses_bad_settings(s: &Subject, _: bool) -> Verdict {
     findings.into()
 }
 
-const ALL: [Operation; 10] = [
+const ALL: [Operation; 13] = [
     Operation::Authorize,
     Operation::Continue,
     Operation::Capture,
@@ -113,6 +113,9 @@ const ALL: [Operation; 10] = [
     Operation::InquireOperation,
     Operation::Close,
     Operation::ParseNotification,
+    Operation::FetchKeys,
+    Operation::DownloadStatement,
+    Operation::ReadStatement,
     Operation::Probe,
 ];
 
@@ -127,6 +130,9 @@ fn offers(s: &Subject, _: bool) -> Verdict {
         let mut envelope = asked.envelope.clone();
         if op == Operation::ParseNotification && example.is_none() {
             envelope.event = interlock_plugin_api::Event::Notification { headers: Vec::new() };
+        }
+        if op == Operation::ReadStatement && example.is_none() {
+            envelope.event = interlock_plugin_api::Event::Piece { last: true };
         }
         let answer = s.step(&s.one, &envelope, &[], &asked.body);
         let absent = matches!(answer, Err(StepError::Fault { kind: FaultKind::Unsupported, .. }));

@@ -81,6 +81,9 @@ fn by_effect(s: &Subject) -> Vec<(String, String, Effect, bool)> {
             Operation::Inquire
                 | Operation::InquireOperation
                 | Operation::ParseNotification
+                | Operation::FetchKeys
+                | Operation::DownloadStatement
+                | Operation::ReadStatement
                 | Operation::Probe
         );
         let said = walk.done().and_then(|done| {

@@ -79,7 +79,7 @@ pub(crate) fn success(capture: CaptureMode) -> What {
 fn status(e: &Event) -> u16 {
     match e {
         Event::Response { status, .. } => *status,
-        Event::Start | Event::Transport { .. } | Event::Notification { .. } => 0,
+        _ => 0,
     }
 }
 

@@ -85,7 +85,7 @@ fn one_request(
             TransportLoss::NotSent => "not_sent",
             TransportLoss::MaybeSent => "no_answer",
         }))),
-        Event::Notification { .. } => Err(Fault::input("the operation waits for an answer")),
+        _ => Err(Fault::input("the operation waits for an answer")),
     }
 }
 

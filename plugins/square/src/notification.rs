@@ -46,6 +46,7 @@ pub(crate) fn read(cx: &Cx<'_>, e: &Event) -> Result<Done, Fault> {
         verified: true,
         event_id: Some(notice.event_id),
         ack: Some(ack(200)),
+        ..Done::default()
     })
 }
 

@@ -22,6 +22,9 @@ pub struct Fact {
     /// The order's amount in the provider's minor units, as the provider echoed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<Money>,
+    /// What the shopper himself paid of it, where coupons or subsidies paid the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer_amount: Option<Money>,
     /// The provider's number of the payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ref: Option<String>,
@@ -50,6 +53,7 @@ impl Fact {
             scope: Scope::Send,
             op_id: None,
             amount: None,
+            payer_amount: None,
             provider_ref: None,
             operation_ref: None,
             class: None,
@@ -94,6 +98,11 @@ impl Fact {
         Self { amount: Some(amount), ..self }
     }
 
+    /// The same fact with what the shopper himself paid, where that is less.
+    pub fn with_payer_amount(self, amount: Option<Money>) -> Self {
+        Self { payer_amount: amount, ..self }
+    }
+
     /// The same fact with the provider's number of the payment.
     pub fn with_provider_ref(self, reference: impl Into<String>) -> Self {
         Self { provider_ref: Some(reference.into()), ..self }
@@ -125,6 +134,8 @@ pub enum What {
     Captured,
     /// The shopper must act; what to show is in `action`.
     Action,
+    /// The shopper has done his part; the provider waits for our `continue`.
+    Approved,
     /// The provider accepted and will decide later.
     Pending,
     /// The provider refused; no money moved by this request.
@@ -200,6 +211,9 @@ pub enum Class {
     /// An offer or an authorization lapsed.
     #[serde(rename = "expired")]
     Expired,
+    /// The merchant must do something at the provider before it can go on.
+    #[serde(rename = "merchant_action")]
+    MerchantAction,
     /// The provider does not do this.
     #[serde(rename = "not_supported")]
     NotSupported,
@@ -224,6 +238,7 @@ impl Class {
             Self::Maintenance => "maintenance",
             Self::Duplicate => "duplicate",
             Self::Expired => "expired",
+            Self::MerchantAction => "merchant_action",
             Self::NotSupported => "not_supported",
             Self::Unmapped => "unmapped",
         }

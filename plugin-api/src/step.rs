@@ -4,6 +4,7 @@
 //! bytes. At most [`STEPS_MAX`] steps make one operation.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +184,9 @@ pub struct Customer {
     /// ISO 3166-1 alpha-2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
+    /// The address that the shopper's browser or app comes from, as some wallets demand it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
 }
 
 /// The authorize that a later operation belongs to.

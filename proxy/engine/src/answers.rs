@@ -346,7 +346,8 @@ fn tells_of_money(what: What) -> bool {
 
 /// Says that money did not move, or came back.
 fn negative(what: What) -> bool {
-    !positive(what) && !matches!(what, What::Unknown | What::Pending | What::Action)
+    !positive(what)
+        && !matches!(what, What::Unknown | What::Pending | What::Action | What::Approved)
 }
 
 fn unknown(fact: Fact) -> Fact {

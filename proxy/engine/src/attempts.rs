@@ -54,13 +54,14 @@ impl Turn<'_> {
         }
         match fact.what {
             // Whoever is not the answer to the shopper's return may not have heard of it yet.
-            What::Action | What::Pending
+            What::Action | What::Pending | What::Approved
                 if is_continued(a) && !matches!(source, Source::Answer(..)) =>
             {
                 self.still_there(i)
             }
             What::Action => self.must_act(i, account, fact),
             What::Pending => self.will_decide(i, fact),
+            What::Approved => self.still_there(i),
             What::Declined => self.declined(i, account, fact, source),
             What::NotFound => self.not_found(i, account, source),
             What::ClosedUnpaid => self.closed(i, account, source, true),
@@ -91,7 +92,8 @@ impl Turn<'_> {
     /// T16: what is over stays over; the contradiction is written down.
     fn after_the_end(&mut self, i: usize, fact: &Fact, source: &Source) -> Flow {
         let due = matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. });
-        let routine = due || matches!(fact.what, What::Unknown | What::Pending | What::Action);
+        let routine = due
+            || matches!(fact.what, What::Unknown | What::Pending | What::Action | What::Approved);
         if !routine {
             let said = format!("said {:?} after the end", fact.what).to_lowercase();
             let name = self.p.attempts[i].account.clone();

@@ -193,6 +193,7 @@ fn at_the_gate(class: Class) -> bool {
             | Class::AccountRestricted
             | Class::Maintenance
             | Class::ProviderDown
+            | Class::MerchantAction
             | Class::NotSupported
     )
 }

@@ -142,6 +142,7 @@ impl Asking {
             customer: Customer {
                 id: Some("kit-shopper".into()),
                 country: self.manifest.countries.first().cloned(),
+                ip: Some(std::net::Ipv4Addr::new(203, 0, 113, 7).into()),
             },
             original: None,
             target: None,

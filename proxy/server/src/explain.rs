@@ -124,7 +124,7 @@ pub struct Surroundings<'a> {
 /// The member that can't be used.
 pub fn answer(question: &Question, around: &Surroundings<'_>) -> Result<Value, Fault> {
     let money = money(question)?;
-    let customer = Customer { id: None, country: country(question)? };
+    let customer = Customer { country: country(question)?, ..Customer::default() };
     if !(0.0..=1.0).contains(&question.draw) {
         return Err(Fault::new("draw", "must be from 0 to 1"));
     }

@@ -26,7 +26,8 @@ impl MerchantApi {
         let amount = amount.ok_or(Problem::invalid("amount", "is missing"))?;
         let currency = currency.ok_or(Problem::invalid("currency", "is missing"))?;
         let money = request::money(amount, &currency)?;
-        let customer = Customer { id: None, country: request::country("country", country)? };
+        let customer =
+            Customer { country: request::country("country", country)?, ..Customer::default() };
         let basket = Basket { merchant, money, customer: &customer };
         let found = self.driver.look(|world| offers::methods(&basket, world));
         let data: Vec<Value> = found.iter().map(shown).collect();

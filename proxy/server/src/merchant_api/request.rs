@@ -83,6 +83,10 @@ struct CustomerBody {
     #[serde(default)]
     #[schemars(regex(pattern = "^[A-Za-z]{2}$"))]
     country: Option<String>,
+    /// Where the shopper's browser or app comes from, IPv4 or IPv6; some wallets demand it.
+    #[serde(default)]
+    #[schemars(length(max = 45))]
+    ip: Option<String>,
 }
 
 /// `POST /v1/payments/{id}/capture`.
@@ -402,7 +406,12 @@ fn customer(body: Option<CustomerBody>) -> Result<Customer, Problem> {
     let Some(body) = body else { return Ok(Customer::default()) };
     text("customer.id", body.id.as_deref(), REFERENCE_MAX)?;
     let country = country("customer.country", body.country)?;
-    Ok(Customer { id: body.id, country })
+    let address = |text: String| {
+        let detail = "must be an IPv4 or IPv6 address";
+        text.parse().map_err(|_| Problem::unprocessable("customer.ip", detail))
+    };
+    let ip = body.ip.map(address).transpose()?;
+    Ok(Customer { id: body.id, country, ip })
 }
 
 /// A country in two capital letters.

@@ -177,6 +177,7 @@ pub fn fact(f: &Fact, h: &mut impl Hasher) {
         scope,
         op_id,
         amount,
+        payer_amount: _,
         provider_ref,
         operation_ref,
         class,

@@ -40,6 +40,10 @@ pub struct Contract {
     /// can't pay it without us.
     #[serde(default)]
     pub returning: Vec<String>,
+    /// Those of `returning` whose `continue` needs nothing that the shopper brought, because the
+    /// provider knows by itself that he approved: [`crate::What::Approved`] says so.
+    #[serde(default)]
+    pub approving: Vec<String>,
     /// Flows whose offers the plugin makes without a request: the shopper carries them to the
     /// provider himself, whenever and as often as he likes.
     #[serde(default)]
@@ -92,17 +96,25 @@ impl Contract {
         self.returning.iter().any(|f| f == flow)
     }
 
+    /// Whether the `continue` of this flow needs nothing that the shopper brought.
+    pub fn is_approving(&self, flow: &str) -> bool {
+        self.is_returning(flow) && self.approving.iter().any(|f| f == flow)
+    }
+
     /// Whether the shopper carries the offers of this flow to the provider himself.
     pub fn is_by_shopper(&self, flow: &str) -> bool {
         self.by_shopper.iter().any(|f| f == flow)
     }
 
     /// Whether what is shown in this flow has an end that can be confirmed, where `asks` says
-    /// whether anything about the provider's own end can be heard. A close of what the shopper can
-    /// carry there again is none, unless it leaves a tombstone.
+    /// whether anything about the provider's own end can be heard. What goes on only by our
+    /// `continue` ends by our own word. A close of what the shopper can carry there again is none,
+    /// unless it leaves a tombstone.
     pub fn ends(&self, flow: &str, asks: bool) -> bool {
         let closes = |close: &Close| close.tombstone || !self.is_by_shopper(flow);
-        self.close_of(flow).is_some_and(closes) || (self.expiry_of(flow).is_some() && asks)
+        self.is_returning(flow)
+            || self.close_of(flow).is_some_and(closes)
+            || (self.expiry_of(flow).is_some() && asks)
     }
 
     /// Whether this provider code proves that nothing moved.

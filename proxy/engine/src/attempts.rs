@@ -57,11 +57,11 @@ impl Turn<'_> {
             What::Action | What::Pending | What::Approved
                 if is_continued(a) && !matches!(source, Source::Answer(..)) =>
             {
-                self.still_there(i)
+                self.not_gone_on(i, account, fact, source)
             }
             What::Action => self.must_act(i, account, fact),
             What::Pending => self.will_decide(i, fact),
-            What::Approved => self.still_there(i),
+            What::Approved => self.approved(i, account, source),
             What::Declined => self.declined(i, account, fact, source),
             What::NotFound => self.not_found(i, account, source),
             What::ClosedUnpaid => self.closed(i, account, source, true),

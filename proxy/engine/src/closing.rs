@@ -63,6 +63,10 @@ impl Turn<'_> {
                 | AttemptState::Closing { .. }
         );
         let rule = account.contract.close_of(&a.flow);
+        if a.state == AttemptState::Action && self.withdraws(i, account) {
+            return Ok(());
+        }
+        let a = &self.p.attempts[i];
         if !from || !self.can_close(i) {
             // No close is declared: what stands ends by its own expiry or by truth.
             if !matches!(why, CloseReason::Doubt | CloseReason::Expiry) && from {

@@ -5,15 +5,16 @@
 //! can finish nothing by itself, but may take the same details again under the same number. While
 //! one return is in doubt no other is sent: both could be carried out.
 
-use interlock_plugin_api::{Fact, Operation as PluginOperation};
+use interlock_plugin_api::{Fact, Operation as PluginOperation, What};
 
 use crate::answers::Source;
 use crate::attempts::PLUGIN_VERSION;
 use crate::definite::{self, Resend};
 use crate::exchange::{Exchange, ExchangeKind};
 use crate::input::Call;
+use crate::intake::failed;
 use crate::mutant::{self, Mutant};
-use crate::payment::{Attempt, AttemptState};
+use crate::payment::{Attempt, AttemptState, FailReason};
 use crate::policy::AccountPolicy;
 use crate::refusal::Refusal;
 use crate::turn::{Flow, Stop, Turn};
@@ -42,25 +43,92 @@ impl Turn<'_> {
         if again.as_ref().is_some_and(|x| x.sends > 0) {
             return Ok(());
         }
+        if let Some(why) = self.nothing_more(i, account) {
+            return refused(why);
+        }
+        if !details && !approves(account, &self.p.attempts[i]) {
+            return Err(no_details("is missing: the provider waits for what the shopper brought"));
+        }
+        self.goes_back(i, account, &op_id, again.as_ref())
+    }
+
+    /// The provider says that the shopper has done his part and that it waits for us: it is told
+    /// to go on, without waiting for the shopper to find his way back. An inquiry says so again
+    /// and again, also after a return that was refused, so it moves only what nothing was told for.
+    pub(crate) fn approved(&mut self, i: usize, account: &AccountPolicy, source: &Source) -> Flow {
+        let a = &self.p.attempts[i];
+        let told = a.track.of(ExchangeKind::Continue).count();
+        let news = matches!(source, Source::Notice) || told == 0;
+        let goes_on = approves(account, a) && a.state == AttemptState::Action && !a.loser;
+        if !news || !goes_on || self.nothing_more(i, account).is_some() {
+            return self.still_there(i);
+        }
+        let op_id = self.approval_number(i, told);
+        if self.unbuildable(&op_id) {
+            return self.still_there(i);
+        }
+        self.goes_back(i, account, &op_id, None)
+    }
+
+    /// Our number of the `continue` that follows an approval, after so many others.
+    fn approval_number(&self, i: usize, told: usize) -> String {
+        let a = &self.p.attempts[i];
+        self.world.mint.mint(&["continue", &a.op_id, "approved", &told.to_string()])
+    }
+
+    /// Why nothing more may be told to the provider for what was shown, if so.
+    fn nothing_more(&self, i: usize, account: &AccountPolicy) -> Option<&'static str> {
+        let a = &self.p.attempts[i];
         let shut = a.track.fence.is_some() && !mutant::on(Mutant::ContinueBesideDoubt);
         if shut || a.track.was_closed() || self.p.cancel_requested {
-            return refused("nothing more is sent for what was shown to the shopper");
+            return Some("nothing more is sent for what was shown to the shopper");
         }
         // A copy of what was sent before may have taken the money by itself, or may do so late.
         let copied = a.track.takers().any(|x| x.sends > 1);
         if copied && !definite::strong(&a.track, account) {
-            return refused("a copy of an earlier return may still be carried out");
+            return Some("a copy of an earlier return may still be carried out");
         }
         // What the plugin in force can't read may have been the success.
         let reads = a.track.takers().all(|x| definite::reads(account.state_version, x, account));
         let unread = !reads || a.alert.as_deref() == Some(PLUGIN_VERSION);
-        if unread && !mutant::on(Mutant::ContinueBesideDoubt) {
-            return refused("the plugin's version can't read what came of it");
+        (unread && !mutant::on(Mutant::ContinueBesideDoubt))
+            .then_some("the plugin's version can't read what came of it")
+    }
+
+    /// What was shown can't be paid without us, and nothing that could pay it is under way: so it
+    /// ends by our own word, which is durable before anything else is tried.
+    pub(crate) fn withdraws(&mut self, i: usize, account: &AccountPolicy) -> bool {
+        let a = &self.p.attempts[i];
+        let alone = waits_for_return(account, a) && a.unconfirmed.is_none();
+        let copied = a.track.takers().any(|x| x.sends > 1);
+        if !alone || (copied && !definite::strong(&a.track, account)) {
+            return false;
         }
-        if !details {
-            return Err(no_details("is missing: the provider waits for what the shopper brought"));
+        let ver = self.p.ver;
+        let a = &mut self.p.attempts[i];
+        a.track.fence.get_or_insert(ver);
+        a.state = failed(FailReason::Closed);
+        let name = a.account.clone();
+        self.say(&name, "it can't be paid without us, and nothing more is sent", Some("closed"));
+        true
+    }
+
+    /// A return of the shopper is in doubt, and the provider says that it waits for one. Asked when
+    /// nothing can be on the wire any more, that says what became of it: nothing.
+    pub(crate) fn not_gone_on(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
+        let waits = matches!(fact.what, What::Action | What::Approved);
+        let Source::Inquiry(asked) = source else { return self.still_there(i) };
+        let late = definite::asked_behind_fence(&self.p.attempts[i].track, asked, account);
+        if waits && late && self.withdraws(i, account) {
+            return Ok(());
         }
-        self.goes_back(i, account, &op_id, again.as_ref())
+        self.still_there(i)
     }
 
     /// Another return while one is under way or in doubt: the same one, or none.
@@ -73,7 +141,13 @@ impl Turn<'_> {
     ) -> Flow {
         let a = &self.p.attempts[i];
         let Some(x) = a.track.takers().last().cloned() else { return Ok(()) };
+        let told = a.track.of(ExchangeKind::Continue).count();
+        if told > 0 && x.op_id == self.approval_number(i, told - 1) {
+            // The provider was told to go on when it knew of his approval: nothing is missing.
+            return Ok(());
+        }
         let waits = a.state == AttemptState::Ambiguous;
+        let details = details || approves(account, a);
         if !details || !waits || self.resend_of(i) == Resend::Never {
             let why = "an earlier return of the shopper is not decided yet";
             return if same_key { Ok(()) } else { refused(why) };
@@ -192,6 +266,12 @@ impl Turn<'_> {
 /// Whether the provider goes on with an attempt only when it is told what the shopper brought.
 pub(crate) fn waits_for_return(account: &AccountPolicy, a: &Attempt) -> bool {
     account.offers(PluginOperation::Continue) && account.contract.is_returning(&a.flow)
+}
+
+/// Whether the provider goes on with an attempt when it is told to, without anything that the
+/// shopper brought.
+pub(crate) fn approves(account: &AccountPolicy, a: &Attempt) -> bool {
+    waits_for_return(account, a) && account.contract.is_approving(&a.flow)
 }
 
 /// A return of the shopper is under way or in doubt.

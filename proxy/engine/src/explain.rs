@@ -181,6 +181,7 @@ fn unsent(account: &str, shape: &Shape<'_>, world: &World<'_>) -> Attempt {
         loser: false,
         manual: false,
         alert: None,
+        payer_amount: None,
         second_charge_of: None,
         outside: Vec::new(),
     }

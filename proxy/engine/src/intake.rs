@@ -172,6 +172,7 @@ impl Turn<'_> {
             loser: false,
             manual: false,
             alert: None,
+            payer_amount: None,
             second_charge_of: None,
             outside: Vec::new(),
         });

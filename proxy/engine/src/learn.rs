@@ -52,6 +52,8 @@ impl Turn<'_> {
         if let (Some(reference), None) = (&fact.provider_ref, &self.p.attempts[i].unconfirmed) {
             self.take_reference(i, reference);
         }
+        let paid = fact.payer_amount.and_then(|m| account.iso_amount(m.currency, m.amount));
+        self.p.attempts[i].payer_amount = paid.or(self.p.attempts[i].payer_amount);
         // 2. A close was sent, so it may have been given back: confirm first.
         if !self.confirmed(i, account, source) {
             let ver = self.p.ver;
@@ -266,6 +268,7 @@ impl Turn<'_> {
             loser: true,
             manual: false,
             alert: None,
+            payer_amount: None,
             second_charge_of: Some(i),
             outside: Vec::new(),
             ..of.clone()

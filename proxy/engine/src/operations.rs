@@ -15,7 +15,7 @@ use crate::operation::{Operation, OperationState, Origin};
 use crate::payment::AttemptState;
 use crate::policy::AccountPolicy;
 use crate::refusal::Refusal;
-use crate::turn::{Flow, Stop, Turn};
+use crate::turn::{Flow, MERCHANT_ACTION, Stop, Turn};
 
 /// What makes an operation.
 pub(crate) struct NewOperation<'k> {
@@ -165,6 +165,10 @@ impl Turn<'_> {
     }
 
     fn operation_accepted(&mut self, n: usize, account: &AccountPolicy, fact: &Fact) -> Flow {
+        if fact.class == Some(Class::MerchantAction) {
+            // It goes on only when somebody has done something in the provider's portal.
+            self.alert(self.p.operations[n].attempt, MERCHANT_ACTION);
+        }
         let o = &mut self.p.operations[n];
         if matches!(o.state, OperationState::Started | OperationState::Ambiguous) {
             o.state = OperationState::Pending;

@@ -131,6 +131,9 @@ pub struct Attempt {
     pub manual: bool,
     /// Something an operator should know, by its named reason.
     pub alert: Option<String>,
+    /// What the shopper himself paid, minor units, where coupons or subsidies paid the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer_amount: Option<i64>,
     /// A second charge found under another attempt's number.
     pub second_charge_of: Option<usize>,
     /// Refunds made elsewhere that can't be booked yet; at most [`OUTSIDE_MAX`].

@@ -5,6 +5,7 @@
 
 use interlock_plugin_api::{Concurrency, NotFound, Operation as PluginOperation};
 
+use crate::confirm::approves;
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
 use crate::exchange::{Reply, Track};
 use crate::input::{Call, Subject};
@@ -260,7 +261,7 @@ impl Turn<'_> {
             now: self.world.now,
             form: self.p.method.form,
             credential: self.world.credential,
-            details: self.world.details,
+            details: self.world.details || approves(account, a),
             loser: a.loser || self.p.cancel_requested,
             accepted: a.order_seen,
             challenges: account.contract.returning.contains(&a.flow),

@@ -138,6 +138,11 @@ impl<'a> Turn<'a> {
         for o in self.p.operations.iter_mut().filter(|o| !o.state.is_open()) {
             o.manual = false;
         }
+        for i in 0..self.p.attempts.len() {
+            let open = self.p.operations.iter().any(|o| o.attempt == i && o.state.is_open());
+            let alert = &mut self.p.attempts[i].alert;
+            alert.take_if(|alert| !open && alert == MERCHANT_ACTION);
+        }
     }
 
     /// Adds a line to the timeline.
@@ -320,6 +325,9 @@ impl<'a> Turn<'a> {
     }
 }
 
+/// The alert that a provider waits for the merchant.
+pub(crate) const MERCHANT_ACTION: &str = "merchant_action";
+
 /// Whether an alert says only that something takes too long: it ends when that is known.
 pub(crate) fn is_about_waiting(alert: &str) -> bool {
     matches!(
@@ -329,6 +337,7 @@ pub(crate) fn is_about_waiting(alert: &str) -> bool {
             | "refund_refused"
             | "void_refused"
             | "refund_cap"
+            | MERCHANT_ACTION
             | "external_refund_unclear"
             | "close_unanswered"
     )

@@ -162,6 +162,7 @@ const CONTRACT: &[(&str, &str)] = &[
     contract!("src/manifest.rs"),
     contract!("src/money.rs"),
     contract!("src/provider.rs"),
+    contract!("src/statement.rs"),
     contract!("src/step.rs"),
     contract!("src/testkit.rs"),
 ];

@@ -42,6 +42,7 @@ fn account(name: &str) -> AccountPolicy {
         offer_expiry_flows: Vec::new(),
         by_shopper: Vec::new(),
         returning: Vec::new(),
+        approving: Vec::new(),
         late_window_ms: 1_200_000,
         proof_codes: Vec::new(),
     };

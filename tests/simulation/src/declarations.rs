@@ -40,6 +40,7 @@ pub fn nothing() -> Contract {
         offer_expiry: None,
         offer_expiry_flows: Vec::new(),
         returning: vec![CHALLENGE.into()],
+        approving: Vec::new(),
         by_shopper: Vec::new(),
         late_window_ms: WINDOW,
         proof_codes: vec!["proof.*".into()],

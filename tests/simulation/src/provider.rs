@@ -86,6 +86,8 @@ pub struct Order {
     running_until_ms: u64,
     /// It waits for the shopper's return.
     challenged: bool,
+    /// He has done his part; it waits to be told to go on.
+    approved: bool,
     /// It was refused for good.
     over: bool,
     returns: Vec<Returned>,
@@ -130,6 +132,8 @@ pub enum Later {
     Bounce(String),
     /// Take what is only held, as automatic capture promises.
     Take(String),
+    /// The shopper passes what he was shown.
+    Approve(String),
     /// Take what was declined: a provider that does not keep its word.
     Betray(String),
 }
@@ -263,7 +267,7 @@ impl Provider {
     /// A request that takes money, or makes a code, arrives.
     pub fn authorize(&mut self, asked: &Asked<'_>, now: u64, chance: &mut impl Chance) -> Reaction {
         let Asked { op_id, offer, challenge, unpermitted, .. } = *asked;
-        let class = self.class();
+        let (class, approving) = (self.class(), self.approving());
         let rule = self.contract.moves.get("pay");
         let excluded = rule.is_some_and(|r| r.concurrency == Concurrency::Excluded);
         let prompt = rule.is_some_and(|r| r.never_asynchronous);
@@ -294,14 +298,14 @@ impl Provider {
             return answer(200, shown());
         }
         if remembered {
-            let facts = order.told(class).into_iter().map(Fact::of_key).collect();
+            let facts = order.told(class, approving).into_iter().map(Fact::of_key).collect();
             return Reaction { status: 200, facts, ..Reaction::default() };
         }
         if challenge && !chance.happens(150 * bad) {
             let order = self.seen(op_id);
             (order.challenged, order.scanned) = (true, true);
             order.offered_ms.get_or_insert(now);
-            return answer(200, shown());
+            return Reaction { later: self.passes(op_id), ..answer(200, shown()) };
         }
         let accepts = if prompt { 0 } else { 100 };
         let held_first = if manual { 0 } else { 40 };
@@ -377,7 +381,7 @@ impl Provider {
     /// Money moves: one more charge in the books, told to whoever asked and to us.
     fn charge(&mut self, op_id: &str, held: bool) -> Reaction {
         let amount = self.amount;
-        let class = self.class();
+        let (class, approving) = (self.class(), self.approving());
         let order = self.seen(op_id);
         let number = order.charges.len();
         let reference = match number {
@@ -398,7 +402,7 @@ impl Provider {
         order.charges.push(charge);
         let what = if held { What::Authorized } else { What::Captured };
         let told = Fact::new(what).with_amount(money(amount)).with_provider_ref(reference);
-        let facts = order.told(class);
+        let facts = order.told(class, approving);
         Reaction { status: 200, facts, tells: vec![told.about(op_id)], later: Vec::new() }
     }
 
@@ -407,6 +411,7 @@ impl Provider {
         match later {
             Later::Decide(op_id) => self.decide(op_id, chance),
             Later::Betray(op_id) => self.charge(op_id, self.mood.manual),
+            Later::Approve(op_id) => self.approve(op_id),
             Later::Take(op_id) => {
                 let amount = self.amount;
                 let held = |c: &&mut Charge| c.held && !c.void;
@@ -493,7 +498,7 @@ impl Provider {
         }
         if let Some(charge) = order.charges.iter().find(|c| c.live()).cloned() {
             if !may_refund {
-                let facts = order.told(IdempotencyClass::None);
+                let facts = order.told(IdempotencyClass::None, false);
                 return Reaction { status: 200, facts, ..Reaction::default() };
             }
             for charge in order.charges.iter_mut().filter(|c| c.live()) {
@@ -538,7 +543,7 @@ impl Provider {
         }
         self.lapse(op_id, now);
         let believed = self.contract.inquiry.not_found == NotFound::AfterFence;
-        let class = self.class();
+        let (class, approving) = (self.class(), self.approving());
         let not_found = || vec![Fact::new(What::NotFound)];
         let Some(order) = self.order(op_id) else { return not_found() };
         let only_code = order.offered_ms.is_some() && !order.scanned;
@@ -553,7 +558,7 @@ impl Provider {
         if let Some(c) = reference.and_then(|r| order.charges.iter().find(|c| c.reference == r)) {
             return vec![c.told()];
         }
-        order.told(class)
+        order.told(class, approving)
     }
 
     /// The provider's own end of a code comes.
@@ -584,6 +589,7 @@ impl Order {
             refusal: None,
             running_until_ms: 0,
             challenged: false,
+            approved: false,
             over: false,
             returns: Vec::new(),
         }
@@ -598,14 +604,17 @@ impl Order {
     }
 
     /// What is true of the order.
-    fn told(&self, class: IdempotencyClass) -> Vec<Fact> {
+    fn told(&self, class: IdempotencyClass, approving: bool) -> Vec<Fact> {
         if !self.charges.is_empty() {
             return self.charges.iter().map(Charge::told).collect();
         }
         let fact = match self.refusal {
             _ if self.closed => Fact::new(What::ClosedUnpaid),
             _ if self.expired => Fact::new(What::Expired),
-            _ if self.pending > 0 || self.payable || self.challenged => Fact::new(What::Pending),
+            _ if self.pending > 0 || self.payable => Fact::new(What::Pending),
+            _ if self.challenged && self.approved => Fact::new(What::Approved),
+            _ if self.challenged && approving => Fact::new(What::Action),
+            _ if self.challenged => Fact::new(What::Pending),
             Some(refused) if class == IdempotencyClass::Strong => refusal(refused).of_key(),
             Some(refused) => refusal(refused),
             None => Fact::new(What::NotFound),

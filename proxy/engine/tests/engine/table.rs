@@ -52,6 +52,7 @@ pub fn bare() -> Contract {
         offer_expiry: None,
         offer_expiry_flows: Vec::new(),
         returning: Vec::new(),
+        approving: Vec::new(),
         by_shopper: Vec::new(),
         late_window_ms: W,
         proof_codes: vec!["proof.*".into()],

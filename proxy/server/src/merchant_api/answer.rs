@@ -37,6 +37,7 @@ pub fn payment(p: &Payment, policy: &Policy) -> Value {
         "capture": p.capture,
         "amount_captured": p.captured(),
         "amount_refunded": p.refunded(),
+        "payer_amount": p.winner().and_then(|a| a.payer_amount),
         "method": { "type": p.method.kind, "flow": p.method.flow },
         "account": account,
         "provider": provider,

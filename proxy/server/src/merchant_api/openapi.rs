@@ -300,6 +300,7 @@ fn schemas() -> Value {
             "status_reason": or_null(), "amount": number(), "currency": text(),
             "capture": { "enum": ["automatic", "manual"] },
             "amount_captured": number(), "amount_refunded": number(),
+            "payer_amount": { "type": ["integer", "null"], "minimum": 0 },
             "method": object(json!({ "type": text(), "flow": text() })),
             "account": or_null(), "provider": or_null(), "provider_ref": or_null(),
             "route": text(),
@@ -309,7 +310,8 @@ fn schemas() -> Value {
             "failover_reason": or_null(),
             "merchant_ref": or_null(), "description": or_null(),
             "customer": {
-                "type": "object", "properties": { "id": or_null(), "country": or_null() },
+                "type": "object",
+                "properties": { "id": or_null(), "country": or_null(), "ip": or_null() },
             },
             "created": time(),
             "metadata": { "type": "object", "additionalProperties": { "type": "string" } },

@@ -69,6 +69,7 @@ fn attempt(a: &Attempt, h: &mut impl Hasher) {
         loser,
         manual,
         alert,
+        payer_amount: _,
         second_charge_of,
         outside,
     } = a;

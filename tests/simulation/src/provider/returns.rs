@@ -4,8 +4,8 @@
 use interlock_plugin_api::{Class, Concurrency, Fact, IdempotencyClass, What};
 
 use super::{Asked, Chance, Later, Mood, Order, Provider, RUNNING_MS, Reaction};
-use super::{answer, gateway, refusal, shown};
-use crate::declarations::CONTINUE;
+use super::{answer, gateway, refusal, said, shown};
+use crate::declarations::{CHALLENGE, CONTINUE};
 
 /// What was made of one return of the shopper, under its own number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ enum Became {
 impl Provider {
     /// The shopper came back: what he brought is told under a number of its own.
     pub fn proceed(&mut self, asked: &Asked<'_>, now: u64, chance: &mut impl Chance) -> Reaction {
-        let class = self.class();
+        let (class, approving) = (self.class(), self.approving());
         let rule = self.contract.move_rule(CONTINUE);
         let Mood { manual, moody, .. } = self.mood;
         let bad = u32::from(moody);
@@ -51,7 +51,7 @@ impl Provider {
         });
         match became {
             Some(Became::Taken) => {
-                let facts = order.told(class).into_iter().map(Fact::of_key).collect();
+                let facts = order.told(class, approving).into_iter().map(Fact::of_key).collect();
                 return Reaction { status: 200, facts, ..Reaction::default() };
             }
             Some(Became::Refused(class)) => return answer(400, refusal(class).of_key()),
@@ -81,7 +81,9 @@ impl Provider {
                 let fact = if strong { refusal(class).of_key() } else { refusal(class) };
                 answer(400, fact)
             }
-            (_, Became::Challenged) => answer(200, shown()),
+            (_, Became::Challenged) => {
+                Reaction { later: self.passes(asked.order), ..answer(200, shown()) }
+            }
             (4, _) => {
                 order.pending += 1;
                 order.challenged = false;
@@ -91,6 +93,26 @@ impl Provider {
             (5, _) => gateway(502, leave, self.charge(asked.order, manual)),
             _ => self.charge(asked.order, manual),
         }
+    }
+
+    /// What a challenge brings about where the provider knows by itself that it was passed.
+    pub(super) fn passes(&mut self, op_id: &str) -> Vec<Later> {
+        let approving = self.approving();
+        let order = self.seen(op_id);
+        order.approved = false;
+        if approving { vec![Later::Approve(op_id.to_owned())] } else { Vec::new() }
+    }
+
+    /// He passes it, if it is still open: told to everybody.
+    pub(super) fn approve(&mut self, op_id: &str) -> Reaction {
+        let open = |o: &&mut Order| o.challenged && !o.closed && !o.expired && !o.over;
+        let Some(order) = self.order_mut(op_id).filter(open) else { return Reaction::default() };
+        order.approved = true;
+        said(Fact::new(What::Approved).about(op_id))
+    }
+
+    pub(super) fn approving(&self) -> bool {
+        self.contract.is_approving(CHALLENGE)
     }
 
     /// The shopper opens an offer that was made then and never sent: as often as he likes, and

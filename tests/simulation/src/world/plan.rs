@@ -234,6 +234,7 @@ fn random_contract(dice: &mut Dice) -> Contract {
         offer_expiry: (close.is_none() || dice.one_in(2)).then_some(expiry),
         close: close.map(closes).unwrap_or_default(),
         by_shopper: vec![PAGE.into()],
+        approving: if dice.one_in(2) { vec![CHALLENGE.into()] } else { Vec::new() },
         ..nothing()
     }
 }

@@ -9,8 +9,8 @@ use interlock_plugin_api::{
 use super::super::state::Fault::{Crash, Jump, Late, Loss, Misread, Race, Twice, Unbuilt, Whim};
 use super::{World, cancel, capture, confirm, refresh, refund, switch};
 use crate::declarations::{
-    HOUR, MINUTE, asked, barcode, card, challenged, closes, creating, final_refusals, moves,
-    nothing, qr, strict,
+    CHALLENGE, HOUR, MINUTE, asked, barcode, card, challenged, closes, creating, final_refusals,
+    moves, nothing, qr, strict,
 };
 
 use Concurrency::{Excluded, Undeclared};
@@ -165,6 +165,8 @@ fn returns() -> Vec<World> {
         ..honest(SuccessOnly, Excluded)
     };
     let closing = with_close(honest(Forgetful, Undeclared), Close::default());
+    let approving = Contract { approving: vec![CHALLENGE.into()], ..mute.clone() };
+    let asking = Contract { approving: vec![CHALLENGE.into()], ..honest(SuccessOnly, Undeclared) };
     let asynchronous =
         Contract { moves: moves(Strong, Excluded, false, 24 * HOUR), ..lasting.clone() };
     vec![
@@ -179,6 +181,12 @@ fn returns() -> Vec<World> {
         )
         .faults(&[(Loss, 2), (Crash, 1), (Whim, 2), (Late, 1)])
         .wishing([confirm("y"), confirm("z")]),
+        World::new("an approval, and a return beside it", &approving, every())
+            .faults(&[(Loss, 2), (Late, 2), (Whim, 2), (Twice, 1)])
+            .wishing([confirm("y"), cancel()]),
+        World::new("an approval that is asked about", &asking, every())
+            .faults(&[(Loss, 2), (Late, 2), (Whim, 1), (Crash, 1)])
+            .wishing([refresh(), confirm("y"), cancel()]),
         World::new("a return that ends by itself", &lasting, every())
             .faults(&[(Loss, 2), (Late, 2), (Whim, 1), (Twice, 1)])
             .wishing([confirm("y"), confirm("z")])

@@ -4,6 +4,7 @@
 //! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API and
 //! PayPal's Orders and Payments on the wire, and writes down every movement of money in the moment
 //! it happens, whatever the caller is answered.
+//!
 //! One account is one port, because some faults live in the socket.
 //!
 //! # Configuration
@@ -108,8 +109,8 @@
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
 //! `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
 //! authorization are `continue`, captures and renewals of a hold `capture`, voids and refunds what
-//! they say; all else, the token too, is `inquire`. `notify` is what the fakes send. A `notify_*` fault on
-//! another operation meets the notifications of that operation; on `*` it meets all.
+//! they say; all else, the token too, is `inquire`. `notify` is what the fakes send. A `notify_*`
+//! fault on another operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a
@@ -126,8 +127,8 @@
 //!   and PayPal keep it.
 //! - `charge_then_drop`: executed, TCP reset; Checkout.com, Adyen and PayPal keep the key.
 //! - `garbage`: executed, 200 with an unreadable body.
-//! - `bad_signature`: executed; Alipay signs other content. the others sign no answers: the
-//!   body is cut in half. On `notify` and `*`: the notification's signature does not fit.
+//! - `bad_signature`: executed; Alipay signs other content. The others sign no answers:
+//!   the body is cut in half. On `notify` and `*`: the notification's signature does not fit.
 //! - `decline_soft`, `decline_hard`: Alipay pay and precreate `ACQ.PAYMENT_FAIL` and
 //!   `ACQ.PAYMENT_REQUEST_HAS_RISK`; Checkout.com payments 20005 and 20059 (the cryptogram is
 //!   spent), its steps accepted and later declined, or 403; Adyen refuses with 2 and 20, and its

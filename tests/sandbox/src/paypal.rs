@@ -404,17 +404,17 @@ impl Paypal {
         if let Some(issue) = mocked(inbound) {
             return Problem::of(issue).answer();
         }
-        // The provider names neither a body nor a request id for voids.
+        // The provider names neither a body nor a request id for voids, so none is remembered.
         let bare = matches!(route, Route::Void(_));
         let json = inbound.header("content-type").is_some_and(|t| t.contains("json"));
         if !json && !bare {
             return plain(415, "UNSUPPORTED_MEDIA_TYPE", "The request payload is not supported");
         }
-        let key = key(inbound).filter(|_| !bare);
+        let key = key(inbound);
         if key.is_some_and(|key| key.chars().count() > KEY_LENGTH) {
             return Problem::of("INVALID_STRING_LENGTH").answer();
         }
-        let place = key.map(|key| (inbound.path.clone(), key.to_owned()));
+        let place = key.filter(|_| !bare).map(|key| (inbound.path.clone(), key.to_owned()));
         let whole = inbound.header("prefer").is_some_and(|p| p.contains("return=representation"));
         let mut fx = Effects::default();
         let mut state = self.state();

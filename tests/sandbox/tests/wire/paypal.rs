@@ -187,6 +187,8 @@ async fn a_void_takes_no_request_id_and_happens_once() {
     let again = shop.post(&path, Some("v"), NONE).await;
     assert_eq!(issue(&again), (422, "PREVIOUSLY_VOIDED"));
     assert_eq!(shop.get(&own).await.1["status"], "VOIDED");
+    let (_, movements) = shop.stage.control("GET", "/ledger", NONE).await;
+    assert_eq!(movements[1]["op_id"], "v");
     let capture = shop.post(&format!("{own}/capture"), Some("c"), json!({})).await;
     assert_eq!(issue(&capture), (422, "AUTHORIZATION_VOIDED"));
     let other = format!("/v2/payments/authorizations/{}/void", shop.hold("l", "3.00").await);

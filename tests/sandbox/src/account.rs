@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, body::Incoming};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::adyen::Adyen;
@@ -19,6 +20,7 @@ use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::door::Cut;
 use crate::faults::{FaultDial, FaultKind, Met};
 use crate::moment;
+use crate::paypal::Paypal;
 use crate::requests::{Received, Requests};
 
 const BODY_LIMIT: usize = 1 << 20;
@@ -32,6 +34,38 @@ pub enum Fake {
     Alipay(Arc<Alipay>),
     /// Checkout.com.
     Checkout(Arc<Checkout>),
+    /// PayPal.
+    Paypal(Arc<Paypal>),
+}
+
+/// What somebody does at the provider's own pages.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortalAct {
+    /// The account's name.
+    pub account: String,
+    /// What he does.
+    pub act: Portal,
+    /// Whom it is done to: a key, a reference, or the provider's own name.
+    pub op_id: Option<String>,
+    /// Minor units; all that is left when absent.
+    pub amount: Option<i64>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+}
+
+/// A way in which money moves without a request of the merchant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Portal {
+    /// A payer pays.
+    Charge,
+    /// The merchant gives back.
+    Refund,
+    /// The provider takes back.
+    Reverse,
+    /// The payer complains.
+    Dispute,
 }
 
 /// One account.
@@ -65,6 +99,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.desk(),
             Fake::Alipay(alipay) => alipay.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
+            Fake::Paypal(paypal) => paypal.desk(),
         }
     }
 
@@ -74,6 +109,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.reset(),
             Fake::Alipay(alipay) => alipay.reset(),
             Fake::Checkout(checkout) => checkout.reset(),
+            Fake::Paypal(paypal) => paypal.reset(),
         }
     }
 
@@ -101,6 +137,20 @@ impl Account {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
+            Fake::Paypal(paypal) => paypal.act(op_id, order, outcome),
+        }
+    }
+
+    /// Somebody moves money at the provider's own pages.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn portal(&self, act: &PortalAct) -> Result<Value, &'static str> {
+        match &self.fake {
+            Fake::Paypal(paypal) => paypal.portal(act),
+            Fake::Adyen(_) | Fake::Alipay(_) | Fake::Checkout(_) => {
+                Err("this provider has no portal here")
+            }
         }
     }
 
@@ -156,6 +206,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.execute(inbound, bend),
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
+            Fake::Paypal(paypal) => paypal.execute(inbound, bend),
         };
         if busy_ms > 0 {
             tokio::time::sleep(Duration::from_millis(busy_ms)).await;
@@ -174,6 +225,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.recognise(inbound),
             Fake::Alipay(alipay) => alipay.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
+            Fake::Paypal(paypal) => paypal.recognise(inbound),
         }
     }
 
@@ -200,11 +252,13 @@ impl Account {
                 Fake::Adyen(adyen) => adyen.is_full(),
                 Fake::Alipay(alipay) => alipay.is_full(),
                 Fake::Checkout(checkout) => checkout.is_full(),
+                Fake::Paypal(paypal) => paypal.is_full(),
             }
     }
 
     fn failure(&self) -> Answer {
-        match self.fake {
+        match &self.fake {
+            Fake::Paypal(paypal) => paypal.failure(),
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
             Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
         }
@@ -215,6 +269,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.limited(),
             Fake::Alipay(alipay) => alipay.limited(call),
             Fake::Checkout(checkout) => checkout.limited(),
+            Fake::Paypal(paypal) => paypal.limited(),
         }
     }
 
@@ -223,12 +278,13 @@ impl Account {
             Fake::Adyen(_) => Answer::json(200, "{\"pspReference\":\"\u{fffd}"),
             Fake::Alipay(alipay) => alipay.garbage(call),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
+            Fake::Paypal(_) => Answer::json(200, "{\"id\":\"\u{fffd}"),
         }
     }
 
     /// Who signs no answers: there the answer loses its second half.
     fn unsigned(&self, mut answer: Answer) -> Answer {
-        if matches!(self.fake, Fake::Adyen(_) | Fake::Checkout(_)) {
+        if !matches!(self.fake, Fake::Alipay(_)) {
             answer.body.truncate(answer.body.len() / 2);
         }
         answer

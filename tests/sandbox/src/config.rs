@@ -52,6 +52,8 @@ pub enum AccountConfig {
     Alipay(AlipayConfig),
     /// Checkout.com, NAS.
     Checkout(CheckoutConfig),
+    /// PayPal, Orders v2 and Payments v2.
+    Paypal(PaypalConfig),
 }
 
 /// `[accounts.NAME]` with `provider = "adyen"`. Times are milliseconds.
@@ -184,6 +186,63 @@ pub struct CheckoutConfig {
     pub list_delay_ms: u64,
 }
 
+/// `[accounts.NAME]` with `provider = "paypal"`. Times are milliseconds, but for the token's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaypalConfig {
+    /// Where this account listens.
+    pub listen: SocketAddr,
+    /// Who may ask for tokens.
+    pub client_id: String,
+    /// His secret.
+    pub client_secret: String,
+    /// The webhook's id, which is signed with every webhook.
+    pub webhook_id: String,
+    /// Signs webhooks: PEM, or the path of one.
+    pub webhook_private_key: String,
+    /// Signs the certificate that webhooks are verified with: PEM, or the path of one.
+    pub webhook_ca_private_key: String,
+    /// Whom that certificate is for.
+    #[serde(default = "webhook_cn")]
+    pub webhook_cn: String,
+    /// Where webhooks go; none are sent without it.
+    #[serde(default)]
+    pub notify_url: Option<String>,
+    /// Between an event and its webhook.
+    #[serde(default = "notify_delay_ms")]
+    pub notify_delay_ms: u64,
+    /// Before the second delivery of a webhook; doubles each time.
+    #[serde(default = "notify_retry_ms")]
+    pub notify_retry_ms: u64,
+    /// What `slow` and `notify_delay` wait when their order says 0.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Every answer takes so long; execution is at once, copies are refused until it is over.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// How long an access token is good, in seconds.
+    #[serde(default = "token_life_s")]
+    pub token_life_s: u64,
+    /// When a capture that is looked at is decided by itself; 0 means never.
+    #[serde(default = "approve_ms")]
+    pub decide_ms: u64,
+    /// How long a request id of an order is remembered.
+    #[serde(default = "order_key_life_ms")]
+    pub order_key_life_ms: u64,
+    /// How long a request id of a capture of a hold, a renewal or a refund is remembered.
+    #[serde(default = "payment_key_life_ms")]
+    pub payment_key_life_ms: u64,
+    /// How long a transaction is missing from the report.
+    #[serde(default)]
+    pub report_delay_ms: u64,
+    /// Whether an invoice can be paid only once.
+    #[serde(default)]
+    pub duplicate_invoice_id: bool,
+    /// Whether the last two digits of an amount choose what becomes of a capture.
+    #[serde(default)]
+    pub magic_amounts: bool,
+}
+
 fn control_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9900))
 }
@@ -216,6 +275,19 @@ fn key_life_ms() -> u64 {
 }
 fn week_ms() -> u64 {
     7 * 24 * 3_600_000
+}
+
+fn webhook_cn() -> String {
+    "messageverificationcerts.sandbox.paypal.com".into()
+}
+fn token_life_s() -> u64 {
+    32_400
+}
+fn order_key_life_ms() -> u64 {
+    6 * 3_600_000
+}
+fn payment_key_life_ms() -> u64 {
+    45 * 24 * 3_600_000
 }
 
 /// Why a configuration is refused.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::account::Account;
+use crate::account::{Account, PortalAct};
 use crate::alipay::Act;
 use crate::door::Look;
 use crate::faults::{FaultDial, FaultOrder};
@@ -48,6 +48,7 @@ pub fn routes(control: Arc<Control>) -> Router {
         .route("/faults", get(faults).post(set_fault).delete(lift_all))
         .route("/faults/{id}", delete(lift))
         .route("/customers/act", post(act))
+        .route("/portal", post(portal))
         .route("/reset", post(reset))
         .fallback(async || Refused::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
         .with_state(control)
@@ -216,6 +217,15 @@ async fn act(State(control): Shared, body: Bytes) -> Answered {
         Ok(done) => Ok(answer(&done)),
         Err(why) => Err(Refused::new(StatusCode::CONFLICT, "refused", why)),
     }
+}
+
+async fn portal(State(control): Shared, body: Bytes) -> Answered {
+    let act: PortalAct = read(&body)?;
+    let Some((account, _)) = control.accounts.get(&act.account) else {
+        return Err(Refused::unknown(&act.account));
+    };
+    let done = account.portal(&act);
+    done.map(|done| answer(&done)).map_err(|why| Refused::new(StatusCode::CONFLICT, "refused", why))
 }
 
 async fn reset(State(control): Shared) -> Response {

@@ -16,6 +16,7 @@ use ring::signature::{
 use rsa::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding,
+    SecretDocument,
 };
 use rsa::{RsaPrivateKey, RsaPublicKey};
 
@@ -58,21 +59,8 @@ impl Signer {
     /// # Errors
     /// `Unreadable` when it is none of these, or shorter than 2048 bits.
     pub fn read(text: &str) -> Result<Self, KeyError> {
-        let unreadable = KeyError::Unreadable("private key");
-        let text = text.trim();
-        let key = if text.starts_with("-----") {
-            RsaPrivateKey::from_pkcs8_pem(text).ok().or(RsaPrivateKey::from_pkcs1_pem(text).ok())
-        } else {
-            bare(text).and_then(|der| {
-                RsaPrivateKey::from_pkcs8_der(&der)
-                    .ok()
-                    .or(RsaPrivateKey::from_pkcs1_der(&der).ok())
-            })
-        };
-        let Some(der) = key.and_then(|key| key.to_pkcs8_der().ok()) else {
-            return Err(unreadable);
-        };
-        let pair = RsaKeyPair::from_pkcs8(der.as_bytes()).map_err(|_| unreadable)?;
+        let pair = private_der(text).and_then(|der| RsaKeyPair::from_pkcs8(der.as_bytes()).ok());
+        let pair = pair.ok_or(KeyError::Unreadable("private key"))?;
         Ok(Self { pair, random: SystemRandom::new() })
     }
 
@@ -84,6 +72,19 @@ impl Signer {
             .expect("the buffer has the length of the modulus");
         STANDARD.encode(signature)
     }
+}
+
+/// A private key in PKCS#8, from any form that [`Signer::read`] takes.
+pub(crate) fn private_der(text: &str) -> Option<SecretDocument> {
+    let text = text.trim();
+    let key = if text.starts_with("-----") {
+        RsaPrivateKey::from_pkcs8_pem(text).ok().or(RsaPrivateKey::from_pkcs1_pem(text).ok())
+    } else {
+        bare(text).and_then(|der| {
+            RsaPrivateKey::from_pkcs8_der(&der).ok().or(RsaPrivateKey::from_pkcs1_der(&der).ok())
+        })
+    };
+    key.and_then(|key| key.to_pkcs8_der().ok())
 }
 
 /// A public key that checks RSA2 signatures.
@@ -153,10 +154,19 @@ pub fn fresh_pair() -> Result<FreshPair, KeyError> {
 /// # Errors
 /// `NotMade` and `NotWritten`.
 pub fn write_account_keys(folder: &Path) -> Result<usize, KeyError> {
+    write_pairs(folder, &["app", "gateway"])
+}
+
+/// Writes `ROLE_private.pem` and `ROLE_public.pem` into `folder` for each role; pairs that are
+/// there stay. Answers how many were made.
+///
+/// # Errors
+/// `NotMade` and `NotWritten`.
+pub fn write_pairs(folder: &Path, roles: &[&str]) -> Result<usize, KeyError> {
     let not_written = |e: std::io::Error| KeyError::NotWritten(e.to_string());
     fs::create_dir_all(folder).map_err(not_written)?;
     let mut made = 0;
-    for role in ["app", "gateway"] {
+    for role in roles {
         let private = folder.join(format!("{role}_private.pem"));
         let public = folder.join(format!("{role}_public.pem"));
         if private.exists() && public.exists() {

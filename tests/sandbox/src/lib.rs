@@ -1,9 +1,10 @@
 //! Stateful fakes of the providers' own protocols, with a ledger, a request log and a fault dial.
 //!
 //! The sandbox is the independent oracle of every load and failover test: it shares no code with
-//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API and Adyen's Checkout API on the
-//! wire, and writes down every movement of money in the moment it happens, whatever the caller is
-//! answered.
+//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API and
+//! PayPal's Orders and Payments on the wire, and writes down every movement of money in the moment
+//! it happens, whatever the caller is answered.
+//!
 //! One account is one port, because some faults live in the socket.
 //!
 //! # Configuration
@@ -35,9 +36,20 @@
 //! merchant_account = "DemoShop"
 //! hmac_key = "64656d6f"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/adyen-main"
+//!
+//! [accounts.paypal-main]
+//! provider = "paypal"
+//! listen = "127.0.0.1:9941"
+//! client_id = "demo"
+//! client_secret = "demo-secret"
+//! webhook_id = "9DEMO"
+//! webhook_private_key = "keys/paypal-main/webhook_private.pem"
+//! webhook_ca_private_key = "keys/paypal-main/webhook_ca_private.pem"
+//! notify_url = "http://127.0.0.1:8080/v1/notifications/paypal-main"
 //! ```
-//! All options are in [`AlipayConfig`], [`CheckoutConfig`] and [`AdyenConfig`].
-//! `interlock-sandbox keys DIR NAME` makes fresh key pairs.
+//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`] and [`PaypalConfig`].
+//! `interlock-sandbox keys DIR NAME` makes fresh key pairs; with `--webhooks` those of a PayPal
+//! account, and `webhook_ca.pem`, the authority that a verifier of its webhooks must trust.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -67,13 +79,38 @@
 //! always paid. After a challenge `/customers/act` answers the `redirect_result` that the shopper
 //! brings back; nothing moves before it comes to `/payments/details`.
 //!
+//! PayPal, what the payer does, by `/customers/act` with the order's id, one of the merchant's
+//! names for it (request id of the create, `custom_id`, `invoice_id`), or the address of its page:
+//! `pay` approves; `fail` approves with an instrument that is declined at the capture, until he
+//! approves again; `abandon` leaves the order as it is. With `magic_amounts`, the last two digits
+//! of a captured amount, in minor units:
+//!
+//! | ends | outcome |
+//! |---|---|
+//! | 11 | `PENDING` (`PENDING_REVIEW`), completed after `decide_ms` |
+//! | 12 | the same, denied after `decide_ms` |
+//! | 13 | 201 with `DECLINED` |
+//! | 14 | `PENDING` (`ECHECK`), decided by `pay` or `fail` only |
+//! | other | completed |
+//!
+//! The header `PayPal-Mock-Response` names an issue that is answered instead, as in PayPal's own
+//! sandbox.
+//!
+//! # What nobody asked for
+//! `POST /portal` plays who moves money past the merchant's requests, at PayPal: `{account, act,
+//! op_id, amount, currency}`. `charge` is a payment on PayPal's own pages, `refund` one by the
+//! merchant's clerk, `reverse` takes back what is left of a capture, `dispute` is a complaint,
+//! after which a `reverse` is a chargeback. Amounts are minor units; all of them send webhooks.
+//!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
 //! is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and refunds
 //! are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
-//! `refund`, a cancel by reference `close`. `notify` is what the fakes send. A `notify_*` fault on
-//! another operation meets the notifications of that operation; on `*` it meets all.
+//! `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
+//! authorization are `continue`, captures and renewals of a hold `capture`, voids and refunds what
+//! they say; all else, the token too, is `inquire`. `notify` is what the fakes send. A `notify_*`
+//! fault on another operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a
@@ -82,19 +119,25 @@
 //! - `reset_after_read`: read in full, not executed, TCP reset.
 //! - `hang`: read in full, not executed, no answer; when the fault ends, TCP reset.
 //! - `slow`: executed at once, answered `ms` later; a copy with the same `Cko-Idempotency-Key`
-//!   meets 409 meanwhile, one with the same `Idempotency-Key` 422 with 704.
-//! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500.
+//!   meets 409 meanwhile, one with the same `Idempotency-Key` 422 with 704, one with the same
+//!   `PayPal-Request-Id` 409, or 422 with `ORDER_COMPLETION_IN_PROGRESS`.
+//! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500, PayPal 500
+//!   with `INTERNAL_SERVER_ERROR`.
 //! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says; Adyen
-//!   keeps it.
-//! - `charge_then_drop`: executed, TCP reset; Checkout.com and Adyen keep the key.
+//!   and PayPal keep it.
+//! - `charge_then_drop`: executed, TCP reset; Checkout.com, Adyen and PayPal keep the key.
 //! - `garbage`: executed, 200 with an unreadable body.
-//! - `bad_signature`: executed; Alipay signs other content. Checkout.com and Adyen sign no answers:
+//! - `bad_signature`: executed; Alipay signs other content. The others sign no answers:
 //!   the body is cut in half. On `notify` and `*`: the notification's signature does not fit.
 //! - `decline_soft`, `decline_hard`: Alipay pay and precreate `ACQ.PAYMENT_FAIL` and
 //!   `ACQ.PAYMENT_REQUEST_HAS_RISK`; Checkout.com payments 20005 and 20059 (the cryptogram is
 //!   spent), its steps accepted and later declined, or 403; Adyen refuses with 2 and 20, and its
-//!   changes in the same two ways. Inquiries are never declined.
-//! - `rate_limited`: not executed; Alipay 40005, Checkout.com and Adyen 429.
+//!   changes in the same two ways; PayPal 422: orders `COMPLIANCE_VIOLATION`, their capture and
+//!   authorization `INSTRUMENT_DECLINED` (the order stays usable) and `TRANSACTION_REFUSED`,
+//!   captures of a hold `AUTHORIZATION_DENIED` and `TRANSACTION_REFUSED`, refunds
+//!   `REFUND_FAILED_INSUFFICIENT_FUNDS` and `REFUND_NOT_ALLOWED`, voids `CANNOT_BE_VOIDED`.
+//!   Inquiries are never declined.
+//! - `rate_limited`: not executed; Alipay 40005, the others 429.
 //! - `notify_lose`: lost for good. `notify_delay`: `ms` later. `notify_duplicate`: twice with the
 //!   same id. `notify_reorder`: after the account's next one, at most `ms` later.
 //!
@@ -105,7 +148,8 @@
 //! reverse, joined by `reference` (or `provider_ref`); a `capture` only moves what a hold counted
 //! already, and a final partial capture voids the rest. Checkout.com and Adyen with automatic
 //! capture count as `charge` in the moment of the authorization. At Adyen the `reference` is the
-//! key of the payment's own request.
+//! key of the payment's own request; at PayPal that of the request for the order, else its
+//! `custom_id`, else its id. PayPal's approval moves nothing, and a pending capture is no money.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -123,6 +167,7 @@ pub mod issuer;
 pub mod keys;
 pub mod ledger;
 pub mod moment;
+pub mod paypal;
 pub mod requests;
 
 use std::collections::BTreeMap;
@@ -134,7 +179,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub use config::{AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError};
+pub use config::{
+    AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, PaypalConfig,
+};
 
 use account::{Account, Fake};
 use adyen::Adyen;
@@ -148,6 +195,7 @@ use faults::FaultDial;
 use issuer::Issuer;
 use keys::{KeyError, Signer, Verifier};
 use ledger::Ledger;
+use paypal::Paypal;
 use requests::Requests;
 
 /// A running sandbox. Dropping it closes every listener.
@@ -291,6 +339,11 @@ impl Parts {
                 (c.notify_delay_ms, c.notify_retry_ms, c.late_ms),
                 (c.latency_ms, c.late_ms),
             ),
+            AccountConfig::Paypal(p) => (
+                "paypal",
+                (p.notify_delay_ms, p.notify_retry_ms, p.late_ms),
+                (p.latency_ms, p.late_ms),
+            ),
         };
         let courier = Courier::new(name.clone(), self.dial.clone(), self.client.clone(), notify);
         let desk = Desk { account: name.clone(), provider, ledger: self.ledger.clone(), courier };
@@ -319,6 +372,12 @@ impl Parts {
             AccountConfig::Checkout(checkout) => {
                 Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))
             }
+            AccountConfig::Paypal(paypal) => {
+                let own = config.key_text(&paypal.webhook_private_key)?;
+                let ca = config.key_text(&paypal.webhook_ca_private_key)?;
+                let made = Paypal::new(desk, paypal.clone(), base, (&own, &ca));
+                Fake::Paypal(Arc::new(made.map_err(|why| StartError::Key(name.to_string(), why))?))
+            }
         };
         Ok(Account::new(fake, self.dial.clone(), self.requests.clone(), answers))
     }
@@ -339,6 +398,7 @@ impl AccountConfig {
             Self::Adyen(adyen) => adyen.listen,
             Self::Alipay(alipay) => alipay.listen,
             Self::Checkout(checkout) => checkout.listen,
+            Self::Paypal(paypal) => paypal.listen,
         }
     }
 }

@@ -5,11 +5,12 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use interlock_sandbox::{Config, Sandbox, keys};
+use interlock_sandbox::keys::KeyError;
+use interlock_sandbox::{Config, Sandbox, keys, paypal};
 
 #[derive(Parser)]
 #[command(about = "Stateful fakes of payment providers, with a ledger and a fault dial")]
@@ -36,13 +37,21 @@ enum Task {
         /// The accounts
         #[arg(default_value = "alipay-main")]
         names: Vec<String>,
+        /// Make what signs PayPal's webhooks instead, and webhook_ca.pem to trust
+        #[arg(long)]
+        webhooks: bool,
     },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
-        Some(Task::Keys { dir, names }) => make_keys(&dir, &names),
+        Some(Task::Keys { dir, names, webhooks: false }) => {
+            make_keys(&dir, &names, keys::write_account_keys)
+        }
+        Some(Task::Keys { dir, names, webhooks: true }) => {
+            make_keys(&dir, &names, paypal::write_webhook_keys)
+        }
         None => serve(arguments),
     };
     match done {
@@ -55,9 +64,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn make_keys(dir: &std::path::Path, names: &[String]) -> Result<(), String> {
+fn make_keys(
+    dir: &Path,
+    names: &[String],
+    write: fn(&Path) -> Result<usize, KeyError>,
+) -> Result<(), String> {
     for name in names {
-        keys::write_account_keys(&dir.join(name)).map_err(|why| why.to_string())?;
+        write(&dir.join(name)).map_err(|why| why.to_string())?;
     }
     Ok(())
 }

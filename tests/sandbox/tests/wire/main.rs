@@ -7,5 +7,6 @@ mod alipay;
 mod checkout;
 mod faults;
 mod notices;
+mod paypal;
 mod program;
 mod stage;

@@ -62,3 +62,33 @@ fn a_wrong_pair_of_keys_is_told_before_anything_listens() {
     let error = String::from_utf8(told.stderr).unwrap();
     assert!(error.contains("gateway_public_key is of another pair"), "{error}");
 }
+
+#[test]
+fn the_program_makes_what_signs_webhooks() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = || {
+        let mut program = Command::new(PROGRAM);
+        program.arg("keys").arg(folder.path()).args(["p", "--webhooks"]).status().unwrap()
+    };
+    assert!(make().success());
+    let read = |name: &str| std::fs::read_to_string(folder.path().join("p").join(name)).unwrap();
+    let (authority, private) = (read("webhook_ca.pem"), read("webhook_private.pem"));
+    assert!(authority.starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(make().success());
+    assert_eq!((read("webhook_ca.pem"), read("webhook_private.pem")), (authority, private));
+    let text = r#"
+        [accounts.p]
+        provider = "paypal"
+        listen = "127.0.0.1:0"
+        client_id = "client"
+        client_secret = "secret"
+        webhook_id = "1WEBHOOK"
+        webhook_private_key = "p/webhook_private.pem"
+        webhook_ca_private_key = "p/none.pem"
+    "#;
+    let config = folder.path().join("sandbox.toml");
+    std::fs::write(&config, text).unwrap();
+    let told = Command::new(PROGRAM).arg("--config").arg(&config).output().unwrap();
+    assert!(!told.status.success());
+    assert!(String::from_utf8(told.stderr).unwrap().contains("p/none.pem"));
+}

@@ -303,6 +303,7 @@ pub fn verified(answer: &str) -> Option<Value> {
 pub struct Arrived {
     pub body: String,
     pub signature: Option<String>,
+    pub headers: HeaderMap,
 }
 
 /// Takes notifications and answers them.
@@ -318,7 +319,7 @@ struct HookState {
 }
 
 impl Hook {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = HookState { arrived: Vec::new(), refuses: 0 };
@@ -362,7 +363,7 @@ async fn take(
     let signature = headers.get("cko-signature").map(|v| v.to_str().unwrap().to_owned());
     let body = String::from_utf8(body.to_vec()).unwrap();
     let mut state = hook.inner.lock().unwrap();
-    state.arrived.push(Arrived { body, signature });
+    state.arrived.push(Arrived { body, signature, headers });
     let refused = state.refuses > 0;
     state.refuses = state.refuses.saturating_sub(1);
     // To Alipay anything but the seven bytes is none; to Checkout.com a 500 is none.

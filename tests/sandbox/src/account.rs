@@ -20,6 +20,7 @@ use crate::door::Cut;
 use crate::faults::{FaultDial, FaultKind, Met};
 use crate::moment;
 use crate::requests::{Received, Requests};
+use crate::wechatpay::Wechatpay;
 
 const BODY_LIMIT: usize = 1 << 20;
 const READ_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +33,8 @@ pub enum Fake {
     Alipay(Arc<Alipay>),
     /// Checkout.com.
     Checkout(Arc<Checkout>),
+    /// WeChat Pay.
+    Wechatpay(Arc<Wechatpay>),
 }
 
 /// One account.
@@ -65,6 +68,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.desk(),
             Fake::Alipay(alipay) => alipay.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
+            Fake::Wechatpay(wechatpay) => wechatpay.desk(),
         }
     }
 
@@ -74,6 +78,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.reset(),
             Fake::Alipay(alipay) => alipay.reset(),
             Fake::Checkout(checkout) => checkout.reset(),
+            Fake::Wechatpay(wechatpay) => wechatpay.reset(),
         }
     }
 
@@ -92,7 +97,7 @@ impl Account {
             Act::Pay => Outcome::Passed,
             Act::Fail => Outcome::Failed,
             Act::Abandon => Outcome::Left,
-            Act::Scan if !matches!(self.fake, Fake::Alipay(_)) => {
+            Act::Scan if matches!(self.fake, Fake::Adyen(_) | Fake::Checkout(_)) => {
                 return Err("there is nothing to scan at this provider");
             }
             Act::Scan => Outcome::Left,
@@ -101,6 +106,20 @@ impl Account {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
+            Fake::Wechatpay(wechatpay) => wechatpay.act(op_id, qr.or(order), act),
+        }
+    }
+
+    /// Something happens at the provider's portal, without the merchant's own systems.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn portal(&self, act: &Value) -> Result<Value, &'static str> {
+        match &self.fake {
+            Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
+            Fake::Adyen(_) | Fake::Alipay(_) | Fake::Checkout(_) => {
+                Err("this provider has no portal here")
+            }
         }
     }
 
@@ -156,6 +175,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.execute(inbound, bend),
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
+            Fake::Wechatpay(wechatpay) => wechatpay.execute(inbound, bend),
         };
         if busy_ms > 0 {
             tokio::time::sleep(Duration::from_millis(busy_ms)).await;
@@ -174,6 +194,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.recognise(inbound),
             Fake::Alipay(alipay) => alipay.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
+            Fake::Wechatpay(wechatpay) => wechatpay.recognise(inbound),
         }
     }
 
@@ -200,13 +221,15 @@ impl Account {
                 Fake::Adyen(adyen) => adyen.is_full(),
                 Fake::Alipay(alipay) => alipay.is_full(),
                 Fake::Checkout(checkout) => checkout.is_full(),
+                Fake::Wechatpay(wechatpay) => wechatpay.is_full(),
             }
     }
 
     fn failure(&self) -> Answer {
-        match self.fake {
+        match &self.fake {
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
             Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
+            Fake::Wechatpay(wechatpay) => wechatpay.failure(),
         }
     }
 
@@ -215,6 +238,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.limited(),
             Fake::Alipay(alipay) => alipay.limited(call),
             Fake::Checkout(checkout) => checkout.limited(),
+            Fake::Wechatpay(wechatpay) => wechatpay.limited(),
         }
     }
 
@@ -223,6 +247,7 @@ impl Account {
             Fake::Adyen(_) => Answer::json(200, "{\"pspReference\":\"\u{fffd}"),
             Fake::Alipay(alipay) => alipay.garbage(call),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
+            Fake::Wechatpay(wechatpay) => wechatpay.garbage(),
         }
     }
 

@@ -48,6 +48,7 @@ pub fn routes(control: Arc<Control>) -> Router {
         .route("/faults", get(faults).post(set_fault).delete(lift_all))
         .route("/faults/{id}", delete(lift))
         .route("/customers/act", post(act))
+        .route("/portal", post(portal))
         .route("/reset", post(reset))
         .fallback(async || Refused::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
         .with_state(control)
@@ -125,10 +126,13 @@ impl Wanted {
 async fn healthz(State(control): Shared) -> Response {
     let show = |(account, _): &(Arc<Account>, mpsc::Sender<Look>)| {
         let (pending, dropped) = account.desk().courier.load();
+        let (probes_refused, probes_taken) = account.desk().courier.probes();
         json!({
             "provider": account.desk().provider,
             "notifications_pending": pending,
             "notifications_dropped": dropped,
+            "probes_refused": probes_refused,
+            "probes_taken": probes_taken,
         })
     };
     let accounts: BTreeMap<&String, Value> =
@@ -213,6 +217,18 @@ async fn act(State(control): Shared, body: Bytes) -> Answered {
     };
     let offer = acting.order.as_deref();
     match account.act(acting.op_id.as_deref(), acting.qr_code.as_deref(), offer, act) {
+        Ok(done) => Ok(answer(&done)),
+        Err(why) => Err(Refused::new(StatusCode::CONFLICT, "refused", why)),
+    }
+}
+
+async fn portal(State(control): Shared, body: Bytes) -> Answered {
+    let acting: Value = read(&body)?;
+    let name = acting["account"].as_str().unwrap_or_default();
+    let Some((account, _)) = control.accounts.get(name) else {
+        return Err(Refused::unknown(name));
+    };
+    match account.portal(&acting) {
         Ok(done) => Ok(answer(&done)),
         Err(why) => Err(Refused::new(StatusCode::CONFLICT, "refused", why)),
     }

@@ -124,6 +124,7 @@ pub mod keys;
 pub mod ledger;
 pub mod moment;
 pub mod requests;
+pub mod wechatpay;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -134,7 +135,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub use config::{AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError};
+pub use config::{
+    AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, WechatpayConfig,
+};
 
 use account::{Account, Fake};
 use adyen::Adyen;
@@ -149,6 +152,7 @@ use issuer::Issuer;
 use keys::{KeyError, Signer, Verifier};
 use ledger::Ledger;
 use requests::Requests;
+use wechatpay::Wechatpay;
 
 /// A running sandbox. Dropping it closes every listener.
 pub struct Sandbox {
@@ -291,6 +295,11 @@ impl Parts {
                 (c.notify_delay_ms, c.notify_retry_ms, c.late_ms),
                 (c.latency_ms, c.late_ms),
             ),
+            AccountConfig::Wechatpay(w) => (
+                "wechatpay",
+                (w.notify_delay_ms, w.notify_retry_ms, w.late_ms),
+                (w.latency_ms, w.late_ms),
+            ),
         };
         let courier = Courier::new(name.clone(), self.dial.clone(), self.client.clone(), notify);
         let desk = Desk { account: name.clone(), provider, ledger: self.ledger.clone(), courier };
@@ -319,8 +328,33 @@ impl Parts {
             AccountConfig::Checkout(checkout) => {
                 Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))
             }
+            AccountConfig::Wechatpay(wechatpay) => {
+                Fake::Wechatpay(Arc::new(self.wechatpay(config, wechatpay, desk, base)?))
+            }
         };
         Ok(Account::new(fake, self.dial.clone(), self.requests.clone(), answers))
+    }
+
+    fn wechatpay(
+        &self,
+        config: &Config,
+        wechatpay: &WechatpayConfig,
+        desk: Desk,
+        base: String,
+    ) -> Result<Wechatpay, StartError> {
+        let account = desk.account.clone();
+        let bad = |why| StartError::Key(account.to_string(), why);
+        let signer = |value: &String| -> Result<Signer, StartError> {
+            Signer::read(&config.key_text(value)?).map_err(bad)
+        };
+        let merchant_key = Verifier::read(&config.key_text(&wechatpay.merchant_public_key)?);
+        let keys = wechatpay::Keys {
+            current: signer(&wechatpay.platform_private_key)?,
+            next: wechatpay.next_platform_private_key.as_ref().map(signer).transpose()?,
+            public: wechatpay.public_key_private_key.as_ref().map(signer).transpose()?,
+        };
+        let merchant_key = merchant_key.map_err(bad)?;
+        Wechatpay::new(desk, wechatpay.clone(), base, merchant_key, keys).map_err(bad)
     }
 }
 
@@ -339,6 +373,7 @@ impl AccountConfig {
             Self::Adyen(adyen) => adyen.listen,
             Self::Alipay(alipay) => alipay.listen,
             Self::Checkout(checkout) => checkout.listen,
+            Self::Wechatpay(wechatpay) => wechatpay.listen,
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Received {
     pub at: i64,
     /// The account's name.
     pub account: Arc<str>,
-    /// `adyen`, `alipay` or `checkout`.
+    /// `adyen`, `alipay`, `checkout` or `wechatpay`.
     pub provider: &'static str,
     /// What it asked for.
     pub operation: Operation,

@@ -1,0 +1,669 @@
+//! The fake of one WeChat Pay account: APIv3, its notifications and its bills.
+//!
+//! It reads a request, passes the gate, lets the orders decide, writes the ledger under the lock
+//! of the orders, and signs outside it. Only what succeeded is signed, as the provider does: a
+//! refusal is believed by its status alone.
+
+mod bills;
+mod bodies;
+mod orders;
+mod platform;
+mod wire;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::alipay::Act;
+use crate::config::{Identity, WechatpayConfig};
+use crate::courier::{Notice, Probed, Seal};
+use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
+use crate::faults::Operation;
+use crate::keys::{KeyError, Verifier};
+use crate::moment;
+use bills::{Part, Sheet};
+use bodies::{Reader, text};
+use orders::{Effects, Fact, Order, Orders, Refund, Rules, State, Terms, Way};
+use platform::{Platform, SIGNATURE};
+use wire::{Gate, Place, Refused, Route};
+
+pub use platform::Keys;
+
+const OPENID: &str = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o";
+const BANK: &str = "OTHERS";
+/// So many bills can be fetched; older ones are forgotten.
+const BILLS_LIMIT: usize = 16;
+
+/// One WeChat Pay account.
+pub struct Wechatpay {
+    desk: Desk,
+    config: WechatpayConfig,
+    base: String,
+    merchant_key: Verifier,
+    platform: Platform,
+    orders: Mutex<Orders>,
+    /// By their tokens.
+    bills: Mutex<VecDeque<(String, Bytes)>>,
+}
+
+/// What was done for a request.
+enum Done {
+    /// 204.
+    Nothing,
+    /// A status and a body.
+    Said(u16, Value),
+    /// A file, which is not signed.
+    File(Bytes),
+}
+
+/// What happens at the portal of WeChat Pay, without the merchant's own systems.
+#[derive(Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+enum Portal {
+    Charge { out_trade_no: String, amount: i64 },
+    Refund { op_id: String, amount: i64 },
+    SignsWith { identity: Identity },
+}
+
+impl Wechatpay {
+    /// An account without orders. `base` is its own URL, for the bills.
+    ///
+    /// # Errors
+    /// A key is missing or cannot be used.
+    pub fn new(
+        desk: Desk,
+        config: WechatpayConfig,
+        base: String,
+        merchant_key: Verifier,
+        keys: Keys,
+    ) -> Result<Self, KeyError> {
+        let rules = Rules {
+            offer_expiry_ms: config.offer_expiry_ms as i64,
+            h5_expiry_ms: config.h5_expiry_ms as i64,
+            order_expiry_ms: config.order_expiry_ms as i64,
+            revoke_ms: config.userpaying_revoke_ms as i64,
+            reverse_after_ms: config.reverse_after_ms as i64,
+            close_after_ms: config.close_after_ms as i64,
+        };
+        let (id, chosen) = (config.public_key_id.clone(), config.signs_with);
+        let platform = Platform::new(keys, &config.api_v3_key, id, chosen)?;
+        // Two accounts, and two runs, must not make the same numbers.
+        let serial = rand::random::<u64>() % 10_000_000_000_000;
+        let orders = Mutex::new(Orders::new(rules, serial));
+        Ok(Self { desk, config, base, merchant_key, platform, orders, bills: Mutex::default() })
+    }
+
+    /// What `inbound` asks for, before it is known whether it may.
+    pub fn recognise(&self, inbound: &Inbound) -> Call {
+        let place = Place::of(&inbound.method, &inbound.path);
+        let named = |field: &str| {
+            let body: Value = serde_json::from_slice(&inbound.body).ok()?;
+            text(&body, field).map(str::to_owned)
+        };
+        let op_id = match &place.route {
+            Route::Create(_) => named("/out_trade_no"),
+            Route::Refund => named("/out_refund_no"),
+            Route::ByNumber(number) | Route::Close(number) | Route::Reverse(number) => {
+                Some(number.clone())
+            }
+            Route::ById(id) | Route::RefundQuery(id) => Some(id.clone()),
+            _ => None,
+        };
+        Call {
+            operation: place.operation(),
+            name: place.name().into(),
+            op_id: op_id.map(|id| clipped(&id, 64)),
+        }
+    }
+
+    /// Whether there is no room for another order.
+    pub fn is_full(&self) -> bool {
+        self.orders().is_full()
+    }
+
+    /// Executes `inbound`, bent by a fault.
+    pub fn execute(self: &Arc<Self>, inbound: &Inbound, bend: Bend) -> Answer {
+        let gate = Gate {
+            mchid: &self.config.mchid,
+            serial: &self.config.merchant_serial,
+            key: &self.merchant_key,
+            tolerance_ms: self.config.timestamp_tolerance_ms,
+        };
+        let now = moment::now_ms();
+        let done = gate.admit(inbound, now).and_then(|()| self.business(inbound, bend.decline));
+        let mut answer = match done {
+            Err(refused) => return Answer::json(refused.status, refused.body()),
+            Ok(Done::File(bytes)) => {
+                return Answer {
+                    content_type: "application/octet-stream",
+                    ..Answer::json(200, bytes)
+                };
+            }
+            Ok(Done::Nothing) => Answer::empty(204),
+            Ok(Done::Said(status, value)) => Answer::json(status, value.to_string()),
+        };
+        let asked = inbound.header("wechatpay-serial");
+        answer.headers = self.platform.sign(&answer.body, asked, bend.wrong_signature);
+        answer
+    }
+
+    /// The answer of a system that has failed.
+    pub fn failure(&self) -> Answer {
+        refusal(Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试"))
+    }
+
+    /// The answer to one who asks too often.
+    pub fn limited(&self) -> Answer {
+        refusal(Refused::new(429, "FREQUENCY_LIMITED", "频率超限"))
+    }
+
+    /// An answer that nobody can read, with a signature that fits nothing.
+    pub fn garbage(&self) -> Answer {
+        let body = "{\"code_url\":\"weixin://wxpay/bizpay\u{fffd}";
+        Answer { headers: self.platform.sign(b"", None, true), ..Answer::json(200, body) }
+    }
+
+    /// The shopper acts on an order number, or on what he was shown.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn act(
+        self: &Arc<Self>,
+        op_id: Option<&str>,
+        shown: Option<&str>,
+        act: Act,
+    ) -> Result<Value, &'static str> {
+        let order = self.with_orders(|orders, now, fx| {
+            let number = match (op_id, shown) {
+                (_, Some(shown)) => orders.number_of(offer(shown), now)?,
+                (Some(op_id), None) => op_id.to_owned(),
+                (None, None) => return Err("neither op_id, qr_code nor order"),
+            };
+            orders.act(&number, act, now, fx)
+        })?;
+        Ok(told(&order))
+    }
+
+    /// Something happens at the portal, of which nobody is notified.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn portal(self: &Arc<Self>, act: &Value) -> Result<Value, &'static str> {
+        let act = Portal::deserialize(act);
+        let positive = |fen: i64| if fen > 0 { Ok(fen) } else { Err("amount is not positive") };
+        match act.map_err(|_| "acts are charge, refund and signs_with, with their members")? {
+            Portal::Charge { out_trade_no, amount } => {
+                let terms = Terms::of_the_portal(out_trade_no, positive(amount)?);
+                let order = self.quietly(|o, now, fx| o.charge_elsewhere(terms, now, fx))?;
+                Ok(told(&order))
+            }
+            Portal::Refund { op_id, amount } => {
+                let amount = positive(amount)?;
+                let refund = self
+                    .quietly(|orders, now, fx| orders.refund_elsewhere(&op_id, amount, now, fx))?;
+                Ok(json!({
+                    "op_id": refund.out_refund_no, "provider_ref": refund.refund_id,
+                    "status": refund.status(),
+                }))
+            }
+            Portal::SignsWith { identity } => {
+                self.platform.choose(identity)?;
+                Ok(json!({ "ok": true }))
+            }
+        }
+    }
+
+    /// Forgets all orders, bills and what is still to be notified.
+    pub fn reset(&self) {
+        self.orders().clear();
+        self.bills().clear();
+        self.platform.reset();
+        self.desk.courier.forget();
+    }
+
+    /// See [`Desk`].
+    pub fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    fn business(
+        self: &Arc<Self>,
+        inbound: &Inbound,
+        decline: Option<Decline>,
+    ) -> Result<Done, Refused> {
+        let place = Place::of(&inbound.method, &inbound.path);
+        if let Some(refused) = decline.and_then(|decline| forced(&place, decline)) {
+            return Err(refused);
+        }
+        let reader = Reader { config: &self.config, partner: place.partner };
+        let asked = Asked { inbound, reader, account: self };
+        match &place.route {
+            Route::Create(Way::Codepay) => asked.pay(),
+            Route::Create(way) => asked.create(*way),
+            Route::ByNumber(number) => {
+                asked.query(|orders, sub, now| orders.query(number, sub, now))
+            }
+            Route::ById(id) => asked.query(|orders, sub, now| orders.query_by_id(id, sub, now)),
+            Route::Close(number) => asked.close(number),
+            Route::Reverse(number) => asked.reverse(number),
+            Route::Refund => asked.refund(),
+            Route::RefundQuery(no) => asked.refund_query(no),
+            Route::Certificates if self.config.certificates => {
+                Ok(Done::Said(200, self.platform.certificates()))
+            }
+            Route::Certificates => {
+                let message = "无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥";
+                Err(Refused::new(404, "RESOURCE_NOT_EXISTS", message))
+            }
+            Route::TradeBill | Route::FundBill => asked.bill(&place.route),
+            Route::File => asked.file(),
+            Route::Nowhere => Err(Refused::new(404, "NOT_FOUND", "请求的资源不存在")),
+        }
+    }
+
+    fn with_orders<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Orders, i64, &mut Effects) -> T,
+    ) -> T {
+        let (done, facts) = self.working(work);
+        self.tell(facts);
+        done
+    }
+
+    fn quietly<T>(&self, work: impl FnOnce(&mut Orders, i64, &mut Effects) -> T) -> T {
+        self.working(work).0
+    }
+
+    fn working<T>(&self, work: impl FnOnce(&mut Orders, i64, &mut Effects) -> T) -> (T, Vec<Fact>) {
+        let mut fx = Effects::default();
+        let mut orders = self.orders();
+        let now = moment::now_ms();
+        let done = work(&mut orders, now, &mut fx);
+        self.desk.write(now, fx.moves);
+        (done, fx.facts)
+    }
+
+    fn approve_later(self: &Arc<Self>, order: &Order) {
+        let delay_ms = self.config.approve_ms;
+        if delay_ms == 0 {
+            return;
+        }
+        let account = self.clone();
+        let (number, made_ms) = (order.terms.out_trade_no.clone(), order.made_ms);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+            account.with_orders(|orders, now, fx| orders.approve(&number, made_ms, now, fx));
+        });
+    }
+
+    fn end_later(self: &Arc<Self>, refund: Refund) {
+        let (account, delay_ms) = (self.clone(), self.config.refund_ms);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+            account.with_orders(|orders, now, fx| orders.end_refund(&refund, now, fx));
+        });
+    }
+
+    fn tell(&self, facts: Vec<Fact>) {
+        for fact in facts {
+            let its = fact.refund.as_ref().and_then(|refund| refund.notify_url.clone());
+            let given = its.or_else(|| fact.order.terms.notify_url.clone());
+            if let Some(url) = given.or_else(|| self.config.notify_url.clone()) {
+                self.desk.courier.send(self.notice(&fact, url));
+            }
+        }
+    }
+
+    fn notice(&self, fact: &Fact, url: String) -> Notice {
+        let (event, summary, kind, content) = match &fact.refund {
+            None => {
+                ("TRANSACTION.SUCCESS", "支付成功", "transaction", self.transaction(&fact.order))
+            }
+            Some(refund) => {
+                let (event, summary) = match refund.status() {
+                    "ABNORMAL" => ("REFUND.ABNORMAL", "退款异常"),
+                    "CLOSED" => ("REFUND.CLOSED", "退款关闭"),
+                    _ => ("REFUND.SUCCESS", "退款成功"),
+                };
+                (event, summary, "refund", self.notified_refund(&fact.order, refund))
+            }
+        };
+        let mut resource = self.platform.seal(&content.to_string(), kind);
+        resource["original_type"] = kind.into();
+        let id: [u32; 5] = std::array::from_fn(|_| rand::random());
+        let [a, b, c, d, e] = id;
+        let body = json!({
+            "id": format!("{a:08x}-{:04x}-{:04x}-{:04x}-{d:08x}{:04x}", b >> 16, b & 0xffff, c >> 16, e >> 16),
+            "create_time": moment::beijing_rfc3339(moment::now_ms()),
+            "resource_type": "encrypt-resource",
+            "event_type": event,
+            "summary": summary,
+            "resource": resource,
+        })
+        .to_string();
+        let mut headers = self.platform.sign(body.as_bytes(), None, false);
+        let signature = headers.pop().map(|(_, signature)| signature).unwrap_or_default();
+        Notice {
+            url,
+            cause: fact.cause(),
+            content_type: "application/json",
+            headers,
+            body,
+            seal: Seal::Probed(Probed {
+                header: SIGNATURE,
+                signature,
+                probe: self.platform.probe(),
+                always: self.config.probe_signatures,
+            }),
+            wants: None,
+        }
+    }
+
+    /// An order as queries and notifications show it.
+    fn transaction(&self, order: &Order) -> Value {
+        let (word, sentence) = order.state.words();
+        let mut shown = self.names(&order.terms);
+        let openid = order.terms.openid.as_deref().unwrap_or(OPENID);
+        let payer = if order.terms.sub_mchid.is_some() { "sp_openid" } else { "openid" };
+        shown["trade_type"] = order.terms.way.trade_type().into();
+        shown["trade_state"] = word.into();
+        shown["trade_state_desc"] = sentence.into();
+        shown["attach"] = order.terms.attach.clone().into();
+        shown["amount"] = json!({ "total": order.terms.amount, "currency": "CNY" });
+        // Of a payment that failed it does not say whether money moved.
+        if let (Some((paid_ms, id)), false) = (&order.paid, order.state == State::PayError) {
+            shown["transaction_id"] = id.clone().into();
+            shown["success_time"] = moment::beijing_rfc3339(*paid_ms).into();
+            shown["bank_type"] = BANK.into();
+            shown["payer"] = json!({ payer: openid });
+            shown["amount"]["payer_total"] = (order.terms.amount - order.coupon).into();
+            shown["amount"]["payer_currency"] = "CNY".into();
+            if order.coupon > 0 {
+                shown["promotion_detail"] = json!([{
+                    "coupon_id": "109519", "name": "单品惠-6", "scope": "GLOBAL", "type": "CASH",
+                    "amount": order.coupon, "stock_id": "931386", "wechatpay_contribute": order.coupon,
+                    "merchant_contribute": 0, "other_contribute": 0, "currency": "CNY",
+                }]);
+            }
+        }
+        shown
+    }
+
+    /// A refund as its answers show it.
+    fn refund(&self, order: &Order, refund: &Refund) -> Value {
+        let mut shown = json!({
+            "refund_id": refund.refund_id,
+            "out_refund_no": refund.out_refund_no,
+            "transaction_id": order.transaction_id(),
+            "out_trade_no": refund.out_trade_no,
+            "channel": "ORIGINAL",
+            "user_received_account": "支付用户零钱",
+            "create_time": moment::beijing_rfc3339(refund.made_ms),
+            "status": refund.status(),
+            "funds_account": "AVAILABLE",
+            "amount": refund_amount(order, refund),
+            "promotion_detail": [],
+        });
+        shown["amount"]["settlement_refund"] = refund.amount.into();
+        shown["amount"]["settlement_total"] = order.terms.amount.into();
+        shown["amount"]["discount_refund"] = 0.into();
+        shown["amount"]["currency"] = "CNY".into();
+        if let (Some(ended_ms), "SUCCESS") = (refund.ended_ms, refund.status()) {
+            shown["success_time"] = moment::beijing_rfc3339(ended_ms).into();
+        }
+        shown
+    }
+
+    fn notified_refund(&self, order: &Order, refund: &Refund) -> Value {
+        let mut shown = match &order.terms.sub_mchid {
+            None => json!({ "mchid": self.config.mchid }),
+            Some(sub) => json!({ "sp_mchid": self.config.mchid, "sub_mchid": sub }),
+        };
+        shown["out_trade_no"] = refund.out_trade_no.clone().into();
+        shown["transaction_id"] = order.transaction_id().into();
+        shown["out_refund_no"] = refund.out_refund_no.clone().into();
+        shown["refund_id"] = refund.refund_id.clone().into();
+        shown["refund_status"] = refund.status().into();
+        shown["user_received_account"] = "支付用户零钱".into();
+        shown["amount"] = refund_amount(order, refund);
+        if let (Some(ended_ms), "SUCCESS") = (refund.ended_ms, refund.status()) {
+            shown["success_time"] = moment::beijing_rfc3339(ended_ms).into();
+        }
+        shown
+    }
+
+    fn names(&self, terms: &Terms) -> Value {
+        let (appid, mchid) = (&self.config.appid, &self.config.mchid);
+        let number = &terms.out_trade_no;
+        match &terms.sub_mchid {
+            None => json!({ "appid": appid, "mchid": mchid, "out_trade_no": number }),
+            Some(sub) => json!({
+                "sp_appid": appid, "sp_mchid": mchid, "sub_mchid": sub, "out_trade_no": number,
+            }),
+        }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bills(&self) -> MutexGuard<'_, VecDeque<(String, Bytes)>> {
+        self.bills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refusal(refused: Refused) -> Answer {
+    Answer::json(refused.status, refused.body())
+}
+
+/// What of a refund is in its answers and in its notification; a coupon is given back last.
+fn refund_amount(order: &Order, refund: &Refund) -> Value {
+    let payer_total = order.terms.amount - order.coupon;
+    json!({
+        "total": order.terms.amount,
+        "refund": refund.amount,
+        "payer_total": payer_total,
+        "payer_refund": refund.amount.min(payer_total),
+    })
+}
+
+fn told(order: &Order) -> Value {
+    json!({
+        "op_id": order.terms.out_trade_no, "provider_ref": order.transaction_id(),
+        "status": order.state.words().0,
+    })
+}
+
+/// A `code_url`, `prepay_id` or `h5_url` without what a merchant puts around it.
+fn offer(shown: &str) -> &str {
+    let shown = shown.strip_prefix("prepay_id=").unwrap_or(shown);
+    shown.split("&redirect_url=").next().unwrap_or(shown)
+}
+
+fn forced(place: &Place, decline: Decline) -> Option<Refused> {
+    let soft = decline == Decline::Soft;
+    Some(match (&place.route, place.operation()) {
+        (Route::Create(Way::Codepay), _) if soft => {
+            Refused::new(403, "NOT_ENOUGH", "用户帐号余额不足")
+        }
+        (_, Operation::Authorize) if soft => Refused::new(403, "TRADE_ERROR", "交易失败"),
+        (_, Operation::Authorize) => Refused::new(403, "RULE_LIMIT", "业务规则限制"),
+        (_, Operation::Refund) if soft => Refused::new(403, "NOT_ENOUGH", "基本账户余额不足"),
+        (_, Operation::Refund) => Refused::new(403, "USER_ACCOUNT_ABNORMAL", "用户帐户注销"),
+        (_, Operation::Close) => Refused::new(403, "TRADE_ERROR", "交易错误"),
+        _ => return None,
+    })
+}
+
+/// One admitted request.
+struct Asked<'a> {
+    inbound: &'a Inbound,
+    reader: Reader<'a>,
+    account: &'a Arc<Wechatpay>,
+}
+
+impl Asked<'_> {
+    fn create(&self, way: Way) -> Result<Done, Refused> {
+        let body = wire::object(&self.inbound.body)?;
+        let terms = self.reader.terms(way, &body, moment::now_ms())?;
+        let offer = self.account.with_orders(|orders, now, _| orders.create(terms, now))?;
+        let name = match way {
+            Way::Native => "code_url",
+            Way::H5 => "h5_url",
+            Way::Jsapi | Way::App | Way::Codepay => "prepay_id",
+        };
+        Ok(Done::Said(200, json!({ name: offer })))
+    }
+
+    fn pay(&self) -> Result<Done, Refused> {
+        let body = wire::object(&self.inbound.body)?;
+        let terms = self.reader.terms(Way::Codepay, &body, moment::now_ms())?;
+        let code = bodies::auth_code(&body)?;
+        let barcode = bodies::barcode(code);
+        let paying =
+            |orders: &mut Orders, now, fx: &mut Effects| orders.pay(terms, barcode, now, fx);
+        let (order, begun) = self.account.with_orders(paying)?;
+        if order.state != State::UserPaying {
+            if begun && code.ends_with("06") {
+                return Err(Refused::new(500, "SYSTEM_ERROR", "系统异常，请用相同参数重新调用"));
+            }
+            return Ok(Done::Said(200, self.account.transaction(&order)));
+        }
+        if begun {
+            self.account.approve_later(&order);
+        }
+        if code.ends_with("12") {
+            let older = json!({ "code": "USERPAYING", "message": "需要用户输入支付密码" });
+            return Ok(Done::Said(202, older));
+        }
+        Ok(Done::Said(200, json!({ "trade_state": "USERPAYING" })))
+    }
+
+    fn query(
+        &self,
+        find: impl FnOnce(&mut Orders, Option<&str>, i64) -> Result<Order, Refused>,
+    ) -> Result<Done, Refused> {
+        let name = if self.reader.partner { "sp_mchid" } else { "mchid" };
+        match self.param(name) {
+            None => return Err(Refused::param(name, "商户号必填")),
+            Some(given) if given != self.account.config.mchid => {
+                return Err(Refused::new(400, "MCH_NOT_EXISTS", "商户号不存在"));
+            }
+            Some(_) => {}
+        }
+        let sub = self.param("sub_mchid").filter(|_| self.reader.partner);
+        if self.reader.partner && sub.is_none() {
+            return Err(Refused::param("sub_mchid", "子商户号必填"));
+        }
+        let sub = self.reader.sub(sub.as_deref())?;
+        let order = self.account.with_orders(|orders, now, _| find(orders, sub.as_deref(), now))?;
+        Ok(Done::Said(200, self.account.transaction(&order)))
+    }
+
+    fn close(&self, number: &str) -> Result<Done, Refused> {
+        let sub = self.reader.whose(&wire::object(&self.inbound.body)?)?;
+        let sub = sub.as_deref();
+        self.account.with_orders(|orders, now, _| orders.close(number, sub, now))?;
+        Ok(Done::Nothing)
+    }
+
+    fn reverse(&self, number: &str) -> Result<Done, Refused> {
+        let sub = self.reader.whose(&wire::object(&self.inbound.body)?)?;
+        let sub = sub.as_deref();
+        let order = self.account.with_orders(|orders, now, fx| {
+            orders.reverse(number, sub, now, fx)?;
+            orders.query(number, sub, now)
+        })?;
+        Ok(Done::Said(200, self.account.names(&order.terms)))
+    }
+
+    fn refund(&self) -> Result<Done, Refused> {
+        let wish = self.reader.wish(&wire::object(&self.inbound.body)?)?;
+        let at_once = self.account.config.refund_ms == 0;
+        let refunding = |orders: &mut Orders, now, fx: &mut Effects| {
+            let (order, mut refund, begun) = orders.refund(wish, now)?;
+            if begun && at_once {
+                refund = orders.end_refund(&refund, now, fx).unwrap_or(refund);
+            }
+            Ok((order, refund, begun))
+        };
+        let (order, refund, begun) = self.account.with_orders(refunding)?;
+        if begun && !at_once {
+            self.account.end_later(refund.clone());
+        }
+        Ok(Done::Said(200, self.account.refund(&order, &refund)))
+    }
+
+    fn refund_query(&self, no: &str) -> Result<Done, Refused> {
+        let sub = self.reader.sub(self.param("sub_mchid").as_deref())?;
+        let (order, refund) = self
+            .account
+            .with_orders(|orders, now, _| orders.query_refund(no, sub.as_deref(), now))?;
+        Ok(Done::Said(200, self.account.refund(&order, &refund)))
+    }
+
+    fn bill(&self, route: &Route) -> Result<Done, Refused> {
+        let from_ms = self.param("bill_date").as_deref().and_then(bills::day);
+        let from_ms = from_ms.ok_or(Refused::param("bill_date", "账单日期格式错误"))?;
+        if self.param("tar_type").is_some() {
+            return Err(Refused::param("tar_type", "不支持压缩"));
+        }
+        let config = &self.account.config;
+        let sub = self.reader.sub(self.param("sub_mchid").as_deref())?;
+        let sheet = Sheet {
+            appid: &config.appid,
+            mchid: &config.mchid,
+            sub_mchid: sub.as_deref(),
+            from_ms,
+            fee_basis_points: config.fee_basis_points,
+        };
+        let made = if *route == Route::TradeBill {
+            let part = match self.param("bill_type").as_deref() {
+                None | Some("ALL") => Part::All,
+                Some("SUCCESS") => Part::Payments,
+                Some("REFUND") => Part::Refunds,
+                Some(_) => return Err(Refused::param("bill_type", "账单类型错误")),
+            };
+            sheet.trades(&self.account.orders(), part)
+        } else {
+            match self.param("account_type").as_deref() {
+                None | Some("BASIC") => sheet.funds(&self.account.orders()),
+                Some(_) => return Err(Refused::param("account_type", "资金账户类型错误")),
+            }
+        };
+        let Some(text) = made else {
+            return Err(Refused::new(400, "NO_STATEMENT_EXIST", "账单文件不存在"));
+        };
+        let hash = hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
+        let token = format!("{:032x}", rand::random::<u128>());
+        let url = format!("{}/v3/billdownload/file?token={token}", self.account.base);
+        let mut bills = self.account.bills();
+        bills.push_back((token, text.into()));
+        if bills.len() > BILLS_LIMIT {
+            bills.pop_front();
+        }
+        Ok(Done::Said(
+            200,
+            json!({
+                "hash_type": "SHA1", "hash_value": hash, "download_url": url,
+            }),
+        ))
+    }
+
+    fn file(&self) -> Result<Done, Refused> {
+        let token = self.param("token").unwrap_or_default();
+        let bills = self.account.bills();
+        let bill = bills.iter().find(|(held, _)| *held == token);
+        let (_, bytes) = bill.ok_or(Refused::param("token", "账单下载地址已失效"))?;
+        Ok(Done::File(bytes.clone()))
+    }
+
+    fn param(&self, name: &str) -> Option<String> {
+        wire::param(&self.inbound.query, name)
+    }
+}

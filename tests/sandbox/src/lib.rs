@@ -1,9 +1,9 @@
 //! Stateful fakes of the providers' own protocols, with a ledger, a request log and a fault dial.
 //!
 //! The sandbox is the independent oracle of every load and failover test: it shares no code with
-//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API and Adyen's Checkout API on the
-//! wire, and writes down every movement of money in the moment it happens, whatever the caller is
-//! answered.
+//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API and WeChat
+//! Pay's APIv3 on the wire, and writes down every movement of money in the moment it happens,
+//! whatever the caller is answered.
 //! One account is one port, because some faults live in the socket.
 //!
 //! # Configuration
@@ -35,9 +35,22 @@
 //! merchant_account = "DemoShop"
 //! hmac_key = "64656d6f"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/adyen-main"
+//!
+//! [accounts.wechatpay-main]
+//! provider = "wechatpay"
+//! listen = "127.0.0.1:9941"
+//! mchid = "1900000001"
+//! appid = "wxd678efh567hg6787"
+//! merchant_serial = "3775B6A45ACD588826D15E583A95F5DD00000001"
+//! merchant_public_key = "keys/wechatpay-main/app_public.pem"
+//! api_v3_key = "demo0demo0demo0demo0demo0demo000"
+//! platform_private_key = "keys/wechatpay-main/gateway_private.pem"
+//! public_key_id = "PUB_KEY_ID_0119000000012026010100000001"
 //! ```
-//! All options are in [`AlipayConfig`], [`CheckoutConfig`] and [`AdyenConfig`].
-//! `interlock-sandbox keys DIR NAME` makes fresh key pairs.
+//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`] and
+//! [`WechatpayConfig`].
+//! `interlock-sandbox keys DIR NAME` makes fresh key pairs; at WeChat Pay `app` is the merchant and
+//! `gateway` the platform.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -67,12 +80,34 @@
 //! always paid. After a challenge `/customers/act` answers the `redirect_result` that the shopper
 //! brings back; nothing moves before it comes to `/payments/details`.
 //!
+//! WeChat Pay, the last two digits of the `auth_code` (18 digits, starting 10 to 15):
+//!
+//! | ends | outcome |
+//! |---|---|
+//! | 02 | `USERPAYING` with 200; paid by `/customers/act`, or by itself after `approve_ms` |
+//! | 12 | the same in the older form: 202 with the code `USERPAYING` |
+//! | 03 | `NOT_ENOUGH`; the order is there and unpaid |
+//! | 05 | `AUTH_CODE_EXPIRED`; there is no order |
+//! | 06 | paid, but answered `SYSTEM_ERROR` the first time |
+//! | 07 | `PAYERROR`, and paid all the same: only a reverse gives it back |
+//! | 08 | `PAYERROR`, and not paid |
+//! | 09 | paid, one fen of it by a coupon |
+//! | 01, other | paid |
+//!
+//! A `code_url`, `prepay_id` or `h5_url` is paid by `/customers/act`, by `op_id`, `qr_code` or
+//! `order`; old ones stay good until they expire. A refund whose `reason` is `abnormal` or `closed`
+//! ends so; one with `not_enough` meets `NOT_ENOUGH` at the first try of its number. `/portal`
+//! moves money that nobody asked for over the API, and tells nobody: `act` is `charge` with
+//! `out_trade_no` and `amount`, or `refund` with the order's `op_id` and `amount`; `signs_with`
+//! with `identity` (`current`, `next`, `public_key`) turns a rotation. Bills also cover today.
+//!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
 //! is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and refunds
 //! are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
-//! `refund`, a cancel by reference `close`. `notify` is what the fakes send. A `notify_*` fault on
+//! `refund`, a cancel by reference `close`. WeChat Pay: native, jsapi, app, h5 and codepay are
+//! `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`. `notify` is what the fakes send. A `notify_*` fault on
 //! another operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
@@ -83,18 +118,23 @@
 //! - `hang`: read in full, not executed, no answer; when the fault ends, TCP reset.
 //! - `slow`: executed at once, answered `ms` later; a copy with the same `Cko-Idempotency-Key`
 //!   meets 409 meanwhile, one with the same `Idempotency-Key` 422 with 704.
-//! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500.
+//! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500, WeChat Pay 500
+//!   with `SYSTEM_ERROR`, not signed.
 //! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says; Adyen
 //!   keeps it.
 //! - `charge_then_drop`: executed, TCP reset; Checkout.com and Adyen keep the key.
-//! - `garbage`: executed, 200 with an unreadable body.
-//! - `bad_signature`: executed; Alipay signs other content. Checkout.com and Adyen sign no answers:
-//!   the body is cut in half. On `notify` and `*`: the notification's signature does not fit.
+//! - `garbage`: executed, 200 with an unreadable body; WeChat Pay's signature fits nothing.
+//! - `bad_signature`: executed; Alipay and WeChat Pay sign other content. Checkout.com and Adyen
+//!   sign no answers: the body is cut in half. On `notify` and `*`: the notification's signature
+//!   does not fit; WeChat Pay's goes once with `WECHATPAY/SIGNTEST/`, which `/healthz` counts as
+//!   refused or taken, and then with the good one. `probe_signatures` does so every time.
 //! - `decline_soft`, `decline_hard`: Alipay pay and precreate `ACQ.PAYMENT_FAIL` and
 //!   `ACQ.PAYMENT_REQUEST_HAS_RISK`; Checkout.com payments 20005 and 20059 (the cryptogram is
 //!   spent), its steps accepted and later declined, or 403; Adyen refuses with 2 and 20, and its
-//!   changes in the same two ways. Inquiries are never declined.
-//! - `rate_limited`: not executed; Alipay 40005, Checkout.com and Adyen 429.
+//!   changes in the same two ways; WeChat Pay codepay `NOT_ENOUGH` and `RULE_LIMIT`, other orders
+//!   `TRADE_ERROR` and `RULE_LIMIT`, none of which leaves an order, refunds `NOT_ENOUGH` and
+//!   `USER_ACCOUNT_ABNORMAL`, close and reverse `TRADE_ERROR`. Inquiries are never declined.
+//! - `rate_limited`: not executed; Alipay 40005, Checkout.com, Adyen and WeChat Pay 429.
 //! - `notify_lose`: lost for good. `notify_delay`: `ms` later. `notify_duplicate`: twice with the
 //!   same id. `notify_reorder`: after the account's next one, at most `ms` later.
 //!
@@ -105,7 +145,8 @@
 //! reverse, joined by `reference` (or `provider_ref`); a `capture` only moves what a hold counted
 //! already, and a final partial capture voids the rest. Checkout.com and Adyen with automatic
 //! capture count as `charge` in the moment of the authorization. At Adyen the `reference` is the
-//! key of the payment's own request.
+//! key of the payment's own request. At WeChat Pay it is the order's number, a refund counts when
+//! it becomes `SUCCESS` and not when it is accepted, and a coupon's part counts as paid.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 

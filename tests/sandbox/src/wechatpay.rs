@@ -6,8 +6,10 @@
 
 mod bills;
 mod bodies;
+mod order;
 mod orders;
 mod platform;
+mod shown;
 mod wire;
 
 use std::collections::VecDeque;
@@ -28,14 +30,14 @@ use crate::keys::{KeyError, Verifier};
 use crate::moment;
 use bills::{Part, Sheet};
 use bodies::{Reader, text};
-use orders::{Effects, Fact, Order, Orders, Refund, Rules, State, Terms, Way};
+use order::{Order, Refund, State, Terms, Way};
+use orders::{Effects, Fact, Orders, Rules};
 use platform::{Platform, SIGNATURE};
+use shown::Shown;
 use wire::{Gate, Place, Refused, Route};
 
 pub use platform::Keys;
 
-const OPENID: &str = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o";
-const BANK: &str = "OTHERS";
 /// So many bills can be fetched; older ones are forgotten.
 const BILLS_LIMIT: usize = 16;
 
@@ -321,24 +323,27 @@ impl Wechatpay {
 
     fn notice(&self, fact: &Fact, url: String) -> Notice {
         let (event, summary, kind, content) = match &fact.refund {
-            None => {
-                ("TRANSACTION.SUCCESS", "支付成功", "transaction", self.transaction(&fact.order))
-            }
+            None => (
+                "TRANSACTION.SUCCESS",
+                "支付成功",
+                "transaction",
+                self.shown().transaction(&fact.order),
+            ),
             Some(refund) => {
                 let (event, summary) = match refund.status() {
                     "ABNORMAL" => ("REFUND.ABNORMAL", "退款异常"),
                     "CLOSED" => ("REFUND.CLOSED", "退款关闭"),
                     _ => ("REFUND.SUCCESS", "退款成功"),
                 };
-                (event, summary, "refund", self.notified_refund(&fact.order, refund))
+                (event, summary, "refund", self.shown().notified_refund(&fact.order, refund))
             }
         };
         let mut resource = self.platform.seal(&content.to_string(), kind);
         resource["original_type"] = kind.into();
-        let id: [u32; 5] = std::array::from_fn(|_| rand::random());
-        let [a, b, c, d, e] = id;
+        let id = format!("{:032x}", rand::random::<u128>());
+        let (a, b, c, d, e) = (&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
         let body = json!({
-            "id": format!("{a:08x}-{:04x}-{:04x}-{:04x}-{d:08x}{:04x}", b >> 16, b & 0xffff, c >> 16, e >> 16),
+            "id": format!("{a}-{b}-{c}-{d}-{e}"),
             "create_time": moment::beijing_rfc3339(moment::now_ms()),
             "resource_type": "encrypt-resource",
             "event_type": event,
@@ -364,88 +369,8 @@ impl Wechatpay {
         }
     }
 
-    /// An order as queries and notifications show it.
-    fn transaction(&self, order: &Order) -> Value {
-        let (word, sentence) = order.state.words();
-        let mut shown = self.names(&order.terms);
-        let openid = order.terms.openid.as_deref().unwrap_or(OPENID);
-        let payer = if order.terms.sub_mchid.is_some() { "sp_openid" } else { "openid" };
-        shown["trade_type"] = order.terms.way.trade_type().into();
-        shown["trade_state"] = word.into();
-        shown["trade_state_desc"] = sentence.into();
-        shown["attach"] = order.terms.attach.clone().into();
-        shown["amount"] = json!({ "total": order.terms.amount, "currency": "CNY" });
-        // Of a payment that failed it does not say whether money moved.
-        if let (Some((paid_ms, id)), false) = (&order.paid, order.state == State::PayError) {
-            shown["transaction_id"] = id.clone().into();
-            shown["success_time"] = moment::beijing_rfc3339(*paid_ms).into();
-            shown["bank_type"] = BANK.into();
-            shown["payer"] = json!({ payer: openid });
-            shown["amount"]["payer_total"] = (order.terms.amount - order.coupon).into();
-            shown["amount"]["payer_currency"] = "CNY".into();
-            if order.coupon > 0 {
-                shown["promotion_detail"] = json!([{
-                    "coupon_id": "109519", "name": "单品惠-6", "scope": "GLOBAL", "type": "CASH",
-                    "amount": order.coupon, "stock_id": "931386", "wechatpay_contribute": order.coupon,
-                    "merchant_contribute": 0, "other_contribute": 0, "currency": "CNY",
-                }]);
-            }
-        }
-        shown
-    }
-
-    /// A refund as its answers show it.
-    fn refund(&self, order: &Order, refund: &Refund) -> Value {
-        let mut shown = json!({
-            "refund_id": refund.refund_id,
-            "out_refund_no": refund.out_refund_no,
-            "transaction_id": order.transaction_id(),
-            "out_trade_no": refund.out_trade_no,
-            "channel": "ORIGINAL",
-            "user_received_account": "支付用户零钱",
-            "create_time": moment::beijing_rfc3339(refund.made_ms),
-            "status": refund.status(),
-            "funds_account": "AVAILABLE",
-            "amount": refund_amount(order, refund),
-            "promotion_detail": [],
-        });
-        shown["amount"]["settlement_refund"] = refund.amount.into();
-        shown["amount"]["settlement_total"] = order.terms.amount.into();
-        shown["amount"]["discount_refund"] = 0.into();
-        shown["amount"]["currency"] = "CNY".into();
-        if let (Some(ended_ms), "SUCCESS") = (refund.ended_ms, refund.status()) {
-            shown["success_time"] = moment::beijing_rfc3339(ended_ms).into();
-        }
-        shown
-    }
-
-    fn notified_refund(&self, order: &Order, refund: &Refund) -> Value {
-        let mut shown = match &order.terms.sub_mchid {
-            None => json!({ "mchid": self.config.mchid }),
-            Some(sub) => json!({ "sp_mchid": self.config.mchid, "sub_mchid": sub }),
-        };
-        shown["out_trade_no"] = refund.out_trade_no.clone().into();
-        shown["transaction_id"] = order.transaction_id().into();
-        shown["out_refund_no"] = refund.out_refund_no.clone().into();
-        shown["refund_id"] = refund.refund_id.clone().into();
-        shown["refund_status"] = refund.status().into();
-        shown["user_received_account"] = "支付用户零钱".into();
-        shown["amount"] = refund_amount(order, refund);
-        if let (Some(ended_ms), "SUCCESS") = (refund.ended_ms, refund.status()) {
-            shown["success_time"] = moment::beijing_rfc3339(ended_ms).into();
-        }
-        shown
-    }
-
-    fn names(&self, terms: &Terms) -> Value {
-        let (appid, mchid) = (&self.config.appid, &self.config.mchid);
-        let number = &terms.out_trade_no;
-        match &terms.sub_mchid {
-            None => json!({ "appid": appid, "mchid": mchid, "out_trade_no": number }),
-            Some(sub) => json!({
-                "sp_appid": appid, "sp_mchid": mchid, "sub_mchid": sub, "out_trade_no": number,
-            }),
-        }
+    fn shown(&self) -> Shown<'_> {
+        Shown { appid: &self.config.appid, mchid: &self.config.mchid }
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
@@ -459,17 +384,6 @@ impl Wechatpay {
 
 fn refusal(refused: Refused) -> Answer {
     Answer::json(refused.status, refused.body())
-}
-
-/// What of a refund is in its answers and in its notification; a coupon is given back last.
-fn refund_amount(order: &Order, refund: &Refund) -> Value {
-    let payer_total = order.terms.amount - order.coupon;
-    json!({
-        "total": order.terms.amount,
-        "refund": refund.amount,
-        "payer_total": payer_total,
-        "payer_refund": refund.amount.min(payer_total),
-    })
 }
 
 fn told(order: &Order) -> Value {
@@ -532,7 +446,7 @@ impl Asked<'_> {
             if begun && code.ends_with("06") {
                 return Err(Refused::new(500, "SYSTEM_ERROR", "系统异常，请用相同参数重新调用"));
             }
-            return Ok(Done::Said(200, self.account.transaction(&order)));
+            return Ok(Done::Said(200, self.account.shown().transaction(&order)));
         }
         if begun {
             self.account.approve_later(&order);
@@ -562,7 +476,7 @@ impl Asked<'_> {
         }
         let sub = self.reader.sub(sub.as_deref())?;
         let order = self.account.with_orders(|orders, now, _| find(orders, sub.as_deref(), now))?;
-        Ok(Done::Said(200, self.account.transaction(&order)))
+        Ok(Done::Said(200, self.account.shown().transaction(&order)))
     }
 
     fn close(&self, number: &str) -> Result<Done, Refused> {
@@ -579,7 +493,7 @@ impl Asked<'_> {
             orders.reverse(number, sub, now, fx)?;
             orders.query(number, sub, now)
         })?;
-        Ok(Done::Said(200, self.account.names(&order.terms)))
+        Ok(Done::Said(200, self.account.shown().names(&order.terms)))
     }
 
     fn refund(&self) -> Result<Done, Refused> {
@@ -596,7 +510,7 @@ impl Asked<'_> {
         if begun && !at_once {
             self.account.end_later(refund.clone());
         }
-        Ok(Done::Said(200, self.account.refund(&order, &refund)))
+        Ok(Done::Said(200, self.account.shown().refund(&order, &refund)))
     }
 
     fn refund_query(&self, no: &str) -> Result<Done, Refused> {
@@ -604,7 +518,7 @@ impl Asked<'_> {
         let (order, refund) = self
             .account
             .with_orders(|orders, now, _| orders.query_refund(no, sub.as_deref(), now))?;
-        Ok(Done::Said(200, self.account.refund(&order, &refund)))
+        Ok(Done::Said(200, self.account.shown().refund(&order, &refund)))
     }
 
     fn bill(&self, route: &Route) -> Result<Done, Refused> {

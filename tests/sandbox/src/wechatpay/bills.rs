@@ -3,16 +3,19 @@
 //!
 //! They are written from the fake's own orders, so also from those that were made at the portal.
 
-use super::orders::{Order, Orders, Refund};
+use super::order::{Order, Refund};
+use super::orders::Orders;
+use super::shown::{BANK, OPENID};
 use crate::moment;
 
 const BOM: &str = "\u{feff}";
 const END: &str = "\r\n";
 const DAY_MS: i64 = 24 * 3_600_000;
 
-const TRADE_HEAD: &str = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,\
-    交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,\
-    充值券退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率,订单金额,申请退款金额,费率备注";
+const TRADE_HEAD: &str = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,\
+    用户标识,交易类型,交易状态,付款银行,货币种类,应结订单金额,代金券金额,微信退款单号,商户退款单号,\
+    退款金额,充值券退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率,订单金额,\
+    申请退款金额,费率备注";
 const TRADE_SUMS: &str =
     "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额";
 const FUND_HEAD: &str = "记账时间,微信支付业务单号,资金流水单号,业务名称,业务类型,收支类型,\
@@ -129,10 +132,10 @@ impl Sheet<'_> {
             String::new(),
             order.transaction_id().unwrap_or_default().into(),
             order.terms.out_trade_no.clone(),
-            order.terms.openid.clone().unwrap_or_else(|| super::OPENID.into()),
+            order.terms.openid.clone().unwrap_or_else(|| OPENID.into()),
             order.terms.way.trade_type().into(),
             state.into(),
-            super::BANK.into(),
+            BANK.into(),
             "CNY".into(),
             yuan(paid - coupon),
             yuan(coupon),

@@ -4,7 +4,7 @@
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::orders::{Barcode, Fate, Terms, Way, Wish};
+use super::order::{Barcode, Fate, Terms, Way, Wish};
 use super::wire::Refused;
 use crate::config::WechatpayConfig;
 use crate::moment;

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::orders::Way;
+use super::order::Way;
 use crate::desk::Inbound;
 use crate::faults::Operation;
 use crate::keys::Verifier;

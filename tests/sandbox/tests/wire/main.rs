@@ -9,3 +9,4 @@ mod faults;
 mod notices;
 mod program;
 mod stage;
+mod wechatpay;

@@ -274,6 +274,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_seal_with_a_probe_stays_good() {
+        let probed = |always| Probed {
+            header: "x-signature",
+            signature: "good".into(),
+            probe: "false".into(),
+            always,
+        };
+        let mut seal = Seal::Probed(probed(true));
+        seal.spoil();
+        let Seal::Probed(kept) = &seal else { unreachable!() };
+        assert_eq!(kept.signature, "good");
+        assert!(seal.always_probes() && !Seal::Probed(probed(false)).always_probes());
+    }
+
+    #[test]
     fn a_spoiled_seal_differs_and_keeps_its_length() {
         for text in ["0a", "fb", "A="] {
             let mut seal = Seal::Form(text.into());

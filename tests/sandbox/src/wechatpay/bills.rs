@@ -137,7 +137,8 @@ impl Sheet<'_> {
             state.into(),
             BANK.into(),
             "CNY".into(),
-            yuan(paid - coupon),
+            // The coupon is WeChat Pay's own gift: it settles like money.
+            yuan(paid),
             yuan(coupon),
             refund_id,
             out_refund_no,

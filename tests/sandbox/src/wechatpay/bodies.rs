@@ -241,3 +241,47 @@ fn is_order_number(number: &str) -> bool {
 fn is_refund_number(number: &str) -> bool {
     number.len() <= 64 && number.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-|*@".contains(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_end_of_a_barcode_chooses_the_shopper() {
+        assert_eq!(barcode("130000000000000001"), Barcode::Pays);
+        assert_eq!(barcode("130000000000000006"), Barcode::Pays);
+        assert_eq!(barcode("130000000000000012"), Barcode::Asks);
+        assert_eq!(barcode("130000000000000007"), Barcode::Fails { charged: true });
+        assert_eq!(barcode("130000000000000009"), Barcode::PaysWithCoupon);
+        assert!(matches!(barcode("130000000000000003"), Barcode::Refuses(_)));
+        assert!(matches!(barcode("130000000000000005"), Barcode::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_barcode_has_18_digits_and_begins_with_10_to_15() {
+        let read = |code: &str| auth_code(&json!({ "payer": { "auth_code": code } })).is_ok();
+        assert!(read("100000000000000000") && read("150000000000000000"));
+        for bad in ["160000000000000000", "250000000000000000", "1300000000000000a0", "13", ""] {
+            assert!(!read(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_their_letters_and_lengths() {
+        assert!(is_order_number("aZ09_-|*") && !is_order_number("a@0000"));
+        assert!(!is_order_number("12345") && !is_order_number(&"1".repeat(33)));
+        assert!(is_refund_number("r@1|*") && !is_refund_number(&"1".repeat(65)));
+        assert!(!is_refund_number("r 1"));
+    }
+
+    #[test]
+    fn an_expiry_lies_between_a_minute_and_ninety_days_ahead() {
+        let at = |ms: i64| expiry(&json!({ "time_expire": moment::rfc3339(ms) }), 0);
+        assert_eq!(at(60_000), Ok(Some(60_000)));
+        assert_eq!(at(LONGEST_MS), Ok(Some(LONGEST_MS)));
+        assert!(at(59_999).is_err() && at(LONGEST_MS + 1).is_err());
+        assert_eq!(expiry(&json!({}), 0), Ok(None));
+        assert!(expiry(&json!({ "time_expire": 60 }), 0).is_err());
+    }
+}

@@ -553,3 +553,199 @@ fn movement(order: &Order, op_id: &str, kind: Kind, amount: i64) -> Move {
         currency: CURRENCY.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: [u8; 32] = [7; 32];
+
+    #[test]
+    fn a_number_is_offered_again_for_the_same_parameters_until_it_is_over() {
+        let (mut orders, mut fx) = account();
+        let first = orders.create(native("n", 100), 0).unwrap();
+        let second = orders.create(native("n", 100), 1).unwrap();
+        assert_ne!(first, second);
+        let changed = Terms { fingerprint: CODE, ..native("n", 100) };
+        assert_eq!(orders.create(changed, 1), Err(USED));
+        let elsewhere = Terms { way: Way::App, ..native("n", 100) };
+        assert_eq!(orders.create(elsewhere, 1), Err(USED));
+        assert_eq!(orders.number_of(&first, 99), Ok("n".into()), "the old one is still good");
+        assert!(orders.number_of(&first, 100).is_err());
+        assert!(orders.number_of(&second, 100).is_ok());
+        orders.act("n", Act::Pay, 50, &mut fx).unwrap();
+        assert_eq!(orders.create(native("n", 100), 51), Err(USED));
+        assert_eq!(sums(&fx), [(Kind::Charge, 100)]);
+        assert_eq!(fx.facts.len(), 1);
+    }
+
+    #[test]
+    fn an_unpaid_order_ends_at_its_time_and_a_barcode_is_revoked() {
+        let (mut orders, mut fx) = account();
+        orders.create(native("n", 100), 0).unwrap();
+        let timed = Terms { expires_ms: Some(500), ..native("timed", 100) };
+        orders.create(timed, 0).unwrap();
+        let state = |orders: &mut Orders, n: &str, now| orders.query(n, None, now).unwrap().state;
+        assert_eq!(state(&mut orders, "timed", 499), State::NotPay);
+        assert_eq!(state(&mut orders, "timed", 500), State::Closed);
+        assert_eq!(state(&mut orders, "n", 999), State::NotPay);
+        assert_eq!(state(&mut orders, "n", 1_000), State::Closed);
+        orders.pay(code("c", 100), Barcode::Asks, 0, &mut fx).unwrap();
+        orders.pay(code("failed", 100), Barcode::Fails { charged: false }, 0, &mut fx).unwrap();
+        assert_eq!(state(&mut orders, "c", 44), State::UserPaying);
+        assert_eq!(state(&mut orders, "c", 45), State::Revoked);
+        assert_eq!(state(&mut orders, "failed", 999), State::PayError, "only a reverse ends it");
+        orders.approve("c", 0, 46, &mut fx);
+        assert_eq!(sums(&fx), []);
+    }
+
+    #[test]
+    fn an_asked_shopper_approves_once_unless_he_walked_away() {
+        let (mut orders, mut fx) = account();
+        for number in ["c", "left"] {
+            orders.pay(code(number, 100), Barcode::Asks, 0, &mut fx).unwrap();
+        }
+        orders.act("left", Act::Abandon, 1, &mut fx).unwrap();
+        for number in ["c", "c", "left", "nobody"] {
+            orders.approve(number, 0, 2, &mut fx);
+        }
+        assert_eq!(sums(&fx), [(Kind::Charge, 100)]);
+        assert!(fx.facts.is_empty(), "nobody is told of a barcode");
+    }
+
+    #[test]
+    fn a_barcode_is_never_charged_twice() {
+        let (mut orders, mut fx) = account();
+        let charged = Barcode::Fails { charged: true };
+        orders.pay(code("c", 100), charged, 0, &mut fx).unwrap();
+        for barcode in [charged, Barcode::Pays, Barcode::Asks] {
+            let (order, begun) = orders.pay(code("c", 100), barcode, 1, &mut fx).unwrap();
+            assert_eq!((order.state, begun), (State::PayError, false));
+        }
+        assert_eq!(orders.reverse("c", None, 9, &mut fx).unwrap_err().code, "INVALID_REQUEST");
+        orders.reverse("c", None, 10, &mut fx).unwrap();
+        orders.reverse("c", None, 11, &mut fx).unwrap();
+        let again = orders.pay(code("c", 100), Barcode::Pays, 12, &mut fx);
+        assert_eq!(again.unwrap_err(), REVERSED);
+        assert_eq!(sums(&fx), [(Kind::Charge, 100), (Kind::Reverse, 100)]);
+    }
+
+    #[test]
+    fn a_coupon_never_pays_all_of_it() {
+        let (mut orders, mut fx) = account();
+        let mut coupon = |number, fen| {
+            orders.pay(code(number, fen), Barcode::PaysWithCoupon, 0, &mut fx).unwrap().0.coupon
+        };
+        assert_eq!((coupon("a", 100), coupon("b", 1)), (1, 0));
+    }
+
+    #[test]
+    fn refunds_move_when_they_end_and_never_more_than_was_paid() {
+        let (mut orders, mut fx) = account();
+        orders.pay(code("c", 100), Barcode::Pays, 0, &mut fx).unwrap();
+        let (_, first, begun) = orders.refund(wish("r1", 60, Fate::Success), 1).unwrap();
+        assert!(begun);
+        let (_, same, begun) = orders.refund(wish("r1", 60, Fate::Success), 2).unwrap();
+        assert_eq!((same.refund_id == first.refund_id, begun), (true, false));
+        assert!(orders.refund(wish("r1", 61, Fate::Success), 2).is_err());
+        assert!(orders.refund(wish("r2", 41, Fate::Success), 2).is_err());
+        assert_eq!(sums(&fx).len(), 1);
+        assert!(orders.end_refund(&first, 3, &mut fx).is_some());
+        assert!(orders.end_refund(&first, 4, &mut fx).is_none(), "it ends once");
+        let (_, closed, _) = orders.refund(wish("r3", 40, Fate::Closed), 5).unwrap();
+        orders.end_refund(&closed, 6, &mut fx);
+        let (_, abnormal, _) = orders.refund(wish("r4", 40, Fate::Abnormal), 7).unwrap();
+        orders.end_refund(&abnormal, 8, &mut fx);
+        assert!(orders.refund(wish("r5", 1, Fate::Success), 9).is_err());
+        assert_eq!(sums(&fx), [(Kind::Charge, 100), (Kind::Refund, 60)]);
+        let told: Vec<&str> =
+            fx.facts.iter().flat_map(|f| f.refund.as_ref()).map(Refund::status).collect();
+        assert_eq!(told, ["SUCCESS", "CLOSED", "ABNORMAL"]);
+        let reversed = orders.reverse("c", None, 20, &mut fx).unwrap_err();
+        assert_eq!(reversed.code, "TRADE_ERROR");
+    }
+
+    #[test]
+    fn an_order_is_refunded_in_fifty_parts_at_most() {
+        let (mut orders, mut fx) = account();
+        orders.pay(code("c", 100), Barcode::Pays, 0, &mut fx).unwrap();
+        for n in 0..REFUNDS_LIMIT {
+            orders.refund(wish(&format!("r{n}"), 1, Fate::Success), 1).unwrap();
+        }
+        assert!(orders.refund(wish("more", 1, Fate::Success), 1).is_err());
+        assert!(orders.refund(wish("r0", 1, Fate::Success), 1).is_ok(), "an old one is asked for");
+    }
+
+    #[test]
+    fn an_empty_purse_refuses_the_first_try_of_a_number_only() {
+        let (mut orders, mut fx) = account();
+        orders.pay(code("c", 100), Barcode::Pays, 0, &mut fx).unwrap();
+        let short = |no| Wish { short_at_first: true, ..wish(no, 10, Fate::Success) };
+        assert_eq!(orders.refund(short("r1"), 1).unwrap_err().code, "NOT_ENOUGH");
+        assert_eq!(orders.refund(short("r2"), 1).unwrap_err().code, "NOT_ENOUGH");
+        assert!(orders.refund(short("r1"), 2).is_ok());
+    }
+
+    #[test]
+    fn a_young_order_cannot_be_closed_where_that_is_the_rule() {
+        let (mut orders, mut fx) = account();
+        orders.rules.close_after_ms = 300;
+        orders.create(native("n", 100), 0).unwrap();
+        assert_eq!(orders.close("n", None, 299).unwrap_err().code, "INVALID_REQUEST");
+        assert_eq!(orders.close("n", None, 300), Ok(()));
+        assert!(orders.act("n", Act::Pay, 301, &mut fx).is_err());
+        assert_eq!(orders.close("n", Some("1900000109"), 301), Err(NO_ORDER));
+    }
+
+    #[test]
+    fn a_reset_forgets_orders_and_no_number_comes_twice() {
+        let (mut orders, mut fx) = account();
+        let id = |orders: &mut Orders, fx: &mut Effects| {
+            let (order, _) = orders.pay(code("c", 100), Barcode::Pays, 0, fx).unwrap();
+            order.transaction_id().unwrap().to_owned()
+        };
+        let first = id(&mut orders, &mut fx);
+        orders.clear();
+        let second = id(&mut orders, &mut fx);
+        assert_ne!(first, second);
+        assert_eq!((first.len(), orders.query_by_id(&first, None, 1).is_err()), (28, true));
+    }
+
+    fn account() -> (Orders, Effects) {
+        let rules = Rules {
+            offer_expiry_ms: 100,
+            h5_expiry_ms: 50,
+            order_expiry_ms: 1_000,
+            revoke_ms: 45,
+            reverse_after_ms: 10,
+            close_after_ms: 0,
+        };
+        (Orders::new(rules, 0), Effects::default())
+    }
+
+    fn native(number: &str, amount: i64) -> Terms {
+        Terms::of_the_portal(number.into(), amount)
+    }
+
+    fn code(number: &str, amount: i64) -> Terms {
+        Terms { way: Way::Codepay, fingerprint: CODE, ..native(number, amount) }
+    }
+
+    fn wish(no: &str, amount: i64, fate: Fate) -> Wish {
+        Wish {
+            out_trade_no: Some("c".into()),
+            transaction_id: None,
+            out_refund_no: no.into(),
+            amount,
+            total: 100,
+            sub_mchid: None,
+            notify_url: None,
+            fate,
+            short_at_first: false,
+        }
+    }
+
+    fn sums(fx: &Effects) -> Vec<(Kind, i64)> {
+        fx.moves.iter().map(|m| (m.kind, m.amount)).collect()
+    }
+}

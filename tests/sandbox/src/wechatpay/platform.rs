@@ -196,3 +196,39 @@ fn clip(mut text: String, length: usize) -> String {
     text.truncate(length);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::fresh_pair;
+
+    #[test]
+    fn a_key_that_is_missing_or_too_short_is_told_at_once() {
+        let pair = fresh_pair().unwrap();
+        let made = |api_v3_key: &str, chosen: Option<Identity>, id: Option<&str>| {
+            let current = Signer::read(&pair.private_pem).unwrap();
+            let keys = Keys { current, next: None, public: None };
+            let platform = Platform::new(keys, api_v3_key, id.map(str::to_owned), chosen);
+            platform.map(|platform| platform.configured).map_err(|why| why.to_string())
+        };
+        let key = "0123456789abcdef0123456789abcdef";
+        assert_eq!(made(key, None, None), Ok(Identity::Current));
+        assert_eq!(made(key, None, Some("PUB_KEY_ID_1")), Ok(Identity::PublicKey));
+        assert!(made(&key[1..], None, None).unwrap_err().contains("api_v3_key"));
+        assert!(made(&key.replace("ef", "é"), None, None).is_err());
+        assert!(made(key, Some(Identity::Next), None).unwrap_err().contains("signs_with"));
+        assert!(made(key, Some(Identity::PublicKey), None).is_err());
+    }
+
+    #[test]
+    fn a_probe_is_as_long_as_a_signature() {
+        let pair = fresh_pair().unwrap();
+        let keys =
+            Keys { current: Signer::read(&pair.private_pem).unwrap(), next: None, public: None };
+        let platform = Platform::new(keys, &"k".repeat(32), None, None).unwrap();
+        let probe = platform.probe();
+        let noise = BASE64.decode(probe.strip_prefix(PROBE).unwrap()).unwrap();
+        assert_eq!(noise.len(), 256);
+        assert_ne!(probe, platform.probe());
+    }
+}

@@ -295,3 +295,97 @@ pub fn object(body: &[u8]) -> Result<Value, Refused> {
     let object = value.filter(Value::is_object);
     object.ok_or(Refused::param("/", "请求体不是合法的JSON对象"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{Signer, fresh_pair};
+
+    #[test]
+    fn the_members_of_an_authorization_come_in_any_order_and_once() {
+        let header = |members: &str| format!("{SCHEME} {members}");
+        let good = header(
+            "signature=\"s==\",mchid=\"1\",serial_no=\"A\",timestamp=\"15\",nonce_str=\"n\"",
+        );
+        let read = Authorization::read(&good).unwrap();
+        assert_eq!((read.signature, read.serial_no), ("s==", "A"));
+        assert_eq!(read.timestamp_ms(), Some(15_000));
+        for bad in [
+            good.replace("mchid=\"1\",", ""),
+            good.replace("mchid=\"1\"", "mchid=\"1\",mchid=\"2\""),
+            good.replace("\"15\"", "15"),
+            good.replace("nonce_str", "nonce"),
+            good.replace("\"A\"", "\"\""),
+            good.replace(SCHEME, "WECHATPAY2-SM2-WITH-SM3"),
+            String::new(),
+        ] {
+            assert_eq!(Authorization::read(&bad), None, "{bad}");
+        }
+        for bad in ["+15", "-15", "1.5", "99999999999999999999"] {
+            let said = Authorization { timestamp: bad, ..Authorization::default() };
+            assert_eq!(said.timestamp_ms(), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_signed_is_the_target_and_the_body_as_sent() {
+        let with = |query: &str, body: &'static str| inbound(query, body, "");
+        let text = |inbound: &Inbound| String::from_utf8(message(inbound, "15", "n")).unwrap();
+        assert_eq!(text(&with("", "")), "GET\n/v3/x%7C\n15\nn\n\n");
+        assert_eq!(text(&with("a=b%20c", "{}\n")), "GET\n/v3/x%7C?a=b%20c\n15\nn\n{}\n\n");
+    }
+
+    #[test]
+    fn the_gate_has_a_clock_unless_it_is_told_otherwise() {
+        let pair = fresh_pair().unwrap();
+        let (signer, key) =
+            (Signer::read(&pair.private_pem).unwrap(), Verifier::read(&pair.public_pem).unwrap());
+        let signature = signer.sign(b"GET\n/v3/x%7C\n1000\nn\n\n");
+        let header = format!(
+            "{SCHEME} mchid=\"1\",nonce_str=\"n\",timestamp=\"1000\",serial_no=\"A\",\
+             signature=\"{signature}\""
+        );
+        let admit = |tolerance_ms: u64, now_ms: i64| {
+            let gate = Gate { mchid: "1", serial: "A", key: &key, tolerance_ms };
+            gate.admit(&inbound("", "", &header), now_ms).map_err(|refused| refused.status)
+        };
+        assert_eq!(admit(300_000, 1_300_000), Ok(()));
+        assert_eq!(admit(300_000, 1_300_001), Err(401));
+        assert_eq!(admit(300_000, 699_999), Err(401));
+        assert_eq!(admit(0, 9_000_000), Ok(()));
+    }
+
+    #[test]
+    fn paths_are_routes_and_operations() {
+        let of = |method: &str, path: &str| {
+            let place = Place::of(method, path);
+            (place.name(), place.operation(), place.partner)
+        };
+        let pay = "/v3/pay/transactions";
+        assert_eq!(of("POST", &format!("{pay}/h5")), ("h5", Operation::Authorize, false));
+        let partner = "/v3/pay/partner/transactions/out-trade-no/n/reverse";
+        assert_eq!(of("POST", partner), ("reverse", Operation::Close, true));
+        let refund = "/v3/refund/domestic/refunds";
+        assert_eq!(of("POST", refund), ("refund", Operation::Refund, false));
+        assert_eq!(of("GET", refund), ("", Operation::Inquire, false));
+        assert_eq!(of("POST", &format!("{pay}/other")), ("", Operation::Inquire, false));
+        let number = Place::of("GET", "/v3/pay/transactions/out-trade-no/a%7C%2Ab").route;
+        assert_eq!(number, Route::ByNumber("a|*b".into()));
+    }
+
+    fn inbound(query: &str, body: &'static str, authorization: &str) -> Inbound {
+        let mut headers = hyper::HeaderMap::new();
+        for (name, value) in
+            [("user-agent", "t"), ("accept", "*/*"), ("authorization", authorization)]
+        {
+            headers.insert(name, value.parse().unwrap());
+        }
+        Inbound {
+            method: "GET".into(),
+            path: "/v3/x%7C".into(),
+            query: query.into(),
+            headers,
+            body: body.into(),
+        }
+    }
+}

@@ -45,7 +45,7 @@ async fn a_refused_notification_comes_again_and_a_status_of_200_ends_it() {
     shop.hook.refuse(2);
     paid(&shop, "order-1").await;
     let told = shop.hook.wait(3).await;
-    assert!(told.iter().all(|told| told.is_signed() && told.body == told.body));
+    assert!(told.iter().all(|told| told.is_signed()));
     assert!(told.windows(2).all(|two| two[0].body == two[1].body));
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(shop.hook.told().len(), 3, "the word FAIL with 200 is no refusal");

@@ -107,8 +107,9 @@
 //! are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
 //! `refund`, a cancel by reference `close`. WeChat Pay: native, jsapi, app, h5 and codepay are
-//! `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`. `notify` is what the fakes send. A `notify_*` fault on
-//! another operation meets the notifications of that operation; on `*` it meets all.
+//! `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`. `notify` is what
+//! the fakes send. A `notify_*` fault on another operation meets the notifications of that
+//! operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a

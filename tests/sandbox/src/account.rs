@@ -16,12 +16,14 @@ use serde_json::Value;
 use crate::adyen::Adyen;
 use crate::alipay::{Act, Alipay};
 use crate::checkout::{Checkout, Outcome};
+use crate::config::Identity;
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::door::Cut;
 use crate::faults::{FaultDial, FaultKind, Met};
 use crate::moment;
 use crate::paypal::Paypal;
 use crate::requests::{Received, Requests};
+use crate::wechatpay::Wechatpay;
 
 const BODY_LIMIT: usize = 1 << 20;
 const READ_PATIENCE: Duration = Duration::from_secs(30);
@@ -36,6 +38,8 @@ pub enum Fake {
     Checkout(Arc<Checkout>),
     /// PayPal.
     Paypal(Arc<Paypal>),
+    /// WeChat Pay.
+    Wechatpay(Arc<Wechatpay>),
 }
 
 /// What somebody does at the provider's own pages.
@@ -52,6 +56,8 @@ pub struct PortalAct {
     pub amount: Option<i64>,
     /// ISO 4217.
     pub currency: Option<String>,
+    /// Who signs from now on.
+    pub identity: Option<Identity>,
 }
 
 /// A way in which money moves without a request of the merchant's.
@@ -66,6 +72,8 @@ pub enum Portal {
     Reverse,
     /// The payer complains.
     Dispute,
+    /// A rotation of keys turns.
+    SignsWith,
 }
 
 /// One account.
@@ -100,6 +108,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
             Fake::Paypal(paypal) => paypal.desk(),
+            Fake::Wechatpay(wechatpay) => wechatpay.desk(),
         }
     }
 
@@ -110,6 +119,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.reset(),
             Fake::Checkout(checkout) => checkout.reset(),
             Fake::Paypal(paypal) => paypal.reset(),
+            Fake::Wechatpay(wechatpay) => wechatpay.reset(),
         }
     }
 
@@ -128,7 +138,7 @@ impl Account {
             Act::Pay => Outcome::Passed,
             Act::Fail => Outcome::Failed,
             Act::Abandon => Outcome::Left,
-            Act::Scan if !matches!(self.fake, Fake::Alipay(_)) => {
+            Act::Scan if matches!(self.fake, Fake::Adyen(_) | Fake::Checkout(_)) => {
                 return Err("there is nothing to scan at this provider");
             }
             Act::Scan => Outcome::Left,
@@ -138,6 +148,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Paypal(paypal) => paypal.act(op_id, order, outcome),
+            Fake::Wechatpay(wechatpay) => wechatpay.act(op_id, qr.or(order), act),
         }
     }
 
@@ -148,6 +159,7 @@ impl Account {
     pub fn portal(&self, act: &PortalAct) -> Result<Value, &'static str> {
         match &self.fake {
             Fake::Paypal(paypal) => paypal.portal(act),
+            Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
             Fake::Adyen(_) | Fake::Alipay(_) | Fake::Checkout(_) => {
                 Err("this provider has no portal here")
             }
@@ -207,6 +219,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
             Fake::Paypal(paypal) => paypal.execute(inbound, bend),
+            Fake::Wechatpay(wechatpay) => wechatpay.execute(inbound, bend),
         };
         if busy_ms > 0 {
             tokio::time::sleep(Duration::from_millis(busy_ms)).await;
@@ -226,6 +239,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
             Fake::Paypal(paypal) => paypal.recognise(inbound),
+            Fake::Wechatpay(wechatpay) => wechatpay.recognise(inbound),
         }
     }
 
@@ -253,6 +267,7 @@ impl Account {
                 Fake::Alipay(alipay) => alipay.is_full(),
                 Fake::Checkout(checkout) => checkout.is_full(),
                 Fake::Paypal(paypal) => paypal.is_full(),
+                Fake::Wechatpay(wechatpay) => wechatpay.is_full(),
             }
     }
 
@@ -261,6 +276,7 @@ impl Account {
             Fake::Paypal(paypal) => paypal.failure(),
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
             Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
+            Fake::Wechatpay(wechatpay) => wechatpay.failure(),
         }
     }
 
@@ -270,6 +286,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.limited(call),
             Fake::Checkout(checkout) => checkout.limited(),
             Fake::Paypal(paypal) => paypal.limited(),
+            Fake::Wechatpay(wechatpay) => wechatpay.limited(),
         }
     }
 
@@ -279,6 +296,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.garbage(call),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
             Fake::Paypal(_) => Answer::json(200, "{\"id\":\"\u{fffd}"),
+            Fake::Wechatpay(wechatpay) => wechatpay.garbage(),
         }
     }
 

@@ -54,6 +54,8 @@ pub enum AccountConfig {
     Checkout(CheckoutConfig),
     /// PayPal, Orders v2 and Payments v2.
     Paypal(PaypalConfig),
+    /// WeChat Pay, APIv3.
+    Wechatpay(WechatpayConfig),
 }
 
 /// `[accounts.NAME]` with `provider = "adyen"`. Times are milliseconds.
@@ -243,6 +245,131 @@ pub struct PaypalConfig {
     pub magic_amounts: bool,
 }
 
+/// `[accounts.NAME]` with `provider = "wechatpay"`. Times are milliseconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WechatpayConfig {
+    /// Where this account listens.
+    pub listen: SocketAddr,
+    /// The merchant, or the service provider of a partner account.
+    pub mchid: String,
+    /// The application that every order must name.
+    pub appid: String,
+    /// The merchants that a partner account may ask for; without any, it is no partner.
+    #[serde(default)]
+    pub sub_mchid: OneOrMany,
+    /// The serial number of the merchant's certificate, which every request must name.
+    pub merchant_serial: String,
+    /// Verifies requests: PEM, or the path of one.
+    pub merchant_public_key: String,
+    /// Seals notifications and certificates: 32 characters of ASCII.
+    pub api_v3_key: String,
+    /// Signs answers and notifications: PEM, or the path of one.
+    pub platform_private_key: String,
+    /// The key that follows it in a rotation; its certificate is listed from the start.
+    #[serde(default)]
+    pub next_platform_private_key: Option<String>,
+    /// `PUB_KEY_ID_...`; with it the account signs as a public key, unless `signs_with` is set.
+    #[serde(default)]
+    pub public_key_id: Option<String>,
+    /// The key of `public_key_id`; `platform_private_key` when absent.
+    #[serde(default)]
+    pub public_key_private_key: Option<String>,
+    /// Who signs when a request does not ask for the public key.
+    #[serde(default)]
+    pub signs_with: Option<Identity>,
+    /// Whether the platform's certificates may be fetched; merchants of the public key alone get
+    /// none.
+    #[serde(default = "yes")]
+    pub certificates: bool,
+    /// For refunds and orders that name no `notify_url`.
+    #[serde(default)]
+    pub notify_url: Option<String>,
+    /// Between an event and its notification.
+    #[serde(default = "notify_delay_ms")]
+    pub notify_delay_ms: u64,
+    /// Before the second delivery of a notification; doubles each time.
+    #[serde(default = "notify_retry_ms")]
+    pub notify_retry_ms: u64,
+    /// Whether a false signature, to be refused, goes before every notification.
+    #[serde(default)]
+    pub probe_signatures: bool,
+    /// What `slow` and `notify_delay` wait when their order says 0.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Every answer takes so long; execution is at once.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// When a shopper who was asked approves by himself; 0 means never.
+    #[serde(default = "approve_ms")]
+    pub approve_ms: u64,
+    /// A `code_url` or `prepay_id` lives so long; 2 h at WeChat Pay.
+    #[serde(default = "qr_expiry_ms")]
+    pub offer_expiry_ms: u64,
+    /// An `h5_url` lives so long; 5 min at WeChat Pay.
+    #[serde(default = "h5_expiry_ms")]
+    pub h5_expiry_ms: u64,
+    /// When an unpaid order without `time_expire` closes by itself; 7 days at WeChat Pay.
+    #[serde(default = "week_ms")]
+    pub order_expiry_ms: u64,
+    /// When an unpaid barcode order is revoked by itself; 45 s at WeChat Pay.
+    #[serde(default = "userpaying_revoke_ms")]
+    pub userpaying_revoke_ms: u64,
+    /// A younger barcode order cannot be reversed.
+    #[serde(default = "reverse_after_ms")]
+    pub reverse_after_ms: u64,
+    /// A younger order cannot be closed. The provider's 5 minutes are doubtful: 0 by default.
+    #[serde(default)]
+    pub close_after_ms: u64,
+    /// Between the acceptance of a refund and its end.
+    #[serde(default = "action_ms")]
+    pub refund_ms: u64,
+    /// The provider's fee in hundredths of a percent, for the bills.
+    #[serde(default = "fee_basis_points")]
+    pub fee_basis_points: u32,
+    /// How far a request's timestamp may be off; 0 means any.
+    #[serde(default = "five_minutes_ms")]
+    pub timestamp_tolerance_ms: u64,
+}
+
+/// Who signs for WeChat Pay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// The certificate of `platform_private_key`.
+    Current,
+    /// The certificate of `next_platform_private_key`.
+    Next,
+    /// `public_key_id`.
+    PublicKey,
+}
+
+/// One text, or a list of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// `"a"`
+    One(String),
+    /// `["a", "b"]`
+    Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
 fn control_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9900))
 }
@@ -272,6 +399,24 @@ fn action_ms() -> u64 {
 }
 fn key_life_ms() -> u64 {
     24 * 3_600_000
+}
+fn yes() -> bool {
+    true
+}
+fn h5_expiry_ms() -> u64 {
+    5 * 60_000
+}
+fn userpaying_revoke_ms() -> u64 {
+    45_000
+}
+fn reverse_after_ms() -> u64 {
+    15_000
+}
+fn fee_basis_points() -> u32 {
+    60
+}
+fn five_minutes_ms() -> u64 {
+    5 * 60_000
 }
 fn week_ms() -> u64 {
     7 * 24 * 3_600_000

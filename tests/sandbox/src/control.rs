@@ -126,10 +126,13 @@ impl Wanted {
 async fn healthz(State(control): Shared) -> Response {
     let show = |(account, _): &(Arc<Account>, mpsc::Sender<Look>)| {
         let (pending, dropped) = account.desk().courier.load();
+        let (probes_refused, probes_taken) = account.desk().courier.probes();
         json!({
             "provider": account.desk().provider,
             "notifications_pending": pending,
             "notifications_dropped": dropped,
+            "probes_refused": probes_refused,
+            "probes_taken": probes_taken,
         })
     };
     let accounts: BTreeMap<&String, Value> =

@@ -29,6 +29,21 @@ pub enum Seal {
     Header(&'static str, String),
     /// Into the body, where this text stands.
     Within(&'static str, String),
+    /// Into a header, perhaps after a false one that must be refused.
+    Probed(Probed),
+}
+
+/// A signature in a header, and a false one that tries whether anybody looks.
+#[derive(Debug, Clone)]
+pub struct Probed {
+    /// The header.
+    pub header: &'static str,
+    /// The good signature.
+    pub signature: String,
+    /// The false one.
+    pub probe: String,
+    /// Whether the false one always goes first, not only when the dial spoils the signature.
+    pub always: bool,
 }
 
 /// One notification, ready to go.
@@ -66,6 +81,8 @@ struct Inner {
     epoch: AtomicU64,
     pending: AtomicUsize,
     dropped: AtomicU64,
+    probes_refused: AtomicU64,
+    probes_taken: AtomicU64,
     at_once: Semaphore,
     left: Notify,
 }
@@ -89,6 +106,8 @@ impl Courier {
                 epoch: AtomicU64::new(0),
                 pending: AtomicUsize::new(0),
                 dropped: AtomicU64::new(0),
+                probes_refused: AtomicU64::new(0),
+                probes_taken: AtomicU64::new(0),
                 at_once: Semaphore::new(AT_ONCE),
                 left: Notify::new(),
             }),
@@ -113,7 +132,15 @@ impl Courier {
     /// Forgets what is pending.
     pub fn forget(&self) {
         self.inner.epoch.fetch_add(1, Ordering::AcqRel);
+        self.inner.probes_refused.store(0, Ordering::Relaxed);
+        self.inner.probes_taken.store(0, Ordering::Relaxed);
         self.inner.left.notify_waiters();
+    }
+
+    /// How many false signatures were refused, as they must be, and how many were taken.
+    pub fn probes(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.inner.probes_refused), read(&self.inner.probes_taken))
     }
 
     /// How many are pending, and how many were dropped for want of room.
@@ -128,6 +155,7 @@ impl Inner {
         let wait = |ms: u64| Duration::from_millis(if ms == 0 { self.late_ms } else { ms });
         tokio::time::sleep(Duration::from_millis(self.delay_ms)).await;
         let mut times = 1;
+        let mut probes = notice.seal.always_probes();
         match met.as_ref().map(|met| (met.kind, met.ms)) {
             Some((FaultKind::NotifyLose, _)) => return,
             Some((FaultKind::NotifyDelay | FaultKind::Slow, ms)) => {
@@ -139,12 +167,39 @@ impl Inner {
                 let _ = tokio::time::timeout(wait(ms), younger_left).await;
             }
             Some((FaultKind::NotifyDuplicate, _)) => times = 2,
-            Some((FaultKind::BadSignature, _)) => notice.seal.spoil(),
+            Some((FaultKind::BadSignature, _)) => {
+                probes |= matches!(notice.seal, Seal::Probed(_));
+                notice.seal.spoil();
+            }
             _ => {}
+        }
+        if probes {
+            self.probe(&notice, epoch).await;
         }
         for _ in 0..times {
             self.deliver(&notice, epoch).await;
         }
+    }
+
+    /// Sends `notice` once with the false signature and counts what became of it. Nobody who
+    /// gives no answer is counted.
+    async fn probe(&self, notice: &Notice, epoch: u64) {
+        let Seal::Probed(probed) = &notice.seal else {
+            return;
+        };
+        if self.epoch.load(Ordering::Acquire) != epoch {
+            return;
+        }
+        let seal = Seal::Header(probed.header, probed.probe.clone());
+        let answered = {
+            let _place = self.at_once.acquire().await;
+            self.post(&Notice { seal, ..notice.clone() }).await
+        };
+        match answered {
+            Some(true) => self.probes_taken.fetch_add(1, Ordering::Relaxed),
+            Some(false) => self.probes_refused.fetch_add(1, Ordering::Relaxed),
+            None => 0,
+        };
     }
 
     async fn deliver(&self, notice: &Notice, epoch: u64) {
@@ -157,7 +212,7 @@ impl Inner {
                 self.post(notice).await
             };
             self.left.notify_waiters();
-            if taken {
+            if taken == Some(true) {
                 return;
             }
             let wait_ms = self.retry_ms.saturating_mul(1 << attempt).min(LONGEST_WAIT_MS);
@@ -165,7 +220,8 @@ impl Inner {
         }
     }
 
-    async fn post(&self, notice: &Notice) -> bool {
+    /// Whether it was taken; `None` when nobody answered.
+    async fn post(&self, notice: &Notice) -> Option<bool> {
         let mut request = self
             .client
             .post(&notice.url)
@@ -177,6 +233,7 @@ impl Inner {
         let mut body = notice.body.clone();
         match &notice.seal {
             Seal::Header(name, signature) => request = request.header(*name, signature),
+            Seal::Probed(probed) => request = request.header(probed.header, &probed.signature),
             Seal::Form(signature) => {
                 let mut pair = form_urlencoded::Serializer::new(String::new());
                 pair.append_pair("sign", signature);
@@ -184,22 +241,29 @@ impl Inner {
             }
             Seal::Within(place, signature) => body = body.replacen(place, signature, 1),
         }
-        let Ok(answer) = request.body(body).send().await else {
-            return false;
-        };
+        let answer = request.body(body).send().await.ok()?;
         let Some(wanted) = notice.wants else {
-            return answer.status().is_success();
+            return Some(answer.status().is_success());
         };
         // An acknowledgement is one word; anything long is none, and is not read.
         let short = answer.content_length().is_none_or(|length| length <= 64);
-        answer.status() == 200 && short && answer.text().await.is_ok_and(|body| body == wanted)
+        let fits = answer.status() == 200 && short;
+        Some(fits && answer.text().await.is_ok_and(|body| body == wanted))
     }
 }
 
 impl Seal {
+    fn always_probes(&self) -> bool {
+        matches!(self, Self::Probed(probed) if probed.always)
+    }
+
+    /// Makes the signature false; one with a probe stays good, since its probe is the false one.
     fn spoil(&mut self) {
         let (Self::Form(signature) | Self::Header(_, signature) | Self::Within(_, signature)) =
-            self;
+            self
+        else {
+            return;
+        };
         let first = if signature.starts_with('0') { "1" } else { "0" };
         signature.replace_range(..1, first);
     }
@@ -208,6 +272,21 @@ impl Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seal_with_a_probe_stays_good() {
+        let probed = |always| Probed {
+            header: "x-signature",
+            signature: "good".into(),
+            probe: "false".into(),
+            always,
+        };
+        let mut seal = Seal::Probed(probed(true));
+        seal.spoil();
+        let Seal::Probed(kept) = &seal else { unreachable!() };
+        assert_eq!(kept.signature, "good");
+        assert!(seal.always_probes() && !Seal::Probed(probed(false)).always_probes());
+    }
 
     #[test]
     fn a_spoiled_seal_differs_and_keeps_its_length() {

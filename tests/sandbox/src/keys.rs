@@ -9,6 +9,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
@@ -27,6 +28,8 @@ pub enum KeyError {
     Unreadable(&'static str),
     /// The text is not hexadecimal.
     NotHex(&'static str),
+    /// It is of the wrong kind, or missing.
+    Unfit(&'static str),
     /// A key could not be made.
     NotMade(String),
     /// A key file could not be written.
@@ -38,6 +41,7 @@ impl fmt::Display for KeyError {
         match self {
             Self::Unreadable(which) => write!(f, "not an RSA key of 2048 bits or more: {which}"),
             Self::NotHex(which) => write!(f, "not a key in hexadecimal: {which}"),
+            Self::Unfit(why) => write!(f, "a key cannot be used: {why}"),
             Self::NotMade(why) => write!(f, "could not make a key: {why}"),
             Self::NotWritten(why) => write!(f, "could not write a key: {why}"),
         }
@@ -49,6 +53,7 @@ impl std::error::Error for KeyError {}
 /// A private key that signs with RSASSA-PKCS1-v1_5 and SHA-256 (Alipay's RSA2).
 pub struct Signer {
     pair: RsaKeyPair,
+    pkcs8: SecretDocument,
     random: SystemRandom,
 }
 
@@ -59,9 +64,10 @@ impl Signer {
     /// # Errors
     /// `Unreadable` when it is none of these, or shorter than 2048 bits.
     pub fn read(text: &str) -> Result<Self, KeyError> {
-        let pair = private_der(text).and_then(|der| RsaKeyPair::from_pkcs8(der.as_bytes()).ok());
-        let pair = pair.ok_or(KeyError::Unreadable("private key"))?;
-        Ok(Self { pair, random: SystemRandom::new() })
+        let pkcs8 = private_der(text).ok_or(KeyError::Unreadable("private key"))?;
+        let pair = RsaKeyPair::from_pkcs8(pkcs8.as_bytes())
+            .map_err(|_| KeyError::Unreadable("private key"))?;
+        Ok(Self { pair, pkcs8, random: SystemRandom::new() })
     }
 
     /// The signature of `content` in base64.
@@ -72,6 +78,35 @@ impl Signer {
             .expect("the buffer has the length of the modulus");
         STANDARD.encode(signature)
     }
+
+    /// A certificate of this key by itself, good from New Year of `year` for five years. The same
+    /// key has the same serial number in every run.
+    ///
+    /// # Errors
+    /// `NotMade` when it cannot be encoded.
+    pub fn certify(&self, name: &str, year: i32) -> Result<Certified, KeyError> {
+        let not_made = |why: rcgen::Error| KeyError::NotMade(why.to_string());
+        let key = rcgen::KeyPair::try_from(self.pkcs8.as_bytes()).map_err(not_made)?;
+        let mut serial = digest(&SHA256, self.pair.public().as_ref()).as_ref()[..20].to_vec();
+        // Neither negative nor beginning with zeros, so that its hexadecimal has one form.
+        serial[0] = 0x40 | (serial[0] & 0x3f);
+        let mut params = rcgen::CertificateParams::default();
+        params.serial_number = Some(serial.clone().into());
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year + 5, 1, 1);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let pem = params.self_signed(&key).map_err(not_made)?.pem();
+        Ok(Certified { serial: hex::encode_upper(serial), pem })
+    }
+}
+
+/// A certificate.
+pub struct Certified {
+    /// Upper hexadecimal, 40 digits.
+    pub serial: String,
+    /// X.509.
+    pub pem: String,
 }
 
 /// A private key in PKCS#8, from any form that [`Signer::read`] takes.
@@ -224,5 +259,22 @@ mod tests {
         let verifier = Verifier::read(&inner(&pair.public_pem)).unwrap();
         assert!(verifier.verifies(b"x", &signer.sign(b"x")));
         assert!(Signer::read("rubbish").is_err());
+    }
+
+    #[test]
+    fn a_certificate_holds_the_public_key_and_its_serial_number() {
+        let pair = fresh_pair().unwrap();
+        let signer = Signer::read(&pair.private_pem).unwrap();
+        let made = signer.certify("Tenpay.com", 2026).unwrap();
+        let der = |pem: &str| {
+            bare(&pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>())
+                .unwrap()
+        };
+        let (certificate, public) = (der(&made.pem), der(&pair.public_pem));
+        let holds = |part: &[u8]| certificate.windows(part.len()).any(|window| window == part);
+        assert!(holds(&public));
+        assert!(holds(&hex::decode(&made.serial).unwrap()));
+        assert_eq!((made.serial.len(), made.serial.to_uppercase()), (40, made.serial.clone()));
+        assert_eq!(signer.certify("x", 2027).unwrap().serial, made.serial);
     }
 }

@@ -1,9 +1,9 @@
 //! Stateful fakes of the providers' own protocols, with a ledger, a request log and a fault dial.
 //!
 //! The sandbox is the independent oracle of every load and failover test: it shares no code with
-//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API and
-//! PayPal's Orders and Payments on the wire, and writes down every movement of money in the moment
-//! it happens, whatever the caller is answered.
+//! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API, PayPal's
+//! Orders and Payments and WeChat Pay's APIv3 on the wire, and writes down every movement of money
+//! in the moment it happens, whatever the caller is answered.
 //!
 //! One account is one port, because some faults live in the socket.
 //!
@@ -46,10 +46,22 @@
 //! webhook_private_key = "keys/paypal-main/webhook_private.pem"
 //! webhook_ca_private_key = "keys/paypal-main/webhook_ca_private.pem"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/paypal-main"
+//!
+//! [accounts.wechatpay-main]
+//! provider = "wechatpay"
+//! listen = "127.0.0.1:9951"
+//! mchid = "1900000001"
+//! appid = "wxd678efh567hg6787"
+//! merchant_serial = "3775B6A45ACD588826D15E583A95F5DD00000001"
+//! merchant_public_key = "keys/wechatpay-main/app_public.pem"
+//! api_v3_key = "demo0demo0demo0demo0demo0demo000"
+//! platform_private_key = "keys/wechatpay-main/gateway_private.pem"
+//! public_key_id = "PUB_KEY_ID_0119000000012026010100000001"
 //! ```
-//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`] and [`PaypalConfig`].
-//! `interlock-sandbox keys DIR NAME` makes fresh key pairs; with `--webhooks` those of a PayPal
-//! account, and `webhook_ca.pem`, the authority that a verifier of its webhooks must trust.
+//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`], [`PaypalConfig`] and
+//! [`WechatpayConfig`]. `interlock-sandbox keys DIR NAME` makes fresh key pairs; with `--webhooks`
+//! those of a PayPal account, and `webhook_ca.pem`, the authority that a verifier of its webhooks
+//! must trust.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -96,11 +108,32 @@
 //! The header `PayPal-Mock-Response` names an issue that is answered instead, as in PayPal's own
 //! sandbox.
 //!
+//! WeChat Pay, the last two digits of the `auth_code` (18 digits, starting 10 to 15):
+//!
+//! | ends | outcome |
+//! |---|---|
+//! | 02 | `USERPAYING` with 200; paid by `/customers/act`, or by itself after `approve_ms` |
+//! | 12 | the same in the older form: 202 with the code `USERPAYING` |
+//! | 03 | `NOT_ENOUGH`; the order is there and unpaid |
+//! | 05 | `AUTH_CODE_EXPIRED`; there is no order |
+//! | 06 | paid, but answered `SYSTEM_ERROR` the first time |
+//! | 07 | `PAYERROR`, and paid all the same: only a reverse gives it back |
+//! | 08 | `PAYERROR`, and not paid |
+//! | 09 | paid, one fen of it by a coupon |
+//! | 01, other | paid |
+//!
+//! A `code_url`, `prepay_id` or `h5_url` is paid by `/customers/act`, by `op_id`, `qr_code` or
+//! `order`; old ones stay good until they expire. A refund whose `reason` is `abnormal` or `closed`
+//! ends so; one with `not_enough` meets `NOT_ENOUGH` at the first try of its number.
+//!
 //! # What nobody asked for
-//! `POST /portal` plays who moves money past the merchant's requests, at PayPal: `{account, act,
-//! op_id, amount, currency}`. `charge` is a payment on PayPal's own pages, `refund` one by the
-//! merchant's clerk, `reverse` takes back what is left of a capture, `dispute` is a complaint,
-//! after which a `reverse` is a chargeback. Amounts are minor units; all of them send webhooks.
+//! `POST /portal` plays who moves money past the merchant's requests: `{account, act, op_id,
+//! amount, currency}`, amounts in minor units. At PayPal `charge` is a payment on its own pages,
+//! `refund` one by the merchant's clerk, `reverse` takes back what is left of a capture, `dispute`
+//! is a complaint, after which a `reverse` is a chargeback; all of them send webhooks. At WeChat
+//! Pay `charge` pays the number `op_id`, `refund` gives back of it, and nobody is told;
+//! `signs_with` with `identity` (`current`, `next`, `public_key`) turns a rotation. Bills also
+//! cover today.
 //!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
@@ -109,8 +142,10 @@
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
 //! `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
 //! authorization are `continue`, captures and renewals of a hold `capture`, voids and refunds what
-//! they say; all else, the token too, is `inquire`. `notify` is what the fakes send. A `notify_*`
-//! fault on another operation meets the notifications of that operation; on `*` it meets all.
+//! they say; all else, the token too, is `inquire`. WeChat Pay: native, jsapi, app, h5 and codepay
+//! are `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`. `notify` is
+//! what the fakes send. A `notify_*` fault on another operation meets the notifications of that
+//! operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a
@@ -122,21 +157,25 @@
 //!   meets 409 meanwhile, one with the same `Idempotency-Key` 422 with 704, one with the same
 //!   `PayPal-Request-Id` 409, or 422 with `ORDER_COMPLETION_IN_PROGRESS`.
 //! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500, PayPal 500
-//!   with `INTERNAL_SERVER_ERROR`.
+//!   with `INTERNAL_SERVER_ERROR`, WeChat Pay 500 with `SYSTEM_ERROR`, not signed.
 //! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says; Adyen
 //!   and PayPal keep it.
 //! - `charge_then_drop`: executed, TCP reset; Checkout.com, Adyen and PayPal keep the key.
-//! - `garbage`: executed, 200 with an unreadable body.
-//! - `bad_signature`: executed; Alipay signs other content. The others sign no answers:
-//!   the body is cut in half. On `notify` and `*`: the notification's signature does not fit.
+//! - `garbage`: executed, 200 with an unreadable body; WeChat Pay's signature fits nothing.
+//! - `bad_signature`: executed; Alipay and WeChat Pay sign other content. The others sign no
+//!   answers: the body is cut in half. On `notify` and `*`: the notification's signature does not
+//!   fit; WeChat Pay's goes once with `WECHATPAY/SIGNTEST/`, which `/healthz` counts as refused or
+//!   taken, and then with the good one. `probe_signatures` does so every time.
 //! - `decline_soft`, `decline_hard`: Alipay pay and precreate `ACQ.PAYMENT_FAIL` and
 //!   `ACQ.PAYMENT_REQUEST_HAS_RISK`; Checkout.com payments 20005 and 20059 (the cryptogram is
 //!   spent), its steps accepted and later declined, or 403; Adyen refuses with 2 and 20, and its
 //!   changes in the same two ways; PayPal 422: orders `COMPLIANCE_VIOLATION`, their capture and
 //!   authorization `INSTRUMENT_DECLINED` (the order stays usable) and `TRANSACTION_REFUSED`,
 //!   captures of a hold `AUTHORIZATION_DENIED` and `TRANSACTION_REFUSED`, refunds
-//!   `REFUND_FAILED_INSUFFICIENT_FUNDS` and `REFUND_NOT_ALLOWED`, voids `CANNOT_BE_VOIDED`.
-//!   Inquiries are never declined.
+//!   `REFUND_FAILED_INSUFFICIENT_FUNDS` and `REFUND_NOT_ALLOWED`, voids `CANNOT_BE_VOIDED`; WeChat
+//!   Pay codepay `NOT_ENOUGH` and `RULE_LIMIT`, other orders `TRADE_ERROR` and `RULE_LIMIT`, none
+//!   of which leaves an order, refunds `NOT_ENOUGH` and `USER_ACCOUNT_ABNORMAL`, close and reverse
+//!   `TRADE_ERROR`. Inquiries are never declined.
 //! - `rate_limited`: not executed; Alipay 40005, the others 429.
 //! - `notify_lose`: lost for good. `notify_delay`: `ms` later. `notify_duplicate`: twice with the
 //!   same id. `notify_reorder`: after the account's next one, at most `ms` later.
@@ -149,7 +188,9 @@
 //! already, and a final partial capture voids the rest. Checkout.com and Adyen with automatic
 //! capture count as `charge` in the moment of the authorization. At Adyen the `reference` is the
 //! key of the payment's own request; at PayPal that of the request for the order, else its
-//! `custom_id`, else its id. PayPal's approval moves nothing, and a pending capture is no money.
+//! `custom_id`, else its id: approval moves nothing, and a pending capture is no money. At WeChat
+//! Pay it is the order's number, a refund counts when it becomes `SUCCESS` and not when it is
+//! accepted, and a coupon's part counts as paid.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -169,6 +210,7 @@ pub mod ledger;
 pub mod moment;
 pub mod paypal;
 pub mod requests;
+pub mod wechatpay;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -181,6 +223,7 @@ use tokio::task::JoinSet;
 
 pub use config::{
     AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, PaypalConfig,
+    WechatpayConfig,
 };
 
 use account::{Account, Fake};
@@ -197,6 +240,7 @@ use keys::{KeyError, Signer, Verifier};
 use ledger::Ledger;
 use paypal::Paypal;
 use requests::Requests;
+use wechatpay::Wechatpay;
 
 /// A running sandbox. Dropping it closes every listener.
 pub struct Sandbox {
@@ -344,6 +388,11 @@ impl Parts {
                 (p.notify_delay_ms, p.notify_retry_ms, p.late_ms),
                 (p.latency_ms, p.late_ms),
             ),
+            AccountConfig::Wechatpay(w) => (
+                "wechatpay",
+                (w.notify_delay_ms, w.notify_retry_ms, w.late_ms),
+                (w.latency_ms, w.late_ms),
+            ),
         };
         let courier = Courier::new(name.clone(), self.dial.clone(), self.client.clone(), notify);
         let desk = Desk { account: name.clone(), provider, ledger: self.ledger.clone(), courier };
@@ -378,8 +427,33 @@ impl Parts {
                 let made = Paypal::new(desk, paypal.clone(), base, (&own, &ca));
                 Fake::Paypal(Arc::new(made.map_err(|why| StartError::Key(name.to_string(), why))?))
             }
+            AccountConfig::Wechatpay(wechatpay) => {
+                Fake::Wechatpay(Arc::new(self.wechatpay(config, wechatpay, desk, base)?))
+            }
         };
         Ok(Account::new(fake, self.dial.clone(), self.requests.clone(), answers))
+    }
+
+    fn wechatpay(
+        &self,
+        config: &Config,
+        wechatpay: &WechatpayConfig,
+        desk: Desk,
+        base: String,
+    ) -> Result<Wechatpay, StartError> {
+        let account = desk.account.clone();
+        let bad = |why| StartError::Key(account.to_string(), why);
+        let signer = |value: &String| -> Result<Signer, StartError> {
+            Signer::read(&config.key_text(value)?).map_err(bad)
+        };
+        let merchant_key = Verifier::read(&config.key_text(&wechatpay.merchant_public_key)?);
+        let keys = wechatpay::Keys {
+            current: signer(&wechatpay.platform_private_key)?,
+            next: wechatpay.next_platform_private_key.as_ref().map(signer).transpose()?,
+            public: wechatpay.public_key_private_key.as_ref().map(signer).transpose()?,
+        };
+        let merchant_key = merchant_key.map_err(bad)?;
+        Wechatpay::new(desk, wechatpay.clone(), base, merchant_key, keys).map_err(bad)
     }
 }
 
@@ -399,6 +473,7 @@ impl AccountConfig {
             Self::Alipay(alipay) => alipay.listen,
             Self::Checkout(checkout) => checkout.listen,
             Self::Paypal(paypal) => paypal.listen,
+            Self::Wechatpay(wechatpay) => wechatpay.listen,
         }
     }
 }

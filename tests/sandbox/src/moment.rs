@@ -35,6 +35,11 @@ pub fn beijing_day(ms: i64) -> String {
     instant(ms).to_zoned_datetime(beijing_zone()).strftime("%Y%m%d").to_string()
 }
 
+/// `ms` since the epoch as RFC 3339 in Beijing, to the second: what WeChat Pay writes.
+pub fn beijing_rfc3339(ms: i64) -> String {
+    instant(ms).to_zoned_datetime(beijing_zone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
 /// Milliseconds since the epoch of Alipay's `yyyy-MM-dd HH:mm:ss`, or `None` for any other form.
 pub fn parse_beijing(text: &str) -> Option<i64> {
     if text.len() != 19 {
@@ -67,6 +72,8 @@ mod tests {
         assert_eq!(beijing(0), "1970-01-01 08:00:00");
         assert_eq!(parse_beijing("1970-01-01 08:00:00"), Some(0));
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(beijing_rfc3339(0), "1970-01-01T08:00:00+08:00");
+        assert_eq!(parse_rfc3339("1970-01-01T08:00:00+08:00"), Some(0));
     }
 
     #[test]

@@ -300,8 +300,10 @@ impl Paypal {
     /// # Errors
     /// A sentence that says why it cannot be.
     pub fn portal(self: &Arc<Self>, portal: &PortalAct) -> Result<Value, &'static str> {
-        if portal.act == Portal::Charge {
-            return self.charge(portal);
+        match portal.act {
+            Portal::Charge => return self.charge(portal),
+            Portal::SignsWith => return Err("only one key signs here"),
+            Portal::Refund | Portal::Reverse | Portal::Dispute => {}
         }
         let name = portal.op_id.as_deref().ok_or("no op_id")?;
         self.later(|state, now, fx| {
@@ -314,7 +316,7 @@ impl Paypal {
             let done = match portal.act {
                 Portal::Dispute => orders.dispute(&capture, now, fx)?,
                 Portal::Reverse => orders.reverse(&capture, now, fx)?,
-                Portal::Refund | Portal::Charge => {
+                _ => {
                     let amount = portal.amount.filter(|amount| *amount > 0);
                     let amount = amount.map(|amount| (amount, currency));
                     let want = Want { amount, ..Want::default() };

@@ -10,3 +10,4 @@ mod notices;
 mod paypal;
 mod program;
 mod stage;
+mod wechatpay;

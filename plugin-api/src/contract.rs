@@ -151,6 +151,7 @@ impl Contract {
         reason("not_found", &by.not_found)?;
         reason("tombstone", &by.tombstone)?;
         reason("offer_expiry", &by.offer_expiry)?;
+        reason("close_after", &by.close_after)?;
         reason("never_asynchronous", &by.never_asynchronous)?;
         reason("proof_codes", &by.proof_codes)?;
         let weaker =
@@ -169,6 +170,12 @@ impl Contract {
                 return Err(ContractError::NoClose);
             }
             self.close.values_mut().for_each(|close| close.tombstone = s.value);
+        }
+        if let Some(s) = &by.close_after {
+            if self.close.is_empty() {
+                return Err(ContractError::NoClose);
+            }
+            self.close.values_mut().for_each(|c| c.min_age_ms = c.min_age_ms.min(s.value));
         }
         if let Some(s) = &by.offer_expiry {
             self.offer_expiry = Some(s.value);
@@ -369,6 +376,9 @@ pub struct Strengthen {
     pub tombstone: Option<Stronger<bool>>,
     /// An unpaid offer ends by itself.
     pub offer_expiry: Option<Stronger<OfferExpiry>>,
+    /// How old a payment must be before a close of it is taken, ms, where that is less than
+    /// declared.
+    pub close_after: Option<Stronger<u64>>,
     /// No move is ever accepted asynchronously.
     pub never_asynchronous: Option<Stronger<bool>>,
     /// More codes that prove that nothing moved.
@@ -392,7 +402,7 @@ pub enum ContractError {
     NoReason(&'static str),
     /// The declaration of this name says less than nothing.
     Weaker(&'static str),
-    /// A tombstone was declared for a provider without a close.
+    /// Something was declared of the close of a provider that has none.
     NoClose,
 }
 
@@ -401,7 +411,9 @@ impl std::fmt::Display for ContractError {
         match self {
             Self::NoReason(key) => write!(f, "a stronger declaration needs a `reason`: {key}"),
             Self::Weaker(key) => write!(f, "a declaration can only be strengthened: {key}"),
-            Self::NoClose => write!(f, "the plugin declares no close, so none leaves a tombstone"),
+            Self::NoClose => {
+                write!(f, "the plugin declares no close, so nothing is promised of one")
+            }
         }
     }
 }

@@ -23,9 +23,23 @@ pub const ACCOUNTS: [(&str, &str); 4] = [
     ("checkout-eu", "checkout"),
     ("checkout-us", "checkout"),
 ];
-/// All accounts of every house: those, and the one that its routes of GBP and CHF share with them.
-pub const ALL: [(&str, &str); 5] =
-    [ACCOUNTS[0], ACCOUNTS[1], ACCOUNTS[2], ACCOUNTS[3], ("adyen-eu", "adyen")];
+/// All accounts of every house: those, the one that its routes of GBP and CHF share with them, and
+/// wallets with routes of their own.
+pub const ALL: [(&str, &str); 8] = [
+    ACCOUNTS[0],
+    ACCOUNTS[1],
+    ACCOUNTS[2],
+    ACCOUNTS[3],
+    ("adyen-eu", "adyen"),
+    ("wechat-main", "wechatpay"),
+    ("wechat-backup", "wechatpay"),
+    ("paypal-main", "paypal"),
+];
+/// Of WeChat Pay's accounts: seals notifications and certificates.
+const API_V3_KEY: &str = "test_secret_api_v3_key_012345678";
+/// Of them too: names the merchant's certificate, and the provider's public key.
+const MERCHANT_SERIAL: &str = "3775B6A45ACD588826D15E583A95F5DD00000001";
+const PUBLIC_KEY_ID: &str = "PUB_KEY_ID_0119000000052025";
 
 /// What differs from the usual house.
 pub struct Plan {
@@ -144,7 +158,9 @@ impl House {
         let dir = tempfile::tempdir().expect("a folder");
         let plugins = dir.path().join("plugins");
         fs::create_dir(&plugins).expect("a folder for plugins");
-        for name in ["libadyen.so", "libalipay.so", "libcheckout.so"] {
+        for name in
+            ["libadyen.so", "libalipay.so", "libcheckout.so", "libpaypal.so", "libwechatpay.so"]
+        {
             fs::copy(built(name), plugins.join(name)).expect("the plugin is built");
         }
         let ports = free_ports(2 + 1 + ALL.len());
@@ -533,14 +549,30 @@ impl House {
         static KEYS: OnceLock<TempDir> = OnceLock::new();
         let made = KEYS.get_or_init(|| {
             let dir = tempfile::tempdir().expect("a folder");
-            let status = Command::new(built("interlock-sandbox"))
-                .arg("keys")
-                .arg(dir.path())
-                .args(["alipay-main", "alipay-backup"])
-                .stdout(Stdio::null())
-                .status()
-                .expect("the sandbox is built");
-            assert!(status.success(), "keys are made");
+            let keys = |names: &[&str]| {
+                let status = Command::new(built("interlock-sandbox"))
+                    .arg("keys")
+                    .arg(dir.path())
+                    .args(names)
+                    .stdout(Stdio::null())
+                    .status()
+                    .expect("the sandbox is built");
+                assert!(status.success(), "keys are made");
+            };
+            keys(&["alipay-main", "alipay-backup"]);
+            // The same pairs elsewhere: nobody there knows of the others.
+            let at = |name: &str| dir.path().join(name);
+            copy_tree(&at("alipay-main"), &at("wechat-main"));
+            copy_tree(&at("alipay-backup"), &at("wechat-backup"));
+            fs::create_dir(at("paypal-main")).expect("a folder");
+            for (from, to) in [("app", "webhook_ca"), ("gateway", "webhook")] {
+                for half in ["private", "public"] {
+                    let from = at("alipay-main").join(format!("{from}_{half}.pem"));
+                    fs::copy(from, at("paypal-main").join(format!("{to}_{half}.pem")))
+                        .expect("a key is copied");
+                }
+            }
+            keys(&["--webhooks", "paypal-main"]);
             dir
         });
         copy_tree(made.path(), &self.dir.path().join("keys"));
@@ -707,6 +739,29 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
             if let (true, Some((after, _))) = (plan.challenges, plan.offer_expiry) {
                 text += &format!("challenge_ms = {}\n", whole_seconds(after) * 1_000);
             }
+        } else if *provider == "wechatpay" {
+            text += &format!(
+                "mchid = \"190000000{n}\"\nappid = \"wx00000000000000{n}\"\n\
+                 merchant_serial = \"{MERCHANT_SERIAL}\"\napi_v3_key = \"{API_V3_KEY}\"\n\
+                 merchant_public_key = \"keys/{name}/app_public.pem\"\n\
+                 platform_private_key = \"keys/{name}/gateway_private.pem\"\n\
+                 reverse_after_ms = 0\n"
+            );
+            if let Some((after, _)) = plan.offer_expiry {
+                text += &format!("offer_expiry_ms = {}\n", whole_seconds(after) * 1_000);
+            }
+            // One account knows the public key, the other the certificates.
+            if *name == "wechat-main" {
+                text += &format!("public_key_id = \"{PUBLIC_KEY_ID}\"\n");
+            }
+        } else if *provider == "paypal" {
+            text += &format!(
+                "client_id = \"paypal_test_id\"\nclient_secret = \"paypal_test_secret\"\n\
+                 webhook_id = \"9TEST\"\nmagic_amounts = true\n\
+                 webhook_private_key = \"keys/{name}/webhook_private.pem\"\n\
+                 webhook_ca_private_key = \"keys/{name}/webhook_ca_private.pem\"\n\
+                 notify_url = \"{notify}/v1/notifications/{name}\"\n"
+            );
         } else {
             text += &format!(
                 "secret_key = \"sk_test_secret_{n}\"\nwebhook_key = \"whk_test_secret_{n}\"\n\
@@ -761,6 +816,31 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
                  [accounts.{name}.secrets]\n\
                  api_key = \"AQE_test_secret_{n}\"\nhmac_key = \"{hmac_key}\"\n"
             );
+        } else if *provider == "wechatpay" {
+            let public = *name == "wechat-main";
+            let (config, secret) = if public {
+                let key = format!(
+                    "wechatpay_public_key = \"${{file:keys/{name}/gateway_public.pem}}\"\n"
+                );
+                (format!("public_key_id = \"{PUBLIC_KEY_ID}\""), key)
+            } else {
+                ("platform_certificates = true".to_owned(), String::new())
+            };
+            text += &format!(
+                "endpoints = {{ api = \"http://{address}\" }}\n\
+                 config = {{ mchid = \"190000000{n}\", appid = \"wx00000000000000{n}\", \
+                 serial_no = \"{MERCHANT_SERIAL}\", {config} }}\n\
+                 [accounts.{name}.secrets]\n\
+                 merchant_private_key = \"${{file:keys/{name}/app_private.pem}}\"\n\
+                 api_v3_key = \"{API_V3_KEY}\"\n{secret}"
+            );
+        } else if *provider == "paypal" {
+            text += &format!(
+                "endpoints = {{ api = \"http://{address}\" }}\nca = \"keys/{name}/webhook_ca.pem\"\n\
+                 config = {{ webhook_id = \"9TEST\", sandbox = true }}\n\
+                 [accounts.{name}.secrets]\n\
+                 client_id = \"paypal_test_id\"\nclient_secret = \"paypal_test_secret\"\n"
+            );
         } else {
             text += &format!(
                 "endpoints = {{ api = \"http://{address}\" }}\n\
@@ -771,6 +851,9 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         let reason = "the sandbox executes at once or never";
         let mut contract = String::new();
         // There is nothing to find where nobody can ask.
+        if *provider == "wechatpay" {
+            contract += &format!("close_after = {{ value = \"0s\", reason = \"{reason}\" }}\n");
+        }
         if plan.not_found && *provider != "adyen" {
             contract +=
                 &format!("not_found = {{ value = \"after_fence\", reason = \"{reason}\" }}\n");
@@ -786,7 +869,7 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
             }
         } else if *provider == "checkout" {
             contract += "proof_codes = { value = [\"429\"], reason = \"copies get 409\" }\n";
-        } else if let Some((after, margin)) = plan.offer_expiry {
+        } else if let (Some((after, margin)), false) = (plan.offer_expiry, *provider == "paypal") {
             contract += &format!(
                 "offer_expiry = {{ value = {{ after = \"{after}\", margin = \"{margin}\" }}, \
                  reason = \"the sandbox enforces it\" }}\n"
@@ -805,6 +888,8 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
         ),
         ("cards-ch", "method = \"card\", currency = \"CHF\"", "\"checkout-us\", \"adyen-eu\""),
         ("wallets", "method = [\"apple_pay\", \"google_pay\"]", "\"adyen-eu\""),
+        ("wechat", "method = \"wechat_pay\"", "\"wechat-main\", \"wechat-backup\""),
+        ("paypal", "method = \"paypal\"", "\"paypal-main\""),
     ] {
         text += &format!(
             "\n[[routes]]\nname = \"{name}\"\nmatch = {{ {rule} }}\n\

@@ -387,6 +387,7 @@ fn contract_of(name: &str, table: Table<'_>, origin: &mut Origin) -> Strengthen 
         not_found: stronger(name, &table, "not_found", origin, |v| v.word(&not_found)),
         tombstone: stronger(name, &table, "tombstone", origin, only_true),
         offer_expiry: stronger(name, &table, "offer_expiry", origin, offer_expiry_of),
+        close_after: stronger(name, &table, "close_after", origin, |v| v.duration(0..=24 * HOUR)),
         never_asynchronous: stronger(name, &table, "never_asynchronous", origin, only_true),
         proof_codes: stronger(name, &table, "proof_codes", origin, |v| {
             let codes = v.list()?;

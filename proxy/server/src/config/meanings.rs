@@ -293,6 +293,10 @@ const MEANINGS: [Section; 25] = [
             ("not_found", "`after_fence`: \"not found\" may be believed after the late window."),
             ("tombstone", "`true`: a create after a close is refused."),
             ("offer_expiry", "The provider itself ends an offer that is not paid."),
+            (
+                "close_after",
+                "How old a payment must be before it can be closed, if less than declared.",
+            ),
             ("never_asynchronous", "`true`: no move is accepted now and decided later."),
             ("proof_codes", "Answers that prove that no money moved, such as 429."),
         ],
@@ -302,6 +306,7 @@ const MEANINGS: [Section; 25] = [
             "accounts.NAME.contract.not_found",
             "accounts.NAME.contract.tombstone",
             "accounts.NAME.contract.offer_expiry",
+            "accounts.NAME.contract.close_after",
             "accounts.NAME.contract.never_asynchronous",
             "accounts.NAME.contract.proof_codes",
         ],

@@ -1,7 +1,7 @@
 //! The day's bill: where its file is, and what its lines say.
 //!
-//! The file is CSV whose fields begin with a backtick: a comma in a text is not followed by one. Its
-//! columns are found by their names. After the lines come two of a summary.
+//! The file is CSV whose fields begin with a backtick, so that a comma in a text is no end of a
+//! field. Its columns are found by their names. After the lines come two of a summary.
 
 use interlock_plugin_api::{
     Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send, StatementFile,
@@ -54,7 +54,7 @@ pub fn told(
         Some("STATEMENTCREATING") if status == 400 => Err(Fault::input(
             "the statement is not ready yet; ask after 10:00 Beijing time of the next day",
         )),
-        _ => Err(Fault::input("wechatpay refused to make the bill")),
+        _ => Err(Fault::input("wechatpay did not make the bill")),
     }
 }
 

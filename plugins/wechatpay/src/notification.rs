@@ -40,23 +40,26 @@ pub fn read(account: &WeChatPay, cx: &Cx<'_>, e: &Event) -> Result<Done, HostErr
     };
     let (Some(notice), Some(opened)) = (notice, opened) else { return Ok(not_understood()) };
     Ok(match notice.says(account, &opened) {
-        Says::Fact(fact) => Done {
+        Ok(fact) => Done {
             facts: vec![fact],
             verified: true,
             event_id: Some(notice.id),
             ack: Some(ack(204, "")),
             ..Done::default()
         },
-        Says::NotOurs => refused(),
-        Says::Nothing => not_understood(),
+        Err(no) => no(),
     })
 }
 
+/// A fact, or what is answered instead of one.
+type Says = Result<Fact, fn() -> Done>;
+
+/// It is not WeChat Pay's, or it is about another merchant.
 fn refused() -> Done {
     Done { ack: Some(ack(401, r#"{"code":"FAIL","message":"not verified"}"#)), ..Done::default() }
 }
 
-/// Without an id, so that the same notice counts once it is understood.
+/// It is not of a documented form. Without an id, so that it counts once it is understood.
 fn not_understood() -> Done {
     let ack = ack(500, r#"{"code":"FAIL","message":"not understood"}"#);
     Done { verified: true, ack: Some(ack), ..Done::default() }
@@ -66,44 +69,36 @@ fn ack(status: u16, body: &str) -> Ack {
     Ack { status, content_type: "application/json".into(), body: body.into() }
 }
 
-enum Says {
-    Fact(Fact),
-    /// It is about another merchant.
-    NotOurs,
-    /// It is not of a documented form.
-    Nothing,
-}
-
 impl Notice {
     fn says(&self, account: &WeChatPay, opened: &[u8]) -> Says {
         match (self.resource.original_type.as_str(), self.event_type.split_once('.')) {
             ("transaction", Some(("TRANSACTION", _))) => paid(account, opened),
             ("refund", Some(("REFUND", _))) => refunded(account, opened),
-            _ => Says::Nothing,
+            _ => Err(not_understood),
         }
     }
 }
 
 fn paid(account: &WeChatPay, opened: &[u8]) -> Says {
-    let Some(trade) = object::<Trade>(opened) else { return Says::Nothing };
+    let Some(trade) = object::<Trade>(opened) else { return Err(not_understood) };
     if !trade.is_of(account, true) {
-        return Says::NotOurs;
+        return Err(refused);
     }
-    let Some(number) = text(&trade.out_trade_no) else { return Says::Nothing };
+    let Some(number) = text(&trade.out_trade_no) else { return Err(not_understood) };
     // Only successes are documented to be told; any other word makes the host ask.
     let fact = match text(&trade.trade_state) {
         Some("SUCCESS") => trade.paid(),
         word => answers::undecided(word.unwrap_or("no_trade_state")),
     };
-    Says::Fact(trade.numbered(fact).about(number))
+    Ok(trade.numbered(fact).about(number))
 }
 
 fn refunded(account: &WeChatPay, opened: &[u8]) -> Says {
-    let Some(refund) = object::<Refund>(opened) else { return Says::Nothing };
+    let Some(refund) = object::<Refund>(opened) else { return Err(not_understood) };
     if !refund.is_of(account, true) {
-        return Says::NotOurs;
+        return Err(refused);
     }
-    let Some(number) = text(&refund.out_refund_no) else { return Says::Nothing };
+    let Some(number) = text(&refund.out_refund_no) else { return Err(not_understood) };
     // Its amount names no currency, and WeChat Pay knows one only.
-    Says::Fact(refund.fact(text(&refund.refund_status), Some("CNY")).about(number))
+    Ok(refund.fact(text(&refund.refund_status), Some("CNY")).about(number))
 }

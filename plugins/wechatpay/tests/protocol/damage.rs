@@ -32,8 +32,8 @@ fn damaged_answers_are_facts_or_nothing() {
     let (plugin, host) = (peer::provider(), peer::host().believing());
     let mut cases = 0;
     for (op, request, _) in peer::operations() {
-        for status in [200, 202, 204, 400, 404, 503] {
-            cases += mutator::each(&[CORPUS], 15, |body| {
+        for status in [200, 204, 404] {
+            cases += mutator::each(&[CORPUS], 10, |body| {
                 let mut drive = Drive::new(&plugin, &host, op, request.clone());
                 drive.start().unwrap().sent();
                 let wanted = peer::answer(&mut drive, status, headers(), body);

@@ -254,7 +254,8 @@ pub fn order(state: &str, members: Value) -> Value {
 /// What a paid order shows besides.
 pub fn paid() -> Value {
     json!({
-        "transaction_id": "4200000000202511240000000001", "success_time": "2025-11-25T00:00:01+08:00",
+        "transaction_id": "4200000000202511240000000001",
+        "success_time": "2025-11-25T00:00:01+08:00",
         "amount": { "total": 8_888, "payer_total": 8_888, "currency": "CNY",
                     "payer_currency": "CNY" },
     })

@@ -93,7 +93,7 @@ fn expected() -> [(&'static str, String, &'static str, String); 11] {
     let orders = "/v3/pay/transactions";
     let of = |tail: &str| format!("{orders}{tail}");
     let order = |rest: &str| {
-        format!(r#"{{"appid":"wxd678efh567hg6787","mchid":"1900000001","#,)
+        String::from(r#"{"appid":"wxd678efh567hg6787","mchid":"1900000001","#)
             + &format!(r#""description":"Tea, \"cake\" 茶","out_trade_no":"{NUMBER}",{rest}}}"#)
     };
     let told = r#""notify_url":"https://pay.example.com/n/wechatpay","#;

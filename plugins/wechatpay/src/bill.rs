@@ -1,0 +1,203 @@
+//! The day's bill: where its file is, and what its lines say.
+//!
+//! The file is CSV whose fields begin with a backtick, so that a comma in a text is no end of a
+//! field. Its columns are found by their names. After the lines come two of a summary.
+
+use interlock_plugin_api::{
+    Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send, StatementFile,
+    StatementLine, StatementPart, parse_units,
+};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+use serde::{Deserialize, Serialize};
+
+use crate::account::WeChatPay;
+use crate::codes;
+use crate::wire::{self, Purpose, object};
+
+/// The path of every file.
+pub const FILE: &str = "/v3/billdownload/file";
+const HOSTS: [&str; 2] = ["https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com"];
+const UNREADABLE: Fault = Fault::input("the file is no trade bill of wechatpay");
+
+/// The day that is asked for.
+pub fn day(r: &Request) -> Result<&str, Fault> {
+    let date = r.period.as_ref().map(|period| period.date.as_str());
+    let real = |date: &&str| date.len() == 10 && date.parse::<jiff::civil::Date>().is_ok();
+    date.filter(real).ok_or(Fault::input("the day is not like 2025-11-24"))
+}
+
+#[derive(Deserialize)]
+struct Made {
+    hash_type: String,
+    hash_value: String,
+    download_url: String,
+}
+
+/// What the answer to a request for a bill says.
+pub fn told(
+    account: &WeChatPay,
+    cx: &Cx<'_>,
+    e: &Event,
+    status: u16,
+) -> Result<StatementPart, Fault> {
+    if status == 200 {
+        if !wire::is_signed(account, cx, e)? {
+            return Err(Fault::input("the answer with the bill's address is not verified"));
+        }
+        let made = object(cx.body).ok_or(Fault::input("the bill's address can't be read"))?;
+        return Ok(StatementPart { file: Some(file(account, cx, made)?), ..Default::default() });
+    }
+    match codes::code(cx.body).map(|code| codes::bare(&code)).as_deref() {
+        // Nobody paid on that day.
+        Some("NOSTATEMENTEXIST") if status == 400 => Ok(StatementPart::default()),
+        Some("STATEMENTCREATING") if status == 400 => Err(Fault::input(
+            "the statement is not ready yet; ask after 10:00 Beijing time of the next day",
+        )),
+        _ => Err(Fault::input("wechatpay did not make the bill")),
+    }
+}
+
+/// The file, only at an address of WeChat Pay's own.
+fn file(account: &WeChatPay, cx: &Cx<'_>, made: Made) -> Result<StatementFile, Fault> {
+    let url = made.download_url.as_str();
+    let target = HOSTS.iter().find_map(|host| url.strip_prefix(host)?.strip_prefix(FILE));
+    let query = target.and_then(|target| target.strip_prefix('?'));
+    let query = query.filter(|query| !query.contains('#') && made.hash_type == "SHA1");
+    let query = query.ok_or(Fault::input("the bill's address is not one of wechatpay's"))?;
+    let send = form_urlencoded::parse(query.as_bytes())
+        .fold(Send::to("GET", "api", FILE), |send, (name, value)| send.query(&name, value));
+    let send = wire::signed(account, cx, Purpose::BillFile, send, "")?;
+    Ok(StatementFile { send, sha1: Some(made.hash_value), packing: Packing::Gzip })
+}
+
+/// How far a file is read.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reading {
+    /// The names of the columns; none before the first line.
+    columns: Vec<String>,
+    /// The summary was reached.
+    ended: bool,
+}
+
+const PRODUCT: &str = "商品名称";
+/// The columns without which a bill can't be read.
+const NEEDED: [&str; 12] = [
+    "交易时间",
+    "微信订单号",
+    "商户订单号",
+    "交易状态",
+    "货币种类",
+    "微信退款单号",
+    "商户退款单号",
+    "退款状态",
+    PRODUCT,
+    "手续费",
+    "订单金额",
+    "申请退款金额",
+];
+const SUMMARY: &str = "总交易单数";
+
+impl Reading {
+    /// The lines of a piece of the file, which is of whole lines.
+    pub fn piece(
+        &mut self,
+        account: &WeChatPay,
+        piece: &[u8],
+        last: bool,
+    ) -> Result<StatementPart, Fault> {
+        let text = std::str::from_utf8(piece).map_err(|_| UNREADABLE)?;
+        let mut lines = Vec::new();
+        for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+            if self.ended {
+                break;
+            } else if self.columns.is_empty() {
+                self.begin(line.trim_start_matches('\u{feff}'))?;
+            } else if let Some(row) = line.strip_prefix('`') {
+                lines.extend(self.row(account, row)?);
+            } else if line.starts_with(SUMMARY) {
+                self.ended = true;
+            } else {
+                return Err(UNREADABLE);
+            }
+        }
+        if last && !self.ended {
+            return Err(Fault::input("the bill ends before its summary"));
+        }
+        Ok(StatementPart { lines, ..StatementPart::default() })
+    }
+
+    fn begin(&mut self, header: &str) -> Result<(), Fault> {
+        self.columns = header.split(',').map(|name| name.trim().to_owned()).collect();
+        let has = |name: &&str| self.columns.iter().any(|column| column == name);
+        match NEEDED.iter().all(has) {
+            true => Ok(()),
+            false => Err(Fault::input("the bill lacks a column that is needed")),
+        }
+    }
+
+    /// `None` for a line of another merchant of the same partner.
+    fn row(&self, account: &WeChatPay, row: &str) -> Result<Option<StatementLine>, Fault> {
+        let fields: Vec<&str> = row.split(",`").collect();
+        // What is too much is of the product's name, the only text that others may choose.
+        let extra = fields.len().checked_sub(self.columns.len()).ok_or(UNREADABLE)?;
+        let place = |name: &str| self.columns.iter().position(|column| column == name);
+        let product = place(PRODUCT);
+        let field = |name: &str| {
+            let at = place(name)?;
+            let at = if product.is_some_and(|product| at > product) { at + extra } else { at };
+            fields.get(at).map(|field| field.trim())
+        };
+        let text = |name: &str| field(name).unwrap_or_default();
+        let sub = account.sub_mchid.as_deref();
+        if sub.is_some_and(|sub| field("特约商户号").is_some_and(|theirs| theirs != sub)) {
+            return Ok(None);
+        }
+        let (kind, state, amount) = match text("交易状态") {
+            "SUCCESS" => (LineKind::Charge, LineState::Done, "订单金额"),
+            "REFUND" => (LineKind::Refund, refund_state(text("退款状态")), "申请退款金额"),
+            // A payment by code that was taken back.
+            "REVOKED" => (LineKind::Refund, LineState::Done, "订单金额"),
+            _ => (LineKind::Other, LineState::Unknown, "订单金额"),
+        };
+        let currency = Currency::parse(text("货币种类")).ok_or(UNREADABLE)?;
+        let amount = parse_units(text(amount), 2)
+            .map_err(|_| Fault::input("an amount of the bill can't be read"))?;
+        let number = |name| field(name).filter(|text| !text.is_empty() && *text != "0");
+        Ok(Some(StatementLine {
+            kind,
+            state,
+            at_ms: beijing_ms(text("交易时间")),
+            number: number("商户订单号").map(str::to_owned),
+            provider_ref: number("微信订单号").map(str::to_owned),
+            operation: number("商户退款单号").map(str::to_owned),
+            operation_ref: number("微信退款单号").map(str::to_owned),
+            amount: Money::new(amount, currency),
+            fee: fee(text("手续费")).map(|fee| Money::new(fee, currency)),
+        }))
+    }
+}
+
+fn refund_state(word: &str) -> LineState {
+    match word {
+        "SUCCESS" => LineState::Done,
+        "PROCESSING" => LineState::Pending,
+        "FAIL" | "CLOSED" | "CHANGE" => LineState::Failed,
+        _ => LineState::Unknown,
+    }
+}
+
+/// In fen; negative when it is given back. What is no whole fen is not told.
+fn fee(text: &str) -> Option<i64> {
+    match text.strip_prefix('-') {
+        Some(back) => parse_units(back, 2).ok().map(|fee| -fee),
+        None => parse_units(text, 2).ok(),
+    }
+}
+
+/// `2025-11-24 10:00:00` in Beijing.
+fn beijing_ms(text: &str) -> Option<i64> {
+    let at: DateTime = text.parse().ok()?;
+    Some(Offset::constant(8).to_timestamp(at).ok()?.as_millisecond())
+}

@@ -3,7 +3,7 @@
 //! 200 and 201 are the same: PayPal answers a copy with the present state of what the first one
 //! made. Both are believed only for what stands in them.
 
-use interlock_plugin_api::{Advice, Class, Fact, Operation, Request, What, is_path_segment};
+use interlock_plugin_api::{Advice, Class, Fact, Money, Operation, Request, What, is_path_segment};
 
 use crate::codes::{self, Purpose, object, refused};
 use crate::order::{Doubt, Order, Resource, Unit, coded, door, doubt, original};
@@ -150,9 +150,6 @@ pub(crate) fn found(op: Operation, order: &Order, r: &Request) -> Fact {
         Ok(Unit { payments, .. }) => payments,
         Err(doubt) => return *doubt,
     };
-    let marked = |theirs: &Option<String>| {
-        theirs.as_deref().is_some_and(|theirs| is_op_id(&r.op_id) && is_marked(theirs, &r.op_id))
-    };
     let one = |mut all: Vec<&Resource>, say: fn(&Resource, &Request) -> Fact| match all.pop() {
         None => Fact::new(What::NotFound),
         Some(one) if all.is_empty() => say(one, r),
@@ -160,11 +157,11 @@ pub(crate) fn found(op: Operation, order: &Order, r: &Request) -> Fact {
     };
     match op {
         Operation::Capture => {
-            let ours = paid.captures.iter().filter(|capture| marked(&capture.invoice_id));
+            let ours = paid.captures.iter().filter(|capture| is_ours(&capture.invoice_id, r));
             one(ours.collect(), |capture, r| capture.capture(r.amount))
         }
         Operation::Refund => {
-            let ours = paid.refunds.iter().filter(|refund| marked(&refund.custom_id));
+            let ours = paid.refunds.iter().filter(|refund| is_ours(&refund.custom_id, r));
             one(ours.collect(), |refund, r| refund.refund(r.amount))
         }
         _ => match paid.authorization().map(|authorization| authorization.status.as_str()) {
@@ -175,43 +172,57 @@ pub(crate) fn found(op: Operation, order: &Order, r: &Request) -> Fact {
     }
 }
 
-/// The capture that a refund is made of: the only one, or the first that has so much left. A copy
-/// of the same refund goes where the first one went.
+/// The capture that a refund is made of, and whether there are several: the only one, or the first
+/// that has so much left.
 pub(crate) fn refundable<'a>(order: &'a Order, r: &Request) -> Result<(&'a str, bool), Doubt> {
     let paid = &order.ours(r)?.payments;
+    is_new(paid.refunds.iter().map(|refund| &refund.custom_id), r)?;
     let taken = |c: &&Resource| {
         let done = ["COMPLETED", "PARTIALLY_REFUNDED", "REFUNDED"].contains(&c.status.as_str());
         done && is_path_segment(&c.id)
     };
     let captures: Vec<&Resource> = paid.captures.iter().filter(taken).collect();
-    let several = captures.len() > 1;
-    let ours = |refund: &&Resource| {
-        refund.custom_id.as_deref().is_some_and(|theirs| is_marked(theirs, &r.op_id))
-    };
-    let first = paid.refunds.iter().find(ours).and_then(Resource::parent);
     let left = |capture: &&&Resource| {
         let back = paid.refunds.iter().filter(|refund| {
             !matches!(refund.status.as_str(), "FAILED" | "CANCELLED")
                 && refund.parent() == Some(capture.id.as_str())
         });
-        let back = back
-            .filter_map(Resource::money)
-            .fold(0_i64, |sum, money| sum.saturating_add(money.amount));
+        let add = |sum: i64, money: Money| sum.saturating_add(money.amount);
+        let back = back.filter_map(Resource::money).fold(0, add);
         capture.money().is_some_and(|money| money.amount.saturating_sub(back) >= r.amount.amount)
     };
-    let chosen = match (first, &captures[..]) {
-        (Some(first), _) => captures.iter().find(|capture| capture.id == first),
-        (None, [one]) => Some(one),
-        (None, _) => captures.iter().find(left),
+    let chosen = match &captures[..] {
+        [one] => Some(one),
+        _ => captures.iter().find(left),
     };
     let chosen = chosen.ok_or_else(|| doubt("no_capture_has_so_much_left"))?;
-    Ok((&chosen.id, several))
+    Ok((&chosen.id, captures.len() > 1))
+}
+
+/// The authorization that is captured.
+pub(crate) fn capturable<'a>(order: &'a Order, r: &Request) -> Result<&'a str, Doubt> {
+    let captures = &order.ours(r)?.payments.captures;
+    is_new(captures.iter().map(|capture| &capture.invoice_id), r)?;
+    authorization(order, r)
 }
 
 /// The authorization that is captured or voided.
 pub(crate) fn authorization<'a>(order: &'a Order, r: &Request) -> Result<&'a str, Doubt> {
     let one = order.ours(r)?.payments.authorization();
     one.map(|one| one.id.as_str()).ok_or_else(|| doubt("no_authorization"))
+}
+
+/// What is there already was made by an earlier copy, which is asked about and never made again:
+/// what it was made from may have another number by now.
+fn is_new<'a>(
+    mut marks: impl Iterator<Item = &'a Option<String>>,
+    r: &Request,
+) -> Result<(), Doubt> {
+    if marks.any(|mark| is_ours(mark, r)) { Err(doubt("made_before")) } else { Ok(()) }
+}
+
+fn is_ours(mark: &Option<String>, r: &Request) -> bool {
+    mark.as_deref().is_some_and(|mark| is_op_id(&r.op_id) && is_marked(mark, &r.op_id))
 }
 
 fn resource(purpose: Purpose, status: u16, body: &[u8]) -> Result<Resource, Doubt> {

@@ -164,7 +164,7 @@ impl Provider for Paypal {
 
     fn capture(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
         let next = |order: &Order| {
-            let id = answers::authorization(order, r)?;
+            let id = answers::capturable(order, r)?;
             let changing = State::Changing(id.to_owned());
             Ok(requests::capture(r, id).map(|(send, body)| Step::send(send, body, changing)))
         };

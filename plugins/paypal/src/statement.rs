@@ -18,7 +18,7 @@ use crate::requests::{get, is_op_id};
 
 /// Lines of a page.
 const PAGE_SIZE: &str = "500";
-/// A report that has more pages than this is refused by PayPal itself.
+/// A day has never so many pages; what says so is no report.
 const PAGES_MAX: u32 = 1_000;
 const UNREADABLE: Fault = Fault::input("the report can't be read");
 
@@ -37,13 +37,14 @@ pub(crate) fn ask(r: &Request, page: u32) -> Result<Step<State>, Fault> {
 
 /// Reads a page. One line that can't be read spoils it: nothing of a report may be missing.
 pub(crate) fn read(page: u32, status: u16, body: &[u8]) -> Result<Step<State>, Fault> {
-    let read = object::<Page>(body).filter(|read| status == 200 && read.page == page);
+    let read = object::<Page>(body)
+        .filter(|read| status == 200 && read.page == page && read.total_pages <= PAGES_MAX);
     let read = read.ok_or(UNREADABLE)?;
     let lines: Option<Vec<StatementLine>> =
         read.transaction_details.iter().map(|detail| detail.transaction_info.line()).collect();
-    let more = page < read.total_pages.min(PAGES_MAX);
+    let more = page < read.total_pages;
     let part = StatementPart { lines: lines.ok_or(UNREADABLE)?, more, file: None };
-    Ok(Step::part(part, State::Page(page + 1)))
+    Ok(Step::part(part, State::Page(page.saturating_add(1))))
 }
 
 fn is_date(text: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use interlock_plugin_api::testkit::{Drive, TestHost};
 use interlock_plugin_api::{
-    CaptureMode, Currency, Money, Operation, Period, Request, Send, WantedKeys,
+    CaptureMode, Currency, Money, Operation, Period, Request, Send, WantedKeys, What,
 };
 use serde_json::json;
 
@@ -175,20 +175,41 @@ fn of_several_captures_one_is_chosen_and_named_in_the_body() {
     let (send, body) = second(Operation::Refund, r.clone(), order.clone());
     assert!(send.path.contains("8MC585209K746392H"), "only it has so much: {}", send.path);
     assert!(body.ends_with("\"custom_id\":\"change42:8MC585209K746392H\"}"), "{body}");
-    // A copy goes where the first one went, whatever is left there now.
-    let mut made = peer::refund("COMPLETED");
-    made["custom_id"] = "change42:8MC585209K746392H".into();
-    made["links"][0]["href"] = "https://x/v2/payments/captures/8MC585209K746392H".into();
-    let mut other = peer::refund("COMPLETED");
-    other["custom_id"] = "another".into();
-    other["links"][0]["href"] = "https://x/v2/payments/captures/8MC585209K746392H".into();
-    other["amount"] = peer::money("26.67");
-    let again = with(order.clone(), "/purchase_units/0/payments/refunds", json!([other, made]));
-    assert_eq!(second(Operation::Refund, r.clone(), again), (send, body));
+    let of = |mark: &str, value: &str| {
+        let mut made = peer::refund("COMPLETED");
+        made["custom_id"] = mark.into();
+        made["links"][0]["href"] = "https://x/v2/payments/captures/8MC585209K746392H".into();
+        made["amount"] = peer::money(value);
+        with(order.clone(), "/purchase_units/0/payments/refunds", json!([made]))
+    };
+    assert_eq!(second(Operation::Refund, r.clone(), of("another", "26.66")), (send, body));
     // Nothing has so much left: nothing is sent.
-    let gone = with(order, "/purchase_units/0/payments/refunds", json!([other]));
-    let facts = peer::heard(Operation::Refund, r, &[(200, gone)]);
+    let facts = peer::heard(Operation::Refund, r, &[(200, of("another", "26.67"))]);
     assert_eq!(facts[0].provider_code.as_deref(), Some("no_capture_has_so_much_left"));
+}
+
+#[test]
+fn what_an_earlier_copy_made_is_not_made_again() {
+    let made = json!({ "captures": [peer::capture("PARTIALLY_REFUNDED")],
+        "refunds": [peer::refund("PENDING")] });
+    let refunded = peer::order("COMPLETED", "CAPTURE", made);
+    let r = later(Operation::Refund, CaptureMode::Automatic);
+    let marked = json!(format!("{CHANGE}:{CAPTURE}"));
+    let place = "/purchase_units/0/payments/refunds/0/custom_id";
+    let again = with(refunded.clone(), place, marked);
+    let made = json!({ "authorizations": [peer::authorization("PARTIALLY_CAPTURED")],
+        "captures": [peer::capture_of_part("PENDING")] });
+    let captured = peer::order("COMPLETED", "AUTHORIZE", made);
+    let c = later(Operation::Capture, CaptureMode::Manual);
+    for (op, r, order) in [
+        (Operation::Refund, r.clone(), refunded),
+        (Operation::Refund, r, again),
+        (Operation::Capture, c, captured),
+    ] {
+        let facts = peer::heard(op, r, &[(200, order)]);
+        assert_eq!(facts[0].what, What::Unknown);
+        assert_eq!(facts[0].provider_code.as_deref(), Some("made_before"));
+    }
 }
 
 #[test]

@@ -147,7 +147,8 @@ fn a_line_that_can_not_be_read_spoils_the_page() {
         bad["transaction_info"][name] = value.clone();
         assert!(read(&page(1, 1, json!([good, bad]))).is_err(), "{name} {value}");
     }
-    for body in [page(2, 3, json!([])), json!({}), json!([]), json!({ "page": 1 })] {
+    let endless = page(1, 1_001, json!([]));
+    for body in [page(2, 3, json!([])), endless, json!({}), json!([]), json!({ "page": 1 })] {
         assert!(read(&body).is_err(), "{body}");
     }
     let (plugin, host) = (peer::provider(), TestHost::default());

@@ -751,9 +751,12 @@ fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) ->
                 text += &format!("offer_expiry_ms = {}\n", whole_seconds(after) * 1_000);
             }
             // One account knows the public key, the other the certificates.
-            if *name == "wechat-main" {
-                text += &format!("public_key_id = \"{PUBLIC_KEY_ID}\"\n");
-            }
+            text += &match *name {
+                "wechat-main" => format!("public_key_id = \"{PUBLIC_KEY_ID}\"\n"),
+                _ => {
+                    "next_platform_private_key = \"keys/wechat-main/gateway_private.pem\"\n".into()
+                }
+            };
         } else if *provider == "paypal" {
             text += &format!(
                 "client_id = \"paypal_test_id\"\nclient_secret = \"paypal_test_secret\"\n\

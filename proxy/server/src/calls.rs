@@ -383,7 +383,8 @@ impl Caller {
                 let mut fact =
                     fact.filter(|f| f.action.is_some()).ok_or("the plugin made no offer")?;
                 place(&mut fact, account)?;
-                let draft = draft(&made, SHOWN.to_owned(), Effect::Offer, b"", b"")?;
+                let shown = Classified { purpose: SHOWN.to_owned(), effect: Effect::Offer };
+                let draft = draft(&made, shown, &Send::default(), b"", b"")?;
                 Ok((Draft { said: Some(fact), ..draft }, None))
             }
             Ended::Done(_) => Err("the plugin ended before it sent anything".into()),
@@ -416,10 +417,9 @@ impl Caller {
                 Next::Done(done) => return Ok((Ended::Done(done), last_status)),
                 Next::Send(send) => send,
             };
-            let Classified { purpose, effect } =
-                self.judge(account, &envelope, &send, &out_body)?;
-            if effect != Effect::Read {
-                let draft = draft(&envelope, purpose, effect, &kept, &out_body)?;
+            let classified = self.judge(account, &envelope, &send, &out_body)?;
+            if classified.effect != Effect::Read {
+                let draft = draft(&envelope, classified, &send, &kept, &out_body)?;
                 let account = Arc::clone(account);
                 let ready = Ready { account, envelope, send, body: out_body, state: kept };
                 return Ok((Ended::Effect(draft, Box::new(ready)), last_status));
@@ -571,8 +571,8 @@ enum Ended {
 
 fn draft(
     envelope: &Envelope,
-    purpose: String,
-    effect: Effect,
+    Classified { purpose, effect }: Classified,
+    send: &Send,
     state: &[u8],
     body: &[u8],
 ) -> Result<Draft, String> {
@@ -582,11 +582,23 @@ fn draft(
         purpose,
         effect,
         continuation,
-        digest: hex::encode(digest::digest(&digest::SHA256, body)),
+        digest: digest_of(send, body),
         made_ms: envelope.made_ms,
         entropy: envelope.entropy.clone(),
         said: None,
     })
+}
+
+/// What a copy of a request must have in common with it: where it goes, and every byte of its body.
+/// Queries and headers carry the present: the time, a signature.
+fn digest_of(send: &Send, body: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [&send.method, &send.endpoint, &send.path] {
+        context.update(part.as_bytes());
+        context.update(&[0]);
+    }
+    context.update(body);
+    hex::encode(context.finish())
 }
 
 /// What a step is given that is about no payment.

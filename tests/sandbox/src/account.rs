@@ -74,6 +74,8 @@ pub enum Portal {
     Dispute,
     /// A rotation of keys turns.
     SignsWith,
+    /// Every access token ends.
+    Revoke,
 }
 
 /// One account.
@@ -302,7 +304,7 @@ impl Account {
 
     /// Who signs no answers: there the answer loses its second half.
     fn unsigned(&self, mut answer: Answer) -> Answer {
-        if !matches!(self.fake, Fake::Alipay(_)) {
+        if !matches!(self.fake, Fake::Alipay(_) | Fake::Wechatpay(_)) {
             answer.body.truncate(answer.body.len() / 2);
         }
         answer

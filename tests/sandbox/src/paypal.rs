@@ -303,6 +303,10 @@ impl Paypal {
         match portal.act {
             Portal::Charge => return self.charge(portal),
             Portal::SignsWith => return Err("only one key signs here"),
+            Portal::Revoke => {
+                self.state().tokens = Tokens::default();
+                return Ok(json!({ "ok": true }));
+            }
             Portal::Refund | Portal::Reverse | Portal::Dispute => {}
         }
         let name = portal.op_id.as_deref().ok_or("no op_id")?;

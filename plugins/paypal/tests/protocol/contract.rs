@@ -48,7 +48,7 @@ fn keys_live_as_long_as_is_documented_and_a_void_has_none() {
         assert!(!rule.refusal_kept && !rule.refusal_final && !rule.never_asynchronous);
     }
     assert_eq!(contract.move_rule("void").class, IdempotencyClass::None);
-    assert!(contract.is_returning("redirect") && !contract.ends("redirect", true));
+    assert!(contract.is_approving("redirect") && contract.ends("redirect", true));
     assert!(contract.close.is_empty() && contract.offer_expiry.is_none());
     assert!(!contract.inquiry.by_our_reference && contract.inquiry.by_provider_reference);
     assert!(contract.operation_inquiry.by_our_reference);

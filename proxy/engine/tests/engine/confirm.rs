@@ -220,7 +220,8 @@ fn after_a_cancel_nothing_more_is_told() {
     desk.cancel().unwrap();
     let id = desk.last(CONTINUE);
     desk.lose_on(&id, Sent::No);
-    assert_eq!(desk.word(0), "closing");
+    // It can't be paid without us, and nothing more is told: so it is over.
+    assert_eq!((desk.word(0), desk.told()), ("failed", Some(Settled::Canceled)));
     assert!(desk.confirm("c1", "ok").is_ok_and(|effects| sends(&effects).is_empty()));
 }
 

@@ -185,8 +185,8 @@ fn returns() -> Vec<World> {
             .faults(&[(Loss, 2), (Late, 2), (Whim, 2), (Twice, 1)])
             .wishing([confirm("y"), cancel()]),
         World::new("an approval that is asked about", &asking, every())
-            .faults(&[(Loss, 2), (Late, 2), (Whim, 1), (Crash, 1)])
-            .wishing([refresh(), confirm("y"), cancel()]),
+            .faults(&[(Loss, 1), (Late, 2), (Whim, 1)])
+            .wishing([refresh(), cancel()]),
         World::new("a return that ends by itself", &lasting, every())
             .faults(&[(Loss, 2), (Late, 2), (Whim, 1), (Twice, 1)])
             .wishing([confirm("y"), confirm("z")])

@@ -49,7 +49,9 @@ pub fn of_payment(net: &Net, payment: &Value) -> i64 {
 pub fn charges(ledger: &[Value], payment: &Value) -> usize {
     let attempts = payment["attempts"].as_array().cloned().unwrap_or_default();
     let ours = |entry: &Value| {
-        attempts.iter().any(|a| a["account"] == entry["account"] && a["op_id"] == entry["op_id"])
+        // What the shopper had to approve first was taken under another number of ours.
+        let named = |a: &Value| a["op_id"] == entry["op_id"] || a["op_id"] == entry["reference"];
+        attempts.iter().any(|a| a["account"] == entry["account"] && named(a))
     };
     let takes = |entry: &&Value| {
         matches!(entry["kind"].as_str(), Some("charge" | "authorize")) && ours(entry)

@@ -326,7 +326,7 @@ fn plugins_are_pinned_listed_and_inspected() {
     assert!(!out.contains("not pinned"), "{out}");
     let told = json_of(&ask(&["plugin", "list", "--json"]).1);
     let rows = told["plugins"].as_array().unwrap();
-    assert!(rows.len() == 3 && rows.iter().all(|r| r["state"] == "pinned"), "{told}");
+    assert!(rows.len() == 5 && rows.iter().all(|r| r["state"] == "pinned"), "{told}");
     // Pinning again changes nothing.
     let lock = fs::read(house.dir.path().join("plugins.lock")).unwrap();
     let told = json_of(&ask(&["plugin", "pin", "--json"]).1);

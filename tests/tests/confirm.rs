@@ -301,12 +301,13 @@ fn an_abandoned_challenge_ends_when_the_provider_says_so() {
     let path = format!("{}/v1/payments/{}/cancel", house.api, id(&dropped));
     let key = fresh("cancel");
     let headers = [("Idempotency-Key", key.as_str()), ("Prefer", "wait=0")];
-    let waits = house.send("POST", &path, &headers, Some(b"{}"));
-    assert_eq!((waits.status, &waits["status_reason"]), (202, &json!("closing")), "{waits:?}");
+    // Nobody but us can finish it, so nothing has to be closed.
+    let over = house.send("POST", &path, &headers, Some(b"{}"));
+    assert_eq!((over.status, &over["status"]), (200, &json!("canceled")), "{over:?}");
     let told = returns(&house);
     no_wait(&house, &dropped, &fresh("back"), &details);
-    let end = house.wait_for(id(&dropped), SOON, |p| p["status"] == "canceled");
-    assert_eq!((returns(&house), money(&house, &end)), (told, (0, 0)), "{end:?}");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!((returns(&house), money(&house, &over)), (told, (0, 0)), "{over:?}");
     assert!(house.requests(OTHER).is_empty());
 }
 

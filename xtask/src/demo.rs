@@ -73,7 +73,7 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
     need_c_tools(progress)?;
     let mut build = ground.cargo();
     build.args(["build", "-p", "interlock", "-p", "interlock-sandbox"]);
-    for plugin in ["adyen", "alipay", "checkout"] {
+    for plugin in stage::PLUGINS {
         build.args(["-p", &format!("interlock-plugin-{plugin}")]);
     }
     progress.run("build the proxy, its plugins and the sandbox", &mut build)?;

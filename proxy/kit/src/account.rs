@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use interlock_plugin_api::{Manifest, SecretKind};
-use interlock_plugin_host::{SecretError, Secrets};
+use interlock_plugin_host::{FetchedKey, Instance, SecretError, Secrets};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,6 +28,9 @@ pub struct Account {
     pub config: serde_json::Map<String, Value>,
     /// Secrets by name; what is absent is made.
     pub secrets: BTreeMap<String, String>,
+    /// Keys of keyrings, as `RING/ID`: public keys or certificates, PEM. `kit` stands for the
+    /// kit's own.
+    pub keys: BTreeMap<String, String>,
     /// Credentials by form, where a provider's have a form that the kit's own have not.
     pub credentials: BTreeMap<String, serde_json::Map<String, Value>>,
 }
@@ -73,6 +76,36 @@ impl Account {
             pairs.entry(name.clone()).or_insert_with(|| made(name, *kind));
         }
         held(manifest, pairs)
+    }
+
+    /// Puts the keys of keyrings where the plugin finds them.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, and which.
+    pub fn give_keys(&self, to: &Instance) -> Result<(), String> {
+        self.put_keys(to, PUBLIC)
+    }
+
+    /// As [`Account::give_keys`], each with another key in its place.
+    ///
+    /// # Errors
+    /// As [`Account::give_keys`].
+    pub fn give_other_keys(&self, to: &Instance) -> Result<(), String> {
+        let other = |name: &String| (name.clone(), "kit".to_owned());
+        let keys = self.keys.keys().map(other).collect();
+        Self { keys, ..Self::default() }.put_keys(to, ANOTHER_PUBLIC)
+    }
+
+    fn put_keys(&self, to: &Instance, own: &str) -> Result<(), String> {
+        for (name, pem) in &self.keys {
+            let key = FetchedKey::read(if pem == "kit" { own } else { pem });
+            let key = key.map_err(|why| format!("key can't be used, {why}: {name}"))?;
+            let (ring, id) = name.split_once('/').unwrap_or((name, ""));
+            if !to.keyrings().put(ring, id, key) {
+                return Err(format!("no keyring takes a key of this name: {name}"));
+            }
+        }
+        Ok(())
     }
 
     /// The same account after every key was replaced.

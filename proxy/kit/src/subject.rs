@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use interlock_plugin_api::{Done, Envelope, Event, Manifest, Next, Operation, Send};
+use interlock_plugin_api::{Done, Effect, Envelope, Event, Manifest, Next, Operation, Send};
 use interlock_plugin_host::{
     Classified, Instance, Options, Parts, Pin, PluginHost, Program, Refused, StepError,
     classify_send,
@@ -115,10 +115,12 @@ impl Subject {
             let secrets = account.secrets(generation.manifest());
             let secrets = secrets.map_err(|e| fail(e.to_string()))?;
             let opened = generation.open("kit", &account.settings(), secrets);
-            opened.map_err(|e| {
+            let opened = opened.map_err(|e| {
                 let hint = "its settings are those of fixtures/account.toml";
                 fail(format!("{e}; {hint}"))
-            })
+            })?;
+            account.give_keys(&opened).map_err(fail)?;
+            Ok(opened)
         };
         let one = open(library)?;
         let two = open(&again)?;
@@ -167,7 +169,9 @@ impl Subject {
         let secrets = account.secrets(generation.manifest()).map_err(|e| e.to_string())?;
         let opened = generation.open("kit", &account.settings(), secrets);
         self.diary.rest();
-        opened.map_err(|e| e.to_string())
+        let opened = opened.map_err(|e| e.to_string())?;
+        account.give_keys(&opened)?;
+        Ok(opened)
     }
 
     /// One step.
@@ -201,6 +205,26 @@ impl Subject {
     /// Every operation that the plugin can be asked to begin.
     pub fn asked(&self) -> Vec<Asked> {
         self.asks.asked(&self.fixtures)
+    }
+
+    /// Every request that is no read, with the step that made it: the first ones of all that can be
+    /// asked, and what follows a read in the examples.
+    pub fn moves(&self) -> Vec<Stop> {
+        let first = |asked: Asked| {
+            let Asked { at, envelope, body } = asked;
+            let taken = self.step(&self.one, &envelope, &[], &body).ok()?;
+            Some(Stop { at, envelope, state: Vec::new(), body, taken })
+        };
+        let mut all: Vec<Stop> = self.asked().into_iter().filter_map(first).collect();
+        all.extend(self.walks().into_iter().flat_map(|walk| walk.stops.into_iter().skip(1)));
+        all.retain(|stop| match &stop.taken.next {
+            Next::Send(send) => {
+                let judged = self.judge(stop.envelope.op, send, &stop.taken.parts.body);
+                judged.is_ok_and(|classified| classified.effect != Effect::Read)
+            }
+            Next::Done(_) => false,
+        });
+        all
     }
 
     /// Lives through a fixture as it is written.

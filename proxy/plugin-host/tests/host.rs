@@ -41,7 +41,7 @@ mod files {
         let seen = inspect(&path).unwrap();
         assert_eq!(seen.file, "good.so");
         assert_eq!(seen.bytes, fs::metadata(&path).unwrap().len());
-        assert_eq!(seen.abi, (1, 0));
+        assert_eq!(seen.abi, (1, 1));
         assert_eq!(seen.sha256, sha256(&fs::read(&path).unwrap()));
         let manifest = seen.manifest.unwrap();
         assert_eq!((manifest.id.as_str(), manifest.version.as_str()), ("test", "1.0.0"));

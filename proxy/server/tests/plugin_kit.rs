@@ -67,7 +67,7 @@ fn the_example_is_judged_as_text_json_and_junit() {
     let good = interlock(&[&args[..], &["--junit", junit.to_str().unwrap()]].concat());
     let text = told(&good);
     assert!(good.status.success(), "{text}");
-    assert!(text.starts_with("acme 0.1.0 · ABI 1.0 · 8 operations declared"), "{text}");
+    assert!(text.starts_with("acme 0.1.0 · ABI 1.1 · 8 operations declared"), "{text}");
     assert!(text.trim_end().ends_with("9 checks, 9 passed, 0 failed"), "{text}");
     assert!(fs::read_to_string(junit).unwrap().contains("<testsuite"));
     let json = interlock(&[&args[..], &["--json"]].concat());

@@ -33,11 +33,13 @@ pub enum Operation {
     InquireCharged,
     /// What the provider tells by itself.
     Notify,
+    /// What follows the shopper's approval.
+    Continue,
 }
 
 use Operation::{
-    Authorize, AuthorizeUndeclared, Capture, Close, InquireCharged, InquireLost, Notify, Refund,
-    Void,
+    Authorize, AuthorizeUndeclared, Capture, Close, Continue, InquireCharged, InquireLost, Notify,
+    Refund, Void,
 };
 
 /// Every fault of a request.
@@ -73,6 +75,7 @@ impl Operation {
             InquireLost => "inquire-lost",
             InquireCharged => "inquire-charged",
             Notify => "notify",
+            Continue => "continue",
         }
     }
 
@@ -101,10 +104,16 @@ impl Operation {
     /// The kinds that know this operation.
     pub fn kinds(self) -> Vec<Kind> {
         match self {
-            Authorize | Refund => [&kind::ALL[..], &kind::ADYEN[..]].concat(),
-            AuthorizeUndeclared | InquireCharged => kind::ALL.to_vec(),
+            Authorize | Refund => {
+                [&kind::ALL[..], &kind::ADYEN, &kind::WALLETS, &kind::APPROVED].concat()
+            }
+            AuthorizeUndeclared | InquireCharged => [&kind::ALL[..], &kind::WALLETS].concat(),
             // An offer that was never shown is not asked about: the next one is shown at once.
-            InquireLost => kind::ALL.into_iter().filter(|k| !k.is_qr()).collect(),
+            InquireLost => {
+                let all = [&kind::ALL[..], &kind::WALLETS].concat();
+                all.into_iter().filter(|k| !k.is_qr()).collect()
+            }
+            Continue => kind::APPROVED.to_vec(),
             Capture | Void => kind::MANUAL.to_vec(),
             Close => kind::CLOSABLE.to_vec(),
             Notify => kind::NOTIFIED.to_vec(),
@@ -173,7 +182,11 @@ pub fn round(
         }
         let shown = house.payment(&case.payment);
         if ended && shown["status"] == "requires_action" {
-            pay_by_qr(house, &shown);
+            // A page that was only shown is approved, and paid by us.
+            match case.kind.is_approved() {
+                true => approve(house, &shown),
+                false => pay_by_qr(house, &shown),
+            }
         }
         let refund = case.refund.as_ref().map(|id| house.get(&format!("/v1/refunds/{id}")));
         let payment = house.payment(&case.payment);
@@ -198,6 +211,13 @@ fn set_up(house: &House, operation: Operation, kind: Kind) -> Option<String> {
     let waits = matches!(operation, Close | Notify) && kind.is_barcode();
     let id = id_of(&post(house, "/v1/payments", &kind.body(if waits { "02" } else { "01" }), 1));
     let is = |word: &'static str| move |p: &Answer| p["status"] == word;
+    if kind.is_approved() {
+        let p = house.wait_for(&id, PATIENCE, is("requires_action"));
+        if operation == Continue {
+            return Some(id);
+        }
+        act(house, &p, "pay");
+    }
     if waits {
         let p = house.wait_for(&id, PATIENCE, |p| p["attempts"][0]["state"] == "pending");
         act(house, &p, "abandon");
@@ -310,7 +330,7 @@ fn begin(house: &House, operation: Operation, kind: Kind, known: Option<&str>) -
             Some(method) => post(house, &on("switch"), &json!({ "method": method }), 0),
             None => post(house, &on("cancel"), &json!({}), 0),
         }),
-        Authorize | AuthorizeUndeclared | InquireLost | InquireCharged | Notify => None,
+        Authorize | AuthorizeUndeclared | InquireLost | InquireCharged | Notify | Continue => None,
     };
     if let Some(answer) = &wished {
         assert!(answer.status < 300, "{operation:?} {kind:?}: {answer:?}");
@@ -348,6 +368,14 @@ fn has_ended(house: &House, operation: Operation, case: &Case) -> bool {
     match p["status"].as_str() {
         Some("succeeded" | "failed" | "canceled") => true,
         Some("requires_capture") => !matches!(operation, Notify),
+        Some("requires_action") if operation == Continue => {
+            house.requests(case.kind.first()).iter().any(|r| {
+                r["operation"] == "continue"
+                    && p["attempts"][0]["provider_ref"].as_str().is_some_and(|order| {
+                        r["path"].as_str().is_some_and(|at| at.contains(order))
+                    })
+            })
+        }
         Some("requires_action") => {
             matches!(operation, Authorize | AuthorizeUndeclared) || case.kind == Kind::BarcodeSwitch
         }
@@ -370,6 +398,14 @@ fn settled(house: &House, payment: &Answer) {
     house.wait_until("the provider has captured", PATIENCE, |h| {
         h.send("GET", &url, &[("Authorization", &bearer)], None)["status"] == "Captured"
     });
+}
+
+/// The shopper approves what he is shown, and we go on.
+fn approve(house: &House, payment: &Answer) {
+    act(house, payment, "pay");
+    let id = payment["id"].as_str().expect("an id");
+    let over = |p: &Answer| p["status"] == "succeeded" || p["status"] == "requires_capture";
+    house.wait_for(id, PATIENCE, over);
 }
 
 /// The shopper scans the code that stands now and pays, and we hear of it.

@@ -31,6 +31,12 @@ pub enum Kind {
     AdyenToken(Capture),
     /// As `Stored`, there first.
     AdyenStored(Capture),
+    /// The code on the shopper's screen, in a wallet whose refusals prove little.
+    WechatBarcode,
+    /// A code that we show, in the same wallet.
+    WechatQr,
+    /// A page on which the shopper approves, and that we go on with.
+    Paypal(Capture),
 }
 
 /// When a card is captured.
@@ -53,6 +59,10 @@ pub const ALL: [Kind; 6] = [
     Kind::Stored(Automatic),
     Kind::Stored(Manual),
 ];
+/// Wallets beside them.
+pub const WALLETS: [Kind; 2] = [Kind::WechatBarcode, Kind::WechatQr];
+/// What has one account only, and is approved before it is paid.
+pub const APPROVED: [Kind; 2] = [Kind::Paypal(Automatic), Kind::Paypal(Manual)];
 /// All kinds whose first provider can't be asked.
 pub const ADYEN: [Kind; 4] = [
     Kind::AdyenToken(Automatic),
@@ -61,22 +71,31 @@ pub const ADYEN: [Kind; 4] = [
     Kind::AdyenStored(Manual),
 ];
 /// Those that are held first.
-pub const MANUAL: [Kind; 4] = [
+pub const MANUAL: [Kind; 5] = [
     Kind::Token(Manual),
     Kind::Stored(Manual),
     Kind::AdyenToken(Manual),
     Kind::AdyenStored(Manual),
+    Kind::Paypal(Manual),
 ];
 /// Those that are open and can be closed.
-pub const CLOSABLE: [Kind; 4] = [Kind::Barcode, Kind::BarcodeSwitch, Kind::Qr, Kind::QrSwitch];
+pub const CLOSABLE: [Kind; 6] = [
+    Kind::Barcode,
+    Kind::BarcodeSwitch,
+    Kind::Qr,
+    Kind::QrSwitch,
+    Kind::WechatBarcode,
+    Kind::WechatQr,
+];
 /// One for each way in which only a notification brings news at once.
-pub const NOTIFIED: [Kind; 6] = [
+pub const NOTIFIED: [Kind; 7] = [
     Kind::Barcode,
     Kind::Qr,
     Kind::Token(Manual),
     Kind::Stored(Automatic),
     Kind::AdyenToken(Manual),
     Kind::AdyenStored(Automatic),
+    Kind::WechatQr,
 ];
 
 impl Kind {
@@ -95,6 +114,10 @@ impl Kind {
             Self::AdyenToken(Manual) => "adyen-token-manual",
             Self::AdyenStored(Automatic) => "adyen-stored",
             Self::AdyenStored(Manual) => "adyen-stored-manual",
+            Self::WechatBarcode => "wechat-barcode",
+            Self::WechatQr => "wechat-qr",
+            Self::Paypal(Automatic) => "paypal",
+            Self::Paypal(Manual) => "paypal-manual",
         }
     }
 
@@ -115,12 +138,17 @@ impl Kind {
 
     /// Whether it shows a code.
     pub fn is_qr(self) -> bool {
-        matches!(self, Self::Qr | Self::QrSwitch)
+        matches!(self, Self::Qr | Self::QrSwitch | Self::WechatQr)
     }
 
     /// Whether the shopper shows the code.
     pub fn is_barcode(self) -> bool {
-        matches!(self, Self::Barcode | Self::BarcodeSwitch)
+        matches!(self, Self::Barcode | Self::BarcodeSwitch | Self::WechatBarcode)
+    }
+
+    /// Whether the shopper approves it first.
+    pub fn is_approved(self) -> bool {
+        matches!(self, Self::Paypal(_))
     }
 
     /// The method that it is switched to, if it is.
@@ -142,13 +170,20 @@ impl Kind {
         match self {
             _ if self.is_adyen() => "adyen-eu",
             _ if self.is_card() => "checkout-eu",
+            Self::WechatBarcode | Self::WechatQr => "wechat-main",
+            Self::Paypal(_) => "paypal-main",
             _ => "alipay-main",
         }
     }
 
     /// The account that comes next.
     pub fn second(self) -> &'static str {
-        if self.is_card() { "checkout-us" } else { "alipay-backup" }
+        match self {
+            _ if self.is_card() => "checkout-us",
+            Self::WechatBarcode | Self::WechatQr => "wechat-backup",
+            Self::Paypal(_) => "nobody",
+            _ => "alipay-backup",
+        }
     }
 
     /// The request that makes it. A barcode's `ending` chooses what the shopper does.
@@ -160,10 +195,23 @@ impl Kind {
             Self::Stored(_) => tokens(AMOUNT, "EUR"),
             Self::AdyenToken(_) => network_token(AMOUNT, "GBP"),
             Self::AdyenStored(_) => stored(AMOUNT, "GBP", "M5STORED"),
+            Self::WechatBarcode => wechat(json!({
+                "flow": "barcode", "auth_code": format!("1312345678901234{ending}"),
+            })),
+            Self::WechatQr => wechat(json!({ "flow": "qr" })),
+            Self::Paypal(_) => json!({
+                "amount": AMOUNT, "currency": "EUR", "return_url": "https://shop.example/back",
+                "method": { "type": "paypal", "flow": "redirect" },
+            }),
         };
         if self.is_manual() {
             body["capture"] = json!("manual");
         }
         body
     }
+}
+
+fn wechat(mut method: Value) -> Value {
+    method["type"] = "wechat_pay".into();
+    json!({ "amount": AMOUNT, "currency": "CNY", "method": method })
 }

@@ -19,7 +19,7 @@ use cell::{Operation, Run};
 use expected::Expected;
 use record::{Books, Faults, Row};
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 10] = [
     Operation::Authorize,
     Operation::AuthorizeUndeclared,
     Operation::InquireLost,
@@ -29,6 +29,7 @@ const OPERATIONS: [Operation; 9] = [
     Operation::Void,
     Operation::Capture,
     Operation::Notify,
+    Operation::Continue,
 ];
 
 #[test]

@@ -236,12 +236,13 @@ impl Books {
             matches!(fault(r), None | Some("decline_soft" | "decline_hard" | "rate_limited"))
         };
         let told = sent.iter().filter(refused).any(|r| r["answered"].is_number());
-        let offered = sent
-            .iter()
-            .all(|r| r["call"].as_str().is_some_and(|call| call.ends_with(".precreate")));
+        let offered = sent.iter().all(|r| {
+            r["call"].as_str().is_some_and(|c| c.ends_with(".precreate") || c == "native")
+        });
         let heard = |operation: &str, wait: i64| {
             about(first, operation).into_iter().filter(before).any(|r| {
-                r["answered"] == 200 && fault(r).is_none() && time(&r["at"]) >= last + wait
+                let said = r["answered"].as_u64().is_some_and(|s| matches!(s, 200 | 204 | 404));
+                said && fault(r).is_none() && time(&r["at"]) >= last + wait
             })
         };
         let shown = !about(first, "close").is_empty() || !offered;

@@ -31,24 +31,29 @@ impl Break {
     }
 }
 
-const SCENES: [(&str, &str, &str, f64); 19] = [
+const SCENES: [(&str, &str, &str, f64); 24] = [
     ("alipay-main", "authorize", "refuse", 1.0),
     ("checkout-eu", "authorize", "hang", 1.0),
     ("adyen-eu", "authorize", "charge_then_drop", 1.0),
+    ("wechat-main", "authorize", "refuse", 1.0),
     ("checkout-us", "*", "error_before", 1.0),
     ("alipay-main", "authorize", "error_after", 1.0),
     ("checkout-eu", "authorize", "reset_after_read", 1.0),
     ("checkout-us", "authorize", "charge_then_drop", 1.0),
     ("alipay-main", "authorize", "charge_then_drop", 1.0),
+    ("paypal-eu", "continue", "charge_then_drop", 1.0),
     ("checkout-eu", "authorize", "garbage", 1.0),
     ("alipay-main", "authorize", "bad_signature", 1.0),
     ("checkout-us", "authorize", "rate_limited", 1.0),
+    ("wechat-main", "authorize", "charge_then_drop", 1.0),
     ("adyen-eu", "*", "error_after", 1.0),
     ("checkout-eu", "authorize", "decline_soft", 0.5),
     ("alipay-backup", "*", "hang", 0.5),
     ("alipay-main", "notify", "notify_lose", 1.0),
+    ("paypal-eu", "notify", "notify_lose", 1.0),
     ("adyen-eu", "authorize", "refuse", 1.0),
     ("checkout-us", "capture", "error_after", 0.7),
+    ("wechat-main", "inquire", "garbage", 0.7),
     ("checkout-eu", "refund", "charge_then_drop", 0.7),
     ("alipay-main", "inquire", "error_before", 0.7),
 ];

@@ -26,14 +26,24 @@ pub const CONTROL: &str = "http://127.0.0.1:9900";
 /// The merchant of `config/demo.toml`.
 pub const API_KEY: &str = "demo_key";
 /// The accounts of `config/demo.toml`.
-pub const ACCOUNTS: [&str; 5] =
-    ["alipay-main", "alipay-backup", "checkout-eu", "checkout-us", "adyen-eu"];
+pub const ACCOUNTS: [&str; 8] = [
+    "alipay-main",
+    "alipay-backup",
+    "checkout-eu",
+    "checkout-us",
+    "adyen-eu",
+    "wechat-main",
+    "wechat-backup",
+    "paypal-eu",
+];
 
 /// The webhook of that merchant.
 pub const WEBHOOK_PORT: u16 = 9990;
 
-const PORTS: [u16; 9] = [8080, 9700, 9900, 9911, 9912, 9921, 9922, 9931, WEBHOOK_PORT];
-const PLUGINS: [&str; 3] = ["libadyen.so", "libalipay.so", "libcheckout.so"];
+const PORTS: [u16; 12] =
+    [8080, 9700, 9900, 9911, 9912, 9921, 9922, 9931, 9941, 9951, 9952, WEBHOOK_PORT];
+/// The plugins of its accounts.
+pub const PLUGINS: [&str; 5] = ["adyen", "alipay", "checkout", "paypal", "wechatpay"];
 
 /// Longer than the `drain` of `config/demo.toml`.
 const STOP_WITHIN: Duration = Duration::from_secs(12);
@@ -57,10 +67,15 @@ impl Stage {
         let config = ground.root.join("config/demo.toml");
         let keys = home.join("keys");
         let mut making = Command::new(&sandbox);
-        making.arg("keys").arg(&keys).args(["alipay-main", "alipay-backup"]);
-        progress.run("make fresh keys for the Alipay accounts", &mut making)?;
+        making.arg("keys").arg(&keys);
+        making.args(["alipay-main", "alipay-backup", "wechat-main", "wechat-backup"]);
+        progress.run("make fresh keys for Alipay's and WeChat Pay's accounts", &mut making)?;
+        let mut making = Command::new(&sandbox);
+        making.arg("keys").arg(&keys).args(["--webhooks", "paypal-eu"]);
+        progress.run("make fresh keys for PayPal's webhooks", &mut making)?;
         for plugin in PLUGINS {
-            copy(&ground.built(plugin), &home.join("plugins").join(plugin))?;
+            let file = format!("lib{plugin}.so");
+            copy(&ground.built(&file), &home.join("plugins").join(&file))?;
         }
         let mut pin = Command::new(&proxy);
         pin.args(["plugin", "pin", "--config"]).arg(&config).current_dir(&ground.root);

@@ -23,7 +23,7 @@ pub struct Plan {
     currency: &'static str,
     method: Value,
     manual: bool,
-    /// What the shopper does with a QR code, and when.
+    /// What the shopper does with what he is shown, and when.
     shopper: (&'static str, Duration),
     after: After,
 }
@@ -61,28 +61,44 @@ impl Plan {
         };
         match chance.between(1, 100) {
             1..=30 => {
+                let kind = if chance.percent(35) { "wechat_pay" } else { "alipay" };
                 let (shopper, after) = match chance.between(1, 100) {
                     1..=80 => ("pay", refund),
                     81..=88 => ("scan", After::Cancel),
                     _ => ("leave", After::Nothing),
                 };
-                let method = json!({ "type": "alipay", "flow": "qr" });
+                let method = json!({ "type": kind, "flow": "qr" });
                 plan("CNY", method, shopper, after)
             }
             31..=50 => {
-                // The sandbox reads the last two digits: waits, is poor, answers 20000, pays.
+                let wechat = chance.percent(35);
+                // The sandbox reads the last two digits: waits, is poor, answers 5xx, pays.
                 let end = match chance.between(1, 100) {
                     1..=6 => 2,
                     7..=11 => 3,
                     12..=15 => 6,
                     _ => 1,
                 };
-                let code = format!("28{:016}{end:02}", (run + number) % 10_000_000_000_000_000);
-                let method = json!({ "type": "alipay", "flow": "barcode", "auth_code": code });
+                let serial = run + number;
+                let (kind, code) = if wechat {
+                    ("wechat_pay", format!("13{:014}{end:02}", serial % 100_000_000_000_000))
+                } else {
+                    ("alipay", format!("28{:016}{end:02}", serial % 10_000_000_000_000_000))
+                };
+                let method = json!({ "type": kind, "flow": "barcode", "auth_code": code });
                 plan("CNY", method, "leave", refund)
             }
-            51..=70 => plan(currency, network_token(chance, number), "leave", refund),
-            71..=88 => plan(currency, all_tokens(number), "leave", refund),
+            51..=60 => {
+                let (shopper, after) = match chance.between(1, 100) {
+                    1..=75 => ("pay", refund),
+                    76..=90 => ("leave", After::Cancel),
+                    _ => ("pay", After::Capture),
+                };
+                let method = json!({ "type": "paypal", "flow": "redirect" });
+                plan(currency, method, shopper, after)
+            }
+            61..=72 => plan(currency, network_token(chance, number), "leave", refund),
+            73..=88 => plan(currency, all_tokens(number), "leave", refund),
             89..=96 => plan(currency, all_tokens(number), "leave", After::Capture),
             _ => plan(currency, all_tokens(number), "hold", After::Cancel),
         }
@@ -222,10 +238,18 @@ impl Shop {
 
     fn shopper(&self, plan: &Plan, number: usize, payment: &Value) {
         let (act, delay) = plan.shopper;
-        let code = payment["next_action"]["qr_code"].as_str();
-        let (Some(code), "pay" | "scan") = (code, act) else { return };
+        let shown = &payment["next_action"];
+        let acting = match (shown["qr_code"].as_str(), shown["url"].as_str()) {
+            (Some(code), _) => {
+                json!({ "account": payment["account"], "qr_code": code, "act": act })
+            }
+            (_, Some(url)) => json!({ "account": payment["account"], "order": url, "act": act }),
+            _ => return,
+        };
+        if !matches!(act, "pay" | "scan") {
+            return;
+        }
         std::thread::sleep(delay);
-        let acting = json!({ "account": payment["account"], "qr_code": code, "act": act });
         match self.control.post("/customers/act", None, &acting) {
             Ok(answer) if answer.status == 200 && act == "pay" => {
                 self.with_book(|book| book.change(number, |told| told.shopper_paid = true));
@@ -312,7 +336,7 @@ mod tests {
         };
         let drawn = draw(3);
         assert_eq!(drawn, draw(3));
-        for part in ["qr", "barcode", "network_token", "tokens", "EUR", "USD", "CNY"] {
+        for part in ["qr", "barcode", "network_token", "tokens", "wechat_pay", "paypal"] {
             assert!(drawn.contains(part), "{part}");
         }
         for part in ["Capture", "Cancel", "Refund { parts: 1 }", "Refund { parts: 2 }", "scan"] {

@@ -40,7 +40,7 @@ fn the_contract_declares_a_strong_key_and_no_way_to_ask_or_close() {
     assert!(!contract.inquiry.possible() && !contract.operation_inquiry.possible());
     assert!(contract.close.is_empty() && contract.offer_expiry.is_none());
     assert_eq!(contract.late_window_ms, 20 * 60 * 1000);
-    assert!(contract.is_returning("token") && !contract.ends("token", true));
+    assert!(contract.is_returning("token") && !contract.is_approving("token"));
     assert!(contract.can_resolve("token"), "the same key is the way out");
     for purpose in ["pay", "details", "capture", "cancel", "refund", "reverse"] {
         let rule = contract.move_rule(purpose);

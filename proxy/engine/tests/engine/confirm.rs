@@ -379,3 +379,89 @@ fn a_success_under_another_number_than_the_challenge_is_one_charge() {
     desk.notice("a", paid().with_provider_ref("charge-2").about(number));
     assert_eq!((desk.p().attempts.len(), desk.word(1)), (2, "refund_due"), "that is another one");
 }
+
+/// The same, at a provider that knows by itself that the shopper approved.
+fn approving(contract: Contract) -> Desk {
+    let mut desk = challenged(contract);
+    for account in desk.policy.accounts.values_mut() {
+        account.contract.approving = vec!["token".into()];
+    }
+    desk
+}
+
+fn approved(desk: &Desk) -> Fact {
+    Fact::new(What::Approved).about(desk.attempt(0).op_id.clone())
+}
+
+#[test]
+fn an_approval_is_gone_on_with_once_whoever_says_it() {
+    let mut desk = approving(mute());
+    let effects = desk.notice("a", approved(&desk));
+    let id = desk.last(CONTINUE);
+    assert_eq!((sends(&effects), desk.word(0)), (vec![id.as_str()], "started"));
+    // Told again, and the shopper is back: nothing more is sent, and nobody is in the way.
+    assert!(sends(&desk.notice("a", approved(&desk))).is_empty());
+    assert!(desk.confirm("c1", "ok").unwrap().is_empty());
+    desk.hear_of(CONTINUE, paid());
+    assert_eq!(desk.told(), Some(Settled::Succeeded));
+    assert!(sends(&desk.notice("a", approved(&desk))).is_empty());
+}
+
+#[test]
+fn an_approval_needs_no_details_and_another_provider_is_not_gone_on_with() {
+    let mut desk = approving(mute());
+    let empty = Input::Merchant(Request::Confirm { key: "c".into(), details: false });
+    assert_eq!(sends(&desk.put(empty).unwrap()).len(), 1);
+    let mut desk = challenged(mute());
+    assert!(sends(&desk.notice("a", approved(&desk))).is_empty(), "it is not declared");
+    assert_eq!(desk.word(0), "action");
+}
+
+#[test]
+fn a_refused_return_is_followed_by_news_and_not_by_the_same_word_again() {
+    let mut desk = approving(talkative());
+    desk.look(0, approved(&desk));
+    assert_eq!(desk.word(0), "started");
+    desk.hear_of(CONTINUE, refused(Class::User));
+    assert_eq!(desk.word(0), "action");
+    // Asked, the provider still says so; another try would be refused like the first one.
+    assert!(sends(&desk.look(0, approved(&desk))).is_empty());
+    let effects = desk.notice("a", approved(&desk));
+    assert_eq!(sends(&effects).len(), 1);
+    assert_eq!(desk.attempt(0).track.of(CONTINUE).count(), 2);
+    let mut numbers: Vec<_> = desk.attempt(0).track.of(CONTINUE).map(|x| x.op_id.clone()).collect();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 2, "each under a number of its own");
+}
+
+#[test]
+fn what_can_t_be_paid_without_us_ends_by_our_own_word() {
+    let mut desk = approving(mute());
+    desk.cancel().unwrap();
+    assert_eq!((desk.word(0), desk.told()), ("failed", Some(Settled::Canceled)));
+    assert!(desk.attempt(0).track.fence.is_some(), "nothing is sent any more");
+    assert!(sends(&desk.notice("a", approved(&desk))).is_empty());
+    // If it was paid all the same, that is not kept.
+    let number = desk.attempt(0).op_id.clone();
+    desk.notice("a", paid().about(number));
+    assert_eq!(desk.word(0), "refund_due");
+}
+
+#[test]
+fn a_return_in_doubt_ends_only_when_it_was_asked_about_behind_the_window() {
+    let mut contract = talkative();
+    contract.moves = moves(IdempotencyClass::None, Concurrency::Undeclared);
+    let mut desk = approving(contract);
+    desk.notice("a", approved(&desk));
+    desk.lose(CONTINUE);
+    assert_eq!(desk.word(0), "fenced");
+    let early = desk.asking();
+    desk.look(0, approved(&desk));
+    assert_eq!((desk.word(0), desk.p().attempts.len()), ("fenced", 1), "a copy may be under way");
+    desk.pass(W + MINUTE);
+    desk.answer(Subject::Attempt(0), early, vec![approved(&desk)]);
+    assert_eq!(desk.word(0), "fenced", "asked too early, whenever it is heard");
+    desk.look(0, approved(&desk));
+    assert_eq!(desk.word(0), "failed");
+    assert_eq!(desk.p().attempts.len(), 2, "only then the next account");
+}

@@ -1,11 +1,11 @@
 //! Keys: does our number reach the provider, so that a copy is recognized there?
 
-use interlock_plugin_api::{Effect, IdempotencyClass, Next, Operation, Send};
+use interlock_plugin_api::{IdempotencyClass, Next, Operation, Send};
 
 use super::{Check, Group, Verdict};
-use crate::asking::{Asked, OP_ID, PAYMENT_ID};
+use crate::asking::{OP_ID, PAYMENT_ID};
 use crate::report::Finding;
-use crate::subject::{Subject, Taken};
+use crate::subject::{Stop, Subject, Taken};
 
 static GROUP: Group =
     Group { name: "keys", about: "our number reaches the provider, the same in every copy" };
@@ -41,23 +41,6 @@ pub(super) static CHECKS: &[Check] = &[
     },
 ];
 
-/// Everything that the kit asks, with the first request that is no read.
-fn first_moves(s: &Subject) -> Vec<(Asked, Taken)> {
-    let mut all = Vec::new();
-    for asked in s.asked() {
-        let Ok(taken) = s.step(&s.one, &asked.envelope, &[], &asked.body) else { continue };
-        all.push((asked, taken));
-    }
-    all.retain(|(asked, taken)| match &taken.next {
-        Next::Send(send) => {
-            let judged = s.judge(asked.envelope.op, send, &taken.parts.body);
-            judged.is_ok_and(|classified| classified.effect != Effect::Read)
-        }
-        Next::Done(_) => false,
-    });
-    all
-}
-
 fn text(taken: &Taken) -> String {
     let meta = match &taken.next {
         Next::Send(send) => everything(send),
@@ -75,32 +58,16 @@ fn everything(send: &Send) -> String {
 fn in_every_move(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
-    for (asked, taken) in first_moves(s) {
-        let Next::Send(send) = &taken.next else { continue };
-        if is_keyless(s, asked.envelope.op, send, &taken.parts.body) {
+    for stop in s.moves() {
+        let Next::Send(send) = &stop.taken.next else { continue };
+        if is_keyless(s, stop.envelope.op, send, &stop.taken.parts.body) {
             continue;
         }
         seen += 1;
-        let ours = &asked.envelope.request.op_id;
-        if !text(&taken).contains(ours) {
+        let ours = &stop.envelope.request.op_id;
+        if !text(&stop.taken).contains(ours) {
             let what = format!("{} {} has no {ours} in it", send.method, send.path);
-            findings.push(Finding::new(&asked.at, what));
-        }
-    }
-    // What follows a read in an example is a request of the same operation.
-    for walk in s.walks() {
-        for (stop, send) in walk.sends().skip(1) {
-            let body = &stop.taken.parts.body;
-            let effect = s.judge(walk.op(), send, body).map(|c| c.effect);
-            let ours = &stop.envelope.request.op_id;
-            let keyless = is_keyless(s, walk.op(), send, body);
-            if effect.is_ok_and(|e| e != Effect::Read)
-                && !keyless
-                && !text(&stop.taken).contains(ours)
-            {
-                let what = format!("{} {} has no {ours} in it", send.method, send.path);
-                findings.push(Finding::new(&stop.at, what));
-            }
+            findings.push(Finding::new(&stop.at, what));
         }
     }
     if seen == 0 {
@@ -120,28 +87,29 @@ fn is_keyless(s: &Subject, op: Operation, send: &Send, body: &[u8]) -> bool {
 fn of_this_operation(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
-    for (asked, taken) in first_moves(s) {
+    for stop in s.moves() {
+        let Stop { at, envelope: asked, state, body, taken } = &stop;
         let Next::Send(send) = &taken.next else { continue };
-        let closes = asked.envelope.op == Operation::Close;
-        if !closes && is_keyless(s, asked.envelope.op, send, &taken.parts.body) {
+        let closes = asked.op == Operation::Close;
+        if !closes && is_keyless(s, asked.op, send, &taken.parts.body) {
             continue;
         }
-        let ours = &asked.envelope.request.op_id;
+        let ours = &asked.request.op_id;
         let other = if ours == OP_ID { "KITsecond0000000000000000000001" } else { OP_ID };
-        let mut envelope = asked.envelope.clone();
+        let mut envelope = asked.clone();
         envelope.request.op_id = other.into();
         // A close goes by the payment's own number.
         if let (Operation::Close, Some(original)) = (envelope.op, &mut envelope.request.original) {
             original.op_id = other.into();
         }
-        let Ok(second) = s.step(&s.one, &envelope, &[], &asked.body) else { continue };
+        let Ok(second) = s.step(&s.one, &envelope, state, body) else { continue };
         seen += 1;
-        let (first, second) = (text(&taken), text(&second));
+        let (first, second) = (text(taken), text(&second));
         if first == second {
-            findings.push(Finding::new(&asked.at, "the request of another operation is the same"));
+            findings.push(Finding::new(at, "the request of another operation is the same"));
         } else if second.contains(ours.as_str()) && ours != PAYMENT_ID {
             let what = format!("the request of {other} still has {ours} in it");
-            findings.push(Finding::new(&asked.at, what));
+            findings.push(Finding::new(at, what));
         }
     }
     if seen == 0 {
@@ -154,16 +122,17 @@ fn copies(s: &Subject, _: bool) -> Verdict {
     const LATER_MS: i64 = 91_000;
     let mut findings = Vec::new();
     let mut seen = 0;
-    for (asked, taken) in first_moves(s) {
-        let mut envelope = asked.envelope.clone();
+    for stop in s.moves() {
+        let Stop { at, envelope: asked, state, body, taken } = &stop;
+        let mut envelope = asked.clone();
         envelope.now_ms += LATER_MS;
-        let Ok(copy) = s.step(&s.two, &envelope, &[], &asked.body) else { continue };
+        let Ok(copy) = s.step(&s.two, &envelope, state, body) else { continue };
         seen += 1;
         let (Next::Send(first), Next::Send(second)) = (&taken.next, &copy.next) else { continue };
         let keys = |send: &Send| {
             let named = |name: &str| name.to_ascii_lowercase().contains("idempoten");
             let ours = |(name, value): &&(String, String)| {
-                named(name) || value.contains(&asked.envelope.request.op_id)
+                named(name) || value.contains(&asked.request.op_id)
             };
             send.headers.iter().filter(ours).cloned().collect::<Vec<_>>()
         };
@@ -177,7 +146,7 @@ fn copies(s: &Subject, _: bool) -> Verdict {
             continue;
         };
         let what = format!("{what} when it is built {} s later", LATER_MS / 1000);
-        findings.push(Finding::new(&asked.at, what));
+        findings.push(Finding::new(at, what));
     }
     if seen == 0 {
         return Verdict::Skipped("nothing that may move money could be built".into());

@@ -6,7 +6,6 @@ use interlock_plugin_api::{Currency, Money, Next, Operation, Send, format_units}
 use percent_encoding::percent_decode_str;
 
 use super::{Check, Group, Verdict, facts, is_fault, moved, told};
-use crate::asking::Asked;
 use crate::report::Finding;
 use crate::subject::Subject;
 
@@ -57,6 +56,7 @@ const AMOUNTS: [i64; 6] = [1, 7, 4_901, 1_234_567, 123_456_789, 123_456_789_012_
 fn exact(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
+    // An offer that is made without a request is a first step too.
     for asked in s.asked().iter().filter(|a| a.envelope.op == Operation::Authorize) {
         for currency in currencies(s) {
             let exponent = s.asks.exponent(currency);
@@ -162,37 +162,33 @@ fn parts(s: &Subject, _: bool) -> Verdict {
     const PART: i64 = 1_307;
     let mut findings = Vec::new();
     let mut seen = 0;
-    for asked in later(s) {
-        let Ok(whole) = s.step(&s.one, &asked.envelope, &[], &[]) else { continue };
-        let mut envelope = asked.envelope.clone();
+    for stop in s.moves() {
+        if !matches!(stop.envelope.op, Operation::Capture | Operation::Refund) {
+            continue;
+        }
+        let mut envelope = stop.envelope.clone();
         let exponent = envelope.request.exponent;
         let currency = envelope.request.amount.currency;
         let step = s.asks.manifest.multiples.get(&currency).copied().unwrap_or(1);
         envelope.request.amount.amount = PART * step;
-        let Ok(part) = s.step(&s.one, &envelope, &[], &[]) else { continue };
-        let whole = everything(&whole.next, &whole.parts.body);
+        let Ok(part) = s.step(&s.one, &envelope, &stop.state, &stop.body) else { continue };
+        let whole = everything(&stop.taken.next, &stop.taken.parts.body);
         let part = everything(&part.next, &part.parts.body);
         // A provider that is told no amount gives all back; then a part is refused before.
-        let tells = says_amount(&whole, asked.envelope.request.amount.amount, exponent);
+        let tells = says_amount(&whole, stop.envelope.request.amount.amount, exponent);
         seen += usize::from(tells);
         if !says_amount(&part, PART * step, exponent) {
-            let whole = asked.envelope.request.original.as_ref().map(|o| o.amount.amount);
+            let whole = stop.envelope.request.original.as_ref().map(|o| o.amount.amount);
             let instead = whole.filter(|amount| says_amount(&part, *amount, exponent));
             let instead = instead.map(|a| format!("; the payment's {a} is")).unwrap_or_default();
             let what = format!("{} minor units are not in the request{instead}", PART * step);
-            findings.push(Finding::new(&asked.at, what));
+            findings.push(Finding::new(&stop.at, what));
         }
     }
     if seen == 0 && findings.is_empty() {
         return Verdict::Skipped("no capture or refund could be built".into());
     }
     findings.into()
-}
-
-fn later(s: &Subject) -> Vec<Asked> {
-    let mut all = s.asked();
-    all.retain(|a| matches!(a.envelope.op, Operation::Capture | Operation::Refund));
-    all
 }
 
 fn currency(s: &Subject, _: bool) -> Verdict {

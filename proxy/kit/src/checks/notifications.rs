@@ -171,10 +171,11 @@ fn foreign(s: &Subject, _: bool) -> Verdict {
     if all.is_empty() {
         return none(s);
     }
-    let other =
-        s.asks.account.other_secrets(&s.asks.manifest).map_err(|e| e.to_string()).and_then(
-            |keys| s.open_for(&s.asks.account.settings(), keys).map_err(|e| e.to_string()),
-        );
+    let account = &s.asks.account;
+    let other = account.other_secrets(&s.asks.manifest).map_err(|e| e.to_string());
+    let other = other
+        .and_then(|keys| s.open_for(&account.settings(), keys).map_err(|e| e.to_string()))
+        .and_then(|other| account.give_other_keys(&other).map(|()| other));
     let other = match other {
         Ok(other) => other,
         Err(e) => {

@@ -157,3 +157,84 @@ fn believed(
         .map_err(|_| "its certificate leads to no authority that is trusted, or is out of time")?;
     FetchedKey::of_certificate(leaf)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+        IsCa, Issuer, KeyPair, date_time_ymd,
+    };
+
+    use super::*;
+
+    /// An RSA key that is published with the source.
+    const LEAF: &str = include_str!("../../../kit/src/keys/private.pem");
+    const NAME: &str = "signer.provider.example";
+
+    #[test]
+    fn a_key_counts_when_its_chain_its_name_and_its_time_are_good() {
+        let (ours, theirs) = (authority(), authority());
+        let good = leaf(&ours, &[NAME], 2100);
+        let read = |pem: &str| believed(&ring(&[NAME]), &key(pem), &anchors(&ours));
+        assert!(read(&good).is_ok_and(|key| key.until_ms > Some(4_000_000_000_000)));
+        let chain = format!("{good}\n{}", ours.1);
+        assert!(read(&chain).is_ok(), "with those that issued it");
+        for (pem, why) in [
+            (leaf(&theirs, &[NAME], 2100), "no authority"),
+            (leaf(&ours, &[NAME], 2001), "no authority"),
+            (leaf(&ours, &["somebody.example"], 2100), "somebody else"),
+            (leaf(&ours, &[NAME, "somebody.example"], 2100), "somebody else"),
+            (leaf(&ours, &[], 2100), "somebody else"),
+            ("no certificate".to_owned(), "no certificate"),
+        ] {
+            let refused = read(&pem).unwrap_err();
+            assert!(refused.contains(why), "{why}: {refused}");
+        }
+        assert!(believed(&ring(&[NAME]), &key(&good), &[]).is_err(), "nobody is trusted");
+    }
+
+    #[test]
+    fn where_the_plugin_vouches_for_it_a_bare_key_counts() {
+        let public = include_str!("../../../kit/src/keys/public.pem");
+        assert!(believed(&ring(&[]), &key(public), &[]).is_ok_and(|key| key.until_ms.is_none()));
+        assert!(believed(&ring(&[NAME]), &key(public), &[]).is_err());
+    }
+
+    type Authority = (Issuer<'static, KeyPair>, String, CertificateDer<'static>);
+
+    fn authority() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, der) = (certificate.pem(), certificate.der().clone());
+        (Issuer::new(params, key), pem, der)
+    }
+
+    fn anchors(authority: &Authority) -> Vec<CertificateDer<'static>> {
+        vec![authority.2.clone()]
+    }
+
+    /// A certificate of the key until the end of a year.
+    fn leaf(by: &Authority, names: &[&str], until: i32) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for name in names {
+            params.distinguished_name.push(DnType::CommonName, *name);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        params.signed_by(&KeyPair::from_pem(LEAF).unwrap(), &by.0).unwrap().pem()
+    }
+
+    fn ring(names: &[&str]) -> Keyring {
+        let common_names = names.iter().map(|name| (*name).to_owned()).collect();
+        Keyring { refresh_ms: 60_000, common_names }
+    }
+
+    fn key(pem: &str) -> ProviderKey {
+        ProviderKey { id: "k".into(), pem: pem.into() }
+    }
+}

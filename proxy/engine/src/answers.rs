@@ -229,9 +229,9 @@ impl Turn<'_> {
             let reads = track.takers().all(|x| definite::reads(reader, x, policy));
             // Bodies are hints where a key remembers only success, or nothing (2.8); who can't ask
             // takes them as facts under G2 and G3. A failure may overtake the answer, so it is
-            // heard in any state.
+            // heard in any state; an approval says nothing of money.
             let hint = can_ask
-                && fact.what != What::Failed
+                && !matches!(fact.what, What::Failed | What::Approved)
                 && !track.exchanges.is_empty()
                 && !definite::strong(track, policy);
             if !positive(fact.what) && (!reads || hint) {

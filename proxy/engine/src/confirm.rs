@@ -49,7 +49,8 @@ impl Turn<'_> {
         if !details && !approves(account, &self.p.attempts[i]) {
             return Err(no_details("is missing: the provider waits for what the shopper brought"));
         }
-        self.goes_back(i, account, &op_id, again.as_ref())
+        let what = "the shopper came back; the provider is told";
+        self.goes_back(i, account, &op_id, again.as_ref(), what)
     }
 
     /// The provider says that the shopper has done his part and that it waits for us: it is told
@@ -67,7 +68,7 @@ impl Turn<'_> {
         if self.unbuildable(&op_id) {
             return self.still_there(i);
         }
-        self.goes_back(i, account, &op_id, None)
+        self.goes_back(i, account, &op_id, None, "the shopper approved; the provider goes on")
     }
 
     /// Our number of the `continue` that follows an approval, after so many others.
@@ -173,6 +174,7 @@ impl Turn<'_> {
         account: &AccountPolicy,
         op_id: &str,
         unsent: Option<&Exchange>,
+        what: &'static str,
     ) -> Flow {
         if self.unbuildable(op_id) {
             if let Some(skip) = self.refused(&account.name) {
@@ -202,7 +204,7 @@ impl Turn<'_> {
         (a.track.tries, a.track.since_ms, a.track.next_ms) = (0, None, Some(due));
         a.state = AttemptState::Started;
         let name = a.account.clone();
-        self.say(&name, "the shopper came back; the provider is told", None);
+        self.say(&name, what, None);
         Ok(())
     }
 

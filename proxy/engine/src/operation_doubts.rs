@@ -171,7 +171,9 @@ impl Turn<'_> {
         let Some(x) = o.track.exchanges.last().cloned() else { return self.operation_later(n) };
         let account = self.subject_account(Subject::Operation(n))?;
         if self.unbuildable(&op_id) {
-            self.fence_operation(n);
+            if self.refused(&account.name).is_none() {
+                self.fence_operation(n);
+            }
             return self.operation_later(n);
         }
         let draft = self.draft(Call {

@@ -45,7 +45,9 @@ impl Turn<'_> {
                 let why = "the plugin could not build the request";
                 return Err(Stop::Refuse(Refusal::InvalidState { why }));
             }
-            self.alert(new.attempt, "not_prepared");
+            if self.refused(&account.name).is_none() {
+                self.alert(new.attempt, "not_prepared");
+            }
             return Ok(());
         }
         let draft = self.draft(Call {

@@ -54,6 +54,8 @@ pub enum Skip {
     Quarantined,
     /// Its plugin could not build the request.
     NotPrepared,
+    /// It did not answer a question that comes before the request.
+    Unreachable,
 }
 
 impl Skip {
@@ -85,6 +87,7 @@ impl Skip {
             Self::FailoverBudget => "failover_budget",
             Self::Quarantined => "quarantined",
             Self::NotPrepared => "not_prepared",
+            Self::Unreachable => "unreachable",
         }
     }
 
@@ -116,6 +119,7 @@ impl Skip {
             Self::FailoverBudget => "the budget of second tries is used up",
             Self::Quarantined => "its plugin is quarantined",
             Self::NotPrepared => "its plugin could not build the request",
+            Self::Unreachable => "it did not answer a question that comes before the request",
         }
     }
 }

@@ -7,7 +7,7 @@ use interlock_plugin_api::{Concurrency, NotFound, Operation as PluginOperation};
 
 use crate::confirm::approves;
 use crate::definite::{self, Resend, ResendCase, SKEW_MS};
-use crate::exchange::{Reply, Track};
+use crate::exchange::{ExchangeKind, Reply, Track};
 use crate::input::{Call, Subject};
 use crate::intake::failed;
 use crate::mutant::{self, Mutant};
@@ -279,7 +279,9 @@ impl Turn<'_> {
             rule.concurrency == Concurrency::Excluded || mutant::on(Mutant::ResendInFlight);
         let waits_for_window = !beside && last.sends > 0;
         let late = self.world.now.wall_ms > self.p.failover_until_ms;
-        let quicker = elsewhere && (late || waits_for_window);
+        // Who has approved has done his part, and nothing but the same request can follow.
+        let approved = last.kind == ExchangeKind::Continue && approves(account, a);
+        let quicker = elsewhere && (late || waits_for_window) && !approved;
         if quicker && !mutant::on(Mutant::ResendAfterFence) { Resend::Never } else { answer }
     }
 
@@ -289,6 +291,9 @@ impl Turn<'_> {
         let a = &self.p.attempts[i];
         let Some(x) = a.track.takers().last().cloned() else { return self.look_later(i) };
         if self.unbuildable(&x.op_id) {
+            if self.refused(&account.name).is_some() {
+                return self.look_later(i);
+            }
             self.fence(i);
             return self.ask_or_wait(i);
         }

@@ -192,10 +192,11 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Why there is no place at an account for what was asked, where it is only a matter of time.
+    /// Why what was asked can't go to an account now, where it is only a matter of time.
     pub(crate) fn refused(&self, account: &str) -> Option<Skip> {
         let refused = self.hand.refused.iter().find(|(name, _)| name == account);
-        refused.map(|(_, skip)| *skip).filter(|skip| *skip == Skip::RateLimited)
+        let in_time = |skip: &Skip| matches!(skip, Skip::RateLimited | Skip::Unreachable);
+        refused.map(|(_, skip)| *skip).filter(in_time)
     }
 
     /// Whether a plugin could not build the request of this number in this turn.

@@ -376,7 +376,12 @@ impl Caller {
         let carried = envelope.op == Operation::Authorize
             && account.manifest().contract.is_by_shopper(&envelope.request.flow);
         let made = envelope.clone();
-        match self.steps(account, envelope, Vec::new(), Bytes::new()).await? {
+        let (ended, looked) = self.reads(account, envelope, Vec::new(), Bytes::new()).await?;
+        match ended {
+            // What it had to look at first was not shown.
+            Ended::Done(done) if looked > 0 && done.facts.iter().all(is_unknown) => {
+                Err(upstream::reason::UNREADABLE.to_owned())
+            }
             Ended::Effect(draft, ready) => Ok((draft, Some(*ready))),
             Ended::Done(mut done) if carried && done.facts.len() == 1 => {
                 let fact = done.facts.pop().filter(|f| f.what == What::Action);
@@ -561,6 +566,10 @@ fn place(fact: &mut Fact, account: &OpenAccount) -> Result<(), String> {
     let at = account.addresses.get(name).ok_or("a link names an unknown endpoint")?;
     *url = format!("{}{rest}", at.trim_end_matches('/')).into();
     Ok(())
+}
+
+fn is_unknown(fact: &Fact) -> bool {
+    fact.what == What::Unknown
 }
 
 /// How a run of steps ended.

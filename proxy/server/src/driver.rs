@@ -30,6 +30,7 @@ use crate::merchant_api::answer;
 use crate::metrics::Metrics;
 use crate::node::{NodeClock, Numbers};
 use crate::setup::{Heard, InForce, Setup, Told};
+use crate::upstream::reason;
 use crate::webhooks::Webhooks;
 
 /// A turn that loses this many races in a row gives up; the payment's due time brings it back.
@@ -510,14 +511,15 @@ impl Driver {
         let built = self.caller.prepare(account, policy, call, &order, before, in_hand).await;
         match built {
             Ok((prepared, ready)) => Ok((prepared, ready, reservation)),
-            Err(reason) => {
+            Err(why) => {
                 let kind = call.kind.as_str();
-                tracing::warn!(account = call.account, kind, reason, "request was not built");
+                tracing::warn!(account = call.account, kind, why, "request was not built");
                 self.hear(setup, &call.account, Heard::Unbuilt);
                 if let Some(reservation) = reservation {
                     reservation.cancel(now);
                 }
-                Err(Skip::NotPrepared)
+                let unreachable = reason::ALL.contains(&why.as_str());
+                Err(if unreachable { Skip::Unreachable } else { Skip::NotPrepared })
             }
         }
     }

@@ -84,7 +84,10 @@ fn defaults_are_filled_in() {
 fn the_demo_may_run_and_its_plugins_agree() {
     let dir = tempfile::tempdir().unwrap();
     let config = shipped("demo.toml", dir.path());
-    for account in ["alipay-main", "alipay-backup"] {
+    let ca = dir.path().join("target/demo/keys/paypal-eu");
+    std::fs::create_dir_all(&ca).unwrap();
+    std::fs::write(ca.join("webhook_ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    for account in ["alipay-main", "alipay-backup", "wechat-main", "wechat-backup"] {
         let keys = dir.path().join("target/demo/keys").join(account);
         std::fs::create_dir_all(&keys).unwrap();
         let pem =

@@ -163,7 +163,9 @@ pub fn round(
     watch: &(dyn Fn(Kind) -> Watch + Sync),
     faults: &mut Faults,
 ) -> Vec<Run> {
-    let kinds = operation.kinds();
+    let mut kinds = operation.kinds();
+    // It looks at the order first, so without a connection the wish itself is refused, with 503.
+    kinds.retain(|kind| !(kind.looks_first(operation) && fault == "refuse"));
     let set_up = side_by_side(&kinds, |kind| set_up(house, operation, *kind));
     let begun = hurt(house, operation, fault, &kinds, &set_up, faults);
     let acted = side_by_side(&begun, |case| {

@@ -4,6 +4,7 @@
 //! The fault stands at the first account of a kind's route alone, so the second one shows whether,
 //! and when, a payment may go on.
 
+use crate::cell::Operation;
 use interlock_tests::house::{barcode, network_token, qr, stored, tokens};
 use serde_json::{Value, json};
 
@@ -144,6 +145,11 @@ impl Kind {
     /// Whether the shopper shows the code.
     pub fn is_barcode(self) -> bool {
         matches!(self, Self::Barcode | Self::BarcodeSwitch | Self::WechatBarcode)
+    }
+
+    /// Whether the provider is asked about the payment before this is done with it.
+    pub fn looks_first(self, operation: Operation) -> bool {
+        self.is_approved() && matches!(operation, Operation::Refund | Operation::Capture)
     }
 
     /// Whether the shopper approves it first.

@@ -60,11 +60,27 @@ fn capabilities(m: &Manifest) -> Vec<Line> {
     let currencies: Vec<String> = m.currencies.keys().map(ToString::to_string).collect();
     lines.push(("in", currencies.join(" ")));
     for (name, address) in &m.hosts {
-        lines.push(("endpoint", format!("{name}, in production {address}")));
+        let others = m.alternatives.get(name).map_or(&[][..], Vec::as_slice);
+        let others = others.iter().map(|url| format!(", else {url}")).collect::<String>();
+        lines.push(("endpoint", format!("{name}, in production {address}{others}")));
     }
     let secrets: Vec<&str> = m.secrets.keys().map(String::as_str).collect();
     if !secrets.is_empty() {
         lines.push(("secrets", secrets.join(", ")));
+    }
+    if !m.optional_secrets.is_empty() {
+        lines.push(("", format!("  may be left out: {}", m.optional_secrets.join(", "))));
+    }
+    for (name, grant) in &m.tokens {
+        let at = format!("{} of {}", grant.path, grant.endpoint);
+        lines.push(("token", format!("{name}, fetched by the proxy from {at}")));
+    }
+    for (name, ring) in &m.keyrings {
+        let whose = match ring.common_names.is_empty() {
+            true => "which the plugin vouches for".to_owned(),
+            false => format!("with certificates of {}", ring.common_names.join(" or ")),
+        };
+        lines.push(("keys", format!("{name}, of the provider, {whose}")));
     }
     let mut states = m.continues.clone();
     states.push(m.state_version);
@@ -109,6 +125,10 @@ fn contract(c: &Contract) -> Vec<Line> {
     if !c.returning.is_empty() {
         let flows = c.returning.join(", ");
         lines.push(("returning", format!("{flows}: what was shown can't be paid without us")));
+    }
+    if !c.approving.is_empty() {
+        let flows = c.approving.join(", ");
+        lines.push(("approving", format!("{flows}: goes on as soon as the shopper approved")));
     }
     if !c.by_shopper.is_empty() {
         let flows = c.by_shopper.join(", ");

@@ -173,6 +173,10 @@ pub fn round(
         until_end(house, operation, case, long)
     });
     house.lift_faults();
+    if fault == "refuse" && kinds.iter().any(|kind| kind.is_approved()) {
+        // An access token that could not be fetched is not asked for again within a second.
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
     let indices: Vec<usize> = (0..begun.len()).collect();
     side_by_side(&indices, |n| {
         let case = &begun[*n];

@@ -109,7 +109,7 @@ pub use manifest::{
 pub use money::{Currency, Money, MoneyError, convert_units, format_units, parse_units};
 pub use provider::{Cx, Fault, FaultKind, Host, HostError, Provider, Sealed, Step, StepResult};
 pub use statement::{
-    LineKind, LineState, Packing, Period, StatementFile, StatementLine, StatementPart,
+    Covers, LineKind, LineState, Packing, Period, StatementFile, StatementLine, StatementPart,
 };
 pub use step::{
     Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Operation, Original,

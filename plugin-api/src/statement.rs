@@ -24,9 +24,22 @@ pub struct StatementPart {
     pub lines: Vec<StatementLine>,
     /// There is more: ask again with the continuation.
     pub more: bool,
+    /// What time the whole statement covers, told with the first part at the latest. Only what
+    /// happened then can be missed in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covers: Option<Covers>,
     /// The lines are in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<StatementFile>,
+}
+
+/// The time that a statement covers: the provider's own day, in its own zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covers {
+    /// From this moment on, Unix ms.
+    pub from_ms: i64,
+    /// Until just before this one, Unix ms.
+    pub until_ms: i64,
 }
 
 /// A file that holds a statement.
@@ -34,8 +47,8 @@ pub struct StatementPart {
 pub struct StatementFile {
     /// How it is got; a `read` of the manifest.
     pub send: Send,
-    /// SHA-1 of what is got, in hexadecimal, where the provider tells it. It finds a download that
-    /// is not whole; it protects against nobody.
+    /// SHA-1 of the content, unpacked, in hexadecimal, where the provider tells it. It finds a
+    /// download that is not whole; it protects against nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha1: Option<String>,
     /// How it is packed.

@@ -274,7 +274,7 @@ impl Provider for Paypal {
             (State::Begun, Event::Start) => statement::ask(r, 1),
             (State::Page(page), Event::Start) => statement::ask(r, page),
             (State::Page(page), Event::Response { status, .. }) => {
-                statement::read(page, *status, cx.body)
+                statement::read(r, page, *status, cx.body)
             }
             (State::Page(_), Event::Transport { .. }) => {
                 Err(Fault::input("the report did not come"))

@@ -5,10 +5,12 @@
 //! far as can be told.
 
 use interlock_plugin_api::{
-    Fault, LineKind, LineState, Money, Request, Send, StatementLine, StatementPart, Step,
+    Covers, Fault, LineKind, LineState, Money, Request, Send, StatementLine, StatementPart, Step,
     is_path_segment,
 };
 use jiff::Timestamp;
+use jiff::civil::{Date, Time};
+use jiff::tz::Offset;
 use serde::Deserialize;
 
 use crate::State;
@@ -24,8 +26,7 @@ const UNREADABLE: Fault = Fault::input("the report can't be read");
 
 /// `GET /v1/reporting/transactions`.
 pub(crate) fn ask(r: &Request, page: u32) -> Result<Step<State>, Fault> {
-    let date = r.period.as_ref().map(|period| period.date.as_str()).filter(|date| is_date(date));
-    let date = date.ok_or(Fault::input("the day of the report is none"))?;
+    let date = day(r)?;
     let send: Send = get("/v1/reporting/transactions".into())
         .query("start_date", format!("{date}T00:00:00Z"))
         .query("end_date", format!("{date}T23:59:59Z"))
@@ -36,23 +37,35 @@ pub(crate) fn ask(r: &Request, page: u32) -> Result<Step<State>, Fault> {
 }
 
 /// Reads a page. One line that can't be read spoils it: nothing of a report may be missing.
-pub(crate) fn read(page: u32, status: u16, body: &[u8]) -> Result<Step<State>, Fault> {
+pub(crate) fn read(r: &Request, page: u32, status: u16, body: &[u8]) -> Result<Step<State>, Fault> {
     let read = object::<Page>(body)
         .filter(|read| status == 200 && read.page == page && read.total_pages <= PAGES_MAX);
     let read = read.ok_or(UNREADABLE)?;
     let lines: Option<Vec<StatementLine>> =
         read.transaction_details.iter().map(|detail| detail.transaction_info.line()).collect();
     let more = page < read.total_pages;
-    let part = StatementPart { lines: lines.ok_or(UNREADABLE)?, more, file: None };
+    let covers = Some(covers(day(r)?)?);
+    let part = StatementPart { lines: lines.ok_or(UNREADABLE)?, more, covers, file: None };
     Ok(Step::part(part, State::Page(page.saturating_add(1))))
 }
 
-fn is_date(text: &str) -> bool {
-    let digits =
-        |part: &str, count| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
-    let mut parts = text.split('-');
-    let mut next = |count| parts.next().is_some_and(|part| digits(part, count));
-    next(4) && next(2) && next(2) && parts.next().is_none()
+fn day(r: &Request) -> Result<Date, Fault> {
+    let date = r.period.as_ref().map(|period| period.date.as_str());
+    let date = date.filter(|date| date.len() == 10).and_then(|date| date.parse().ok());
+    date.ok_or(Fault::input("the day of the report is none"))
+}
+
+/// The day in UTC, as it is asked for.
+fn covers(date: Date) -> Result<Covers, Fault> {
+    let begins = |date: Date| {
+        let at = Offset::UTC.to_timestamp(date.to_datetime(Time::midnight()));
+        at.map(Timestamp::as_millisecond)
+    };
+    let next = date.tomorrow().and_then(begins);
+    match (begins(date), next) {
+        (Ok(from_ms), Ok(until_ms)) => Ok(Covers { from_ms, until_ms }),
+        _ => Err(Fault::input("the day of the report is none")),
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,10 +4,10 @@
 //! field. Its columns are found by their names. After the lines come two of a summary.
 
 use interlock_plugin_api::{
-    Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send, StatementFile,
-    StatementLine, StatementPart, parse_units,
+    Covers, Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send,
+    StatementFile, StatementLine, StatementPart, parse_units,
 };
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +17,23 @@ use crate::wire::{self, Purpose, object};
 
 /// The path of every file.
 pub const FILE: &str = "/v3/billdownload/file";
-const HOSTS: [&str; 2] = ["https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com"];
 const UNREADABLE: Fault = Fault::input("the file is no trade bill of wechatpay");
 
 /// The day that is asked for.
-pub fn day(r: &Request) -> Result<&str, Fault> {
+pub fn day(r: &Request) -> Result<Date, Fault> {
     let date = r.period.as_ref().map(|period| period.date.as_str());
-    let real = |date: &&str| date.len() == 10 && date.parse::<jiff::civil::Date>().is_ok();
-    date.filter(real).ok_or(Fault::input("the day is not like 2025-11-24"))
+    let date = date.filter(|date| date.len() == 10).and_then(|date| date.parse().ok());
+    date.ok_or(Fault::input("the day is not like 2025-11-24"))
+}
+
+/// The day in Beijing.
+fn covers(r: &Request) -> Result<Covers, Fault> {
+    let date = day(r)?;
+    let begins = |date: Date| beijing(date.to_datetime(Time::midnight()));
+    let next = date.tomorrow().ok().and_then(begins);
+    let covers = begins(date).zip(next);
+    let covers = covers.map(|(from_ms, until_ms)| Covers { from_ms, until_ms });
+    covers.ok_or(Fault::input("the day is not like 2025-11-24"))
 }
 
 #[derive(Deserialize)]
@@ -38,19 +47,24 @@ struct Made {
 pub fn told(
     account: &WeChatPay,
     cx: &Cx<'_>,
+    r: &Request,
     e: &Event,
     status: u16,
 ) -> Result<StatementPart, Fault> {
+    let covers = Some(covers(r)?);
     if status == 200 {
         if !wire::is_signed(account, cx, e)? {
             return Err(Fault::input("the answer with the bill's address is not verified"));
         }
         let made = object(cx.body).ok_or(Fault::input("the bill's address can't be read"))?;
-        return Ok(StatementPart { file: Some(file(account, cx, made)?), ..Default::default() });
+        let file = Some(file(account, cx, made)?);
+        return Ok(StatementPart { covers, file, ..StatementPart::default() });
     }
     match codes::code(cx.body).map(|code| codes::bare(&code)).as_deref() {
         // Nobody paid on that day.
-        Some("NOSTATEMENTEXIST") if status == 400 => Ok(StatementPart::default()),
+        Some("NOSTATEMENTEXIST") if status == 400 => {
+            Ok(StatementPart { covers, ..StatementPart::default() })
+        }
         Some("STATEMENTCREATING") if status == 400 => Err(Fault::input(
             "the statement is not ready yet; ask after 10:00 Beijing time of the next day",
         )),
@@ -58,11 +72,12 @@ pub fn told(
     }
 }
 
-/// The file, only at an address of WeChat Pay's own.
+/// The file. Of its address only path and query count: it is got from the account's own endpoint.
 fn file(account: &WeChatPay, cx: &Cx<'_>, made: Made) -> Result<StatementFile, Fault> {
     let url = made.download_url.as_str();
-    let target = HOSTS.iter().find_map(|host| url.strip_prefix(host)?.strip_prefix(FILE));
-    let query = target.and_then(|target| target.strip_prefix('?'));
+    let rest = url.split_once("://").map(|(_, rest)| rest);
+    let target = rest.and_then(|rest| rest.find('/').map(|at| &rest[at..]));
+    let query = target.and_then(|target| target.strip_prefix(FILE)?.strip_prefix('?'));
     let query = query.filter(|query| !query.contains('#') && made.hash_type == "SHA1");
     let query = query.ok_or(Fault::input("the bill's address is not one of wechatpay's"))?;
     let send = form_urlencoded::parse(query.as_bytes())
@@ -104,6 +119,7 @@ impl Reading {
     pub fn piece(
         &mut self,
         account: &WeChatPay,
+        r: &Request,
         piece: &[u8],
         last: bool,
     ) -> Result<StatementPart, Fault> {
@@ -125,7 +141,7 @@ impl Reading {
         if last && !self.ended {
             return Err(Fault::input("the bill ends before its summary"));
         }
-        Ok(StatementPart { lines, ..StatementPart::default() })
+        Ok(StatementPart { lines, covers: Some(covers(r)?), ..StatementPart::default() })
     }
 
     fn begin(&mut self, header: &str) -> Result<(), Fault> {
@@ -198,6 +214,9 @@ fn fee(text: &str) -> Option<i64> {
 
 /// `2025-11-24 10:00:00` in Beijing.
 fn beijing_ms(text: &str) -> Option<i64> {
-    let at: DateTime = text.parse().ok()?;
+    beijing(text.parse().ok()?)
+}
+
+fn beijing(at: DateTime) -> Option<i64> {
     Some(Offset::constant(8).to_timestamp(at).ok()?.as_millisecond())
 }

@@ -138,19 +138,19 @@ impl Provider for WeChatPay {
         match e {
             Event::Start => self.send(cx, r, Purpose::Bill, String::new()),
             Event::Response { status, .. } if s.sent == Some(Purpose::Bill) => {
-                Ok(Step::part(bill::told(self, cx, e, *status)?, State::default()))
+                Ok(Step::part(bill::told(self, cx, r, e, *status)?, State::default()))
             }
             Event::Transport { .. } => Err(Fault::input("the bill was not answered for")),
             _ => Err(NOT_ASKED),
         }
     }
 
-    fn read_statement(&self, cx: &Cx<'_>, _: &Request, s: State, e: &Event) -> StepResult<Self> {
+    fn read_statement(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
         let Event::Piece { last } = e else {
             return Err(Fault::input("only a piece of a bill can be read"));
         };
         let mut reading = s.bill.unwrap_or_default();
-        let part = reading.piece(self, cx.body, *last)?;
+        let part = reading.piece(self, r, cx.body, *last)?;
         Ok(Step::part(part, State { sent: None, bill: Some(reading) }))
     }
 
@@ -224,7 +224,7 @@ impl WeChatPay {
         let number = answers::number(r);
         let named = match purpose {
             Purpose::Certificates => "",
-            Purpose::Bill => bill::day(r)?,
+            Purpose::Bill => &bill::day(r)?.to_string(),
             _ if ![number, &r.op_id].iter().all(|number| is_number(number)) => {
                 return Err(Fault::input("a number is not of 6 to 32 letters, digits, `_` or `-`"));
             }

@@ -26,6 +26,7 @@ use crate::node::NodeClock;
 use crate::setup::OpenAccount;
 use crate::upstream::{self, Outgoing, Upstream};
 pub use keyrings::Fetches;
+use keyrings::Search;
 pub use tokens::Tokens;
 
 use interlock_plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
@@ -450,10 +451,14 @@ impl Caller {
         let run = || account.instance.step(envelope, state, body);
         let mut out = run().await.map_err(|e| e.to_string())?;
         let missing = out.missing.take().filter(|_| envelope.op != Operation::FetchKeys);
-        if let Some(missing) = missing
-            && self.fetch_missing(account, missing).await
-        {
-            out = run().await.map_err(|e| e.to_string())?;
+        let Some(missing) = missing else { return Ok(out) };
+        match self.fetch_missing(account, missing).await {
+            Search::Found => out = run().await.map_err(|e| e.to_string())?,
+            // It may be told again; what an answer says without its key is nothing anyway.
+            Search::Unheard if envelope.op == Operation::ParseNotification => {
+                return Err("the provider could not be asked for the key that signed it".into());
+            }
+            Search::Unheard | Search::Nowhere => {}
         }
         Ok(out)
     }

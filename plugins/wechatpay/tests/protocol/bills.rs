@@ -70,7 +70,11 @@ fn the_file_is_got_with_a_signature_of_its_own() {
     let manifest = Manifest::parse(WeChatPay::MANIFEST.as_bytes()).unwrap();
     let rule = manifest.contract.rule("GET", &file.send.path, &file.send.query).unwrap();
     assert_eq!(rule.effect, interlock_plugin_api::Effect::Read);
-    assert!(got(200, true, &made(&URL.replace("api.", "api2."))).is_ok());
+    for host in ["api2.mch.weixin.qq.com", "evil.example"] {
+        let told = made(&URL.replace("api.mch.weixin.qq.com", host));
+        let send = got(200, true, &told).unwrap().file.unwrap().send;
+        assert_eq!(send.endpoint, "api", "only the account's own endpoint is asked: {host}");
+    }
 }
 
 #[test]
@@ -78,9 +82,8 @@ fn a_file_anywhere_else_or_an_answer_that_is_not_verified_is_refused() {
     let refused = |status, signed, body: &Value| got(status, signed, body).unwrap_err().kind;
     assert_eq!(refused(200, false, &made(URL)), FaultKind::Input);
     for url in [
-        "https://evil.example/v3/billdownload/file?token=x",
-        "https://api.mch.weixin.qq.com.evil.example/v3/billdownload/file?token=x",
-        "http://api.mch.weixin.qq.com/v3/billdownload/file?token=x",
+        "/v3/billdownload/file?token=x",
+        "https://api.mch.weixin.qq.com",
         "https://api.mch.weixin.qq.com/v3/refund/domestic/refunds?token=x",
         "https://api.mch.weixin.qq.com/v3/billdownload/file/../x?token=x",
         "https://api.mch.weixin.qq.com/v3/billdownload/file?token=x#y",
@@ -95,7 +98,11 @@ fn a_file_anywhere_else_or_an_answer_that_is_not_verified_is_refused() {
     assert_eq!(refused(200, true, &json!({})), FaultKind::Input);
     let code = |status, code: &str| got(status, false, &json!({ "code": code, "message": "x" }));
     for spelled in ["NO_STATEMENT_EXIST", "NOSTATEMENTEXIST"] {
-        assert_eq!(code(400, spelled).unwrap(), StatementPart::default(), "nobody paid that day");
+        let part = code(400, spelled).unwrap();
+        assert_eq!((part.lines.len(), part.file, part.more), (0, None, false), "nobody paid");
+        let covers = part.covers.unwrap();
+        assert_eq!(covers.from_ms, 1_763_913_600_000, "midnight in Beijing");
+        assert_eq!(covers.until_ms - covers.from_ms, 86_400_000);
     }
     assert!(code(400, "STATEMENT_CREATING").unwrap_err().text.contains("10:00"));
     for (status, word) in [(500, "NO_STATEMENT_EXIST"), (400, "PARAM_ERROR"), (403, "NO_AUTH")] {

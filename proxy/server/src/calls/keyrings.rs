@@ -20,17 +20,38 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::{Caller, Ended, about_nothing};
 use crate::setup::OpenAccount;
+use crate::upstream::reason;
 
 /// A provider gives at most so many keys at once.
 const KEYS_MAX: usize = 64;
 /// After a fetch that did not bring what was wanted, nothing is fetched for so long: whoever sends
 /// us signatures chooses which keys they name.
 const REST: Duration = Duration::from_secs(10);
+/// And for so long when nothing could be asked at all.
+const UNREACHED: Duration = Duration::from_secs(1);
 
 /// When each ring of an account was last asked for in vain.
 #[derive(Default)]
 pub struct Fetches {
-    rings: BTreeMap<String, Mutex<Option<Instant>>>,
+    rings: BTreeMap<String, Mutex<Option<InVain>>>,
+}
+
+#[derive(Clone, Copy)]
+struct InVain {
+    at: Instant,
+    /// The provider was not heard, so it may well have the key.
+    unheard: bool,
+}
+
+/// What became of the search for a key that a step has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// It is there now: the step is worth running again.
+    Found,
+    /// The provider does not give it, or nothing needed to be asked.
+    Nowhere,
+    /// The provider could not be asked.
+    Unheard,
 }
 
 impl Fetches {
@@ -42,47 +63,51 @@ impl Fetches {
 }
 
 impl Caller {
-    /// Fetches a key that a step has missed: true when the step is worth running again. Boxed,
-    /// because to fetch it is to run steps.
+    /// Fetches a key that a step has missed. Boxed, because to fetch it is to run steps.
     pub(super) fn fetch_missing<'a>(
         &'a self,
         account: &'a Arc<OpenAccount>,
         missing: MissingKey,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Search> + Send + 'a>> {
         if missing.stale {
             let (caller, account) = (self.clone(), Arc::clone(account));
             tokio::spawn(async move { caller.fetch_keys(&account, &missing).await });
-            return Box::pin(std::future::ready(false));
+            return Box::pin(std::future::ready(Search::Nowhere));
         }
         Box::pin(async move { self.fetch_keys(account, &missing).await })
     }
 
-    async fn fetch_keys(&self, account: &Arc<OpenAccount>, missing: &MissingKey) -> bool {
-        let Some(place) = account.fetches.rings.get(&missing.ring) else { return false };
+    async fn fetch_keys(&self, account: &Arc<OpenAccount>, missing: &MissingKey) -> Search {
+        let Some(place) = account.fetches.rings.get(&missing.ring) else { return Search::Nowhere };
         // One at a time; who waited for it finds the key.
         let Ok(mut in_vain) = tokio::time::timeout(account.timeout, place.lock()).await else {
-            return false;
+            return Search::Unheard;
         };
         let there = || account.instance.keyrings().has(&missing.ring, &missing.id);
         if !missing.stale && there() {
-            return true;
+            return Search::Found;
         }
-        if in_vain.is_some_and(|at| at.elapsed() < REST) {
-            return false;
+        if let Some(InVain { at, unheard }) = *in_vain
+            && at.elapsed() < if unheard { UNREACHED } else { REST }
+        {
+            return if unheard { Search::Unheard } else { Search::Nowhere };
         }
         let found = match self.ask_for_keys(account, missing).await {
             Ok(count) => {
                 let (account, ring) = (&account.name, &missing.ring);
                 tracing::info!(account, ring, count, "the provider's public keys are fetched");
-                there()
+                if there() { Search::Found } else { Search::Nowhere }
             }
             Err(why) => {
                 let (account, ring) = (&account.name, &missing.ring);
                 tracing::warn!(account, ring, why, "no public keys of the provider");
-                false
+                let unheard = reason::ALL.contains(&why.as_str());
+                if unheard { Search::Unheard } else { Search::Nowhere }
             }
         };
-        *in_vain = (!found || missing.stale).then(Instant::now);
+        let asked_in_vain = found != Search::Found || missing.stale;
+        *in_vain =
+            asked_in_vain.then(|| InVain { at: Instant::now(), unheard: found == Search::Unheard });
         found
     }
 

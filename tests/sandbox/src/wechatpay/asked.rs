@@ -1,7 +1,10 @@
 //! One admitted request of WeChat Pay, carried out: from its body to the answer's members.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::json;
 
@@ -138,9 +141,11 @@ impl Asked<'_> {
     pub fn bill(&self, route: &Route) -> Result<Done, Refused> {
         let from_ms = self.param("bill_date").as_deref().and_then(bills::day);
         let from_ms = from_ms.ok_or(Refused::param("bill_date", "账单日期格式错误"))?;
-        if self.param("tar_type").is_some() {
-            return Err(Refused::param("tar_type", "不支持压缩"));
-        }
+        let packed = match self.param("tar_type").as_deref() {
+            None => false,
+            Some("GZIP") => true,
+            Some(_) => return Err(Refused::param("tar_type", "压缩类型错误")),
+        };
         let config = &self.account.config;
         let sub = self.reader.sub(self.param("sub_mchid").as_deref())?;
         let sheet = Sheet {
@@ -167,11 +172,13 @@ impl Asked<'_> {
         let Some(text) = made else {
             return Err(Refused::new(400, "NO_STATEMENT_EXIST", "账单文件不存在"));
         };
+        // Of the bill as it is when it is unpacked.
         let hash = hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
+        let bytes = if packed { gzip(text.as_bytes()) } else { text.into_bytes() };
         let token = format!("{:032x}", rand::random::<u128>());
         let url = format!("{}/v3/billdownload/file?token={token}", self.account.base);
         let mut bills = self.account.bills();
-        bills.push_back((token, text.into()));
+        bills.push_back((token, bytes.into()));
         if bills.len() > BILLS_LIMIT {
             bills.pop_front();
         }
@@ -195,4 +202,9 @@ impl Asked<'_> {
     fn param(&self, name: &str) -> Option<String> {
         wire::param(&self.inbound.query, name)
     }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(bytes).and_then(|()| packed.finish()).unwrap_or_default()
 }

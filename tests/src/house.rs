@@ -36,10 +36,11 @@ pub const ALL: [(&str, &str); 8] = [
     ("paypal-main", "paypal"),
 ];
 /// Of WeChat Pay's accounts: seals notifications and certificates.
-const API_V3_KEY: &str = "test_secret_api_v3_key_012345678";
-/// Of them too: names the merchant's certificate, and the provider's public key.
-const MERCHANT_SERIAL: &str = "3775B6A45ACD588826D15E583A95F5DD00000001";
-const PUBLIC_KEY_ID: &str = "PUB_KEY_ID_0119000000052025";
+pub const API_V3_KEY: &str = "test_secret_api_v3_key_012345678";
+/// Of them too: names the merchant's certificate.
+pub const MERCHANT_SERIAL: &str = "3775B6A45ACD588826D15E583A95F5DD00000001";
+/// Names the provider's public key, where it is known by one.
+pub const PUBLIC_KEY_ID: &str = "PUB_KEY_ID_0119000000052025";
 
 /// What differs from the usual house.
 pub struct Plan {

@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use interlock_tests::hook::Hook;
-use interlock_tests::house::{House, Plan, qr};
+use interlock_tests::house::{API_V3_KEY, House, MERCHANT_SERIAL, PUBLIC_KEY_ID, Plan, qr};
 use serde_json::{Value, json};
 
 const ALIPAY: &str = "alipay-main";
 const ADYEN: &str = "adyen-main";
+const WECHAT: &str = "wechat-main";
+const PAYPAL: &str = "paypal-main";
 const APP_ID: &str = "2021000000000001";
 const HMAC_KEY: &str = "706565722d686d61632d6b6579";
 const INSTALL: &str = "run `cargo xtask test` once, which installs it, or set \
@@ -25,14 +27,13 @@ const INSTALL: &str = "run `cargo xtask test` once, which installs it, or set \
 fn the_sandbox_satisfies_the_sdk_of_alipay() {
     let Some(sdk) = sdk("alipay-sdk") else { return };
     let sandbox = Sandbox::start();
-    let read = |name: &str| std::fs::read_to_string(sandbox.keys().join(name)).unwrap();
     let given = json!({
         "gateway": sandbox.url(&sandbox.said["accounts"][ALIPAY]),
         "control": sandbox.url(&sandbox.said["control"]),
         "account": ALIPAY,
         "app_id": APP_ID,
-        "app_private_key": read("app_private.pem"),
-        "alipay_public_key": read("gateway_public.pem"),
+        "app_private_key": sandbox.key(ALIPAY, "app_private.pem"),
+        "alipay_public_key": sandbox.key(ALIPAY, "gateway_public.pem"),
     });
     let zone = ("TZ", "Asia/Shanghai".into());
     assert_eq!(checks("alipay.mjs", &given, &[zone, ("ALIPAY_SDK", sdk)]), 9);
@@ -52,11 +53,10 @@ fn the_sdk_of_alipay_signs_the_same_pages_and_orders() {
         let order = order.unwrap_or_else(|| panic!("{shown:?}"));
         order.split_once('?').map_or(order, |(_, query)| query).to_owned()
     });
-    let key = house.dir.path().join("keys").join(ALIPAY).join("app_private.pem");
     let given = json!({
         "orders": orders,
         "app_id": "2021000000000000",
-        "app_private_key": std::fs::read_to_string(key).unwrap(),
+        "app_private_key": key(&house, ALIPAY, "app_private.pem"),
     });
     assert_eq!(checks("alipay-orders.mjs", &given, &[("ALIPAY_SDK", sdk)]), 3);
 }
@@ -78,19 +78,79 @@ fn the_sandbox_satisfies_the_sdk_of_adyen() {
 }
 
 #[test]
+fn the_sandbox_satisfies_the_sdk_of_wechat_pay() {
+    let Some(sdk) = sdk("wechatpay-axios-plugin") else { return };
+    let sandbox = Sandbox::start();
+    let given = json!({
+        "api": sandbox.url(&sandbox.said["accounts"][WECHAT]),
+        "control": sandbox.url(&sandbox.said["control"]),
+        "account": WECHAT,
+        "mchid": "1900000001",
+        "appid": "wxd678efh567hg6787",
+        "serial": MERCHANT_SERIAL,
+        "merchant_private_key": sandbox.key(WECHAT, "app_private.pem"),
+        "merchant_public_key": sandbox.key(WECHAT, "app_public.pem"),
+        "public_key_id": PUBLIC_KEY_ID,
+        "public_key": sandbox.key("wechat-next", "app_public.pem"),
+        "api_v3_key": API_V3_KEY,
+    });
+    assert_eq!(checks("wechatpay.mjs", &given, &[("WECHATPAY_SDK", sdk)]), 19);
+}
+
+#[test]
+fn the_sdk_of_wechat_pay_signs_the_same_for_pages_and_apps() {
+    let Some(sdk) = sdk("wechatpay-axios-plugin") else { return };
+    let house = House::start();
+    let pays = ["jsapi", "app"].map(|flow| {
+        let mut method = json!({ "type": "wechat_pay", "flow": flow });
+        if flow == "jsapi" {
+            method["openid"] = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o".into();
+        }
+        let shown = house.pay(&json!({ "amount": 1_250, "currency": "CNY", "method": method,
+            "description": "Tea & cake/两杯", "customer": { "ip": "203.0.113.7" } }));
+        let params = shown["next_action"]["params"].clone();
+        assert!(params.is_object(), "{flow}: {shown:?}");
+        params
+    });
+    let given = json!({
+        "pays": pays,
+        "appid": "wx000000000000005",
+        "mchid": "1900000005",
+        "merchant_private_key": key(&house, WECHAT, "app_private.pem"),
+        "merchant_public_key": key(&house, WECHAT, "app_public.pem"),
+    });
+    assert_eq!(checks("wechatpay-pays.mjs", &given, &[("WECHATPAY_SDK", sdk)]), 2);
+}
+
+#[test]
+fn the_sandbox_satisfies_the_sdk_of_paypal() {
+    let Some(sdk) = sdk("@paypal/checkout-server-sdk") else { return };
+    let sandbox = Sandbox::start();
+    let given = json!({
+        "api": sandbox.url(&sandbox.said["accounts"][PAYPAL]),
+        "control": sandbox.url(&sandbox.said["control"]),
+        "account": PAYPAL,
+        "client_id": "peer",
+        "client_secret": "peer-secret",
+        "webhook_id": "9PEER",
+        "webhook_ca": sandbox.key(PAYPAL, "webhook_ca.pem"),
+        "hook": sandbox.hook,
+    });
+    assert_eq!(checks("paypal.mjs", &given, &[("PAYPAL_SDK", sdk)]), 17);
+}
+
+#[test]
 fn the_sdk_of_alipay_passes_through_the_proxy_while_others_hang() {
     let Some(sdk) = sdk("alipay-sdk") else { return };
     let house = House::start();
     house.fault_with(json!({ "account": "alipay-backup", "operation": "*", "fault": "hang" }));
-    let keys = house.dir.path().join("keys").join(ALIPAY);
-    let read = |name: &str| std::fs::read_to_string(keys.join(name)).unwrap();
     let given = json!({
         "gateway": format!("{}/native/{ALIPAY}", house.api),
         "control": house.control,
         "account": ALIPAY,
         "app_id": "2021000000000000",
-        "app_private_key": read("app_private.pem"),
-        "alipay_public_key": read("gateway_public.pem"),
+        "app_private_key": key(&house, ALIPAY, "app_private.pem"),
+        "alipay_public_key": key(&house, ALIPAY, "gateway_public.pem"),
         "key": "test_key_1",
     });
     let zone = ("TZ", "Asia/Shanghai".into());
@@ -120,6 +180,53 @@ fn the_sdk_of_adyen_passes_through_the_proxy_while_others_hang() {
         "key": "test_key_1",
     });
     assert_eq!(checks("adyen.mjs", &given, &[("ADYEN_SDK", sdk)]), 7);
+    assert_eq!(house.journalled(), 0, "nothing of it is ours to remember");
+}
+
+#[test]
+fn the_sdk_of_wechat_pay_passes_through_the_proxy_while_others_hang() {
+    let Some(sdk) = sdk("wechatpay-axios-plugin") else { return };
+    let house = House::start();
+    house.fault_with(json!({ "account": "wechat-backup", "operation": "*", "fault": "hang" }));
+    let given = json!({
+        "api": house.api,
+        "prefix": format!("/native/{WECHAT}"),
+        "control": house.control,
+        "account": WECHAT,
+        "mchid": "1900000005",
+        "appid": "wx000000000000005",
+        "serial": MERCHANT_SERIAL,
+        "merchant_private_key": key(&house, WECHAT, "app_private.pem"),
+        "merchant_public_key": key(&house, WECHAT, "app_public.pem"),
+        "public_key_id": PUBLIC_KEY_ID,
+        "public_key": key(&house, WECHAT, "gateway_public.pem"),
+        "api_v3_key": API_V3_KEY,
+        "key": "test_key_1",
+    });
+    assert_eq!(checks("wechatpay.mjs", &given, &[("WECHATPAY_SDK", sdk)]), 19);
+    assert_eq!(house.journalled(), 0, "nothing of it is ours to remember");
+}
+
+#[test]
+fn the_sdk_of_paypal_passes_through_the_proxy_while_others_hang() {
+    let Some(sdk) = sdk("@paypal/checkout-server-sdk") else { return };
+    let hook = interlock_tests::house::free_ports(1)[0];
+    let notify = Some(format!("http://127.0.0.1:{hook}"));
+    let house = House::with(Plan { notify, ..Plan::default() });
+    house.fault_with(json!({ "account": "checkout-us", "operation": "*", "fault": "hang" }));
+    let given = json!({
+        "api": house.api,
+        "prefix": format!("/native/{PAYPAL}"),
+        "control": house.control,
+        "account": PAYPAL,
+        "client_id": "paypal_test_id",
+        "client_secret": "paypal_test_secret",
+        "webhook_id": "9TEST",
+        "webhook_ca": key(&house, PAYPAL, "webhook_ca.pem"),
+        "hook": hook,
+        "key": "test_key_1",
+    });
+    assert_eq!(checks("paypal.mjs", &given, &[("PAYPAL_SDK", sdk)]), 17);
     assert_eq!(house.journalled(), 0, "nothing of it is ours to remember");
 }
 
@@ -190,12 +297,17 @@ fn checks(script: &str, given: &Value, env: &[(&str, PathBuf)]) -> usize {
     verdict["checks"].as_array().unwrap().len()
 }
 
+/// One of a house's keys, as PEM.
+fn key(house: &House, account: &str, name: &str) -> String {
+    std::fs::read_to_string(house.dir.path().join("keys").join(account).join(name)).unwrap()
+}
+
 /// The sandbox program with fresh keys on free ports; ends when dropped.
 struct Sandbox {
     child: Child,
     folder: tempfile::TempDir,
     said: Value,
-    /// Where Adyen's notifications go, which have one address for an account.
+    /// Where the notifications of those go who have one address for an account.
     hook: u16,
 }
 
@@ -204,8 +316,11 @@ impl Sandbox {
         let folder = tempfile::tempdir().unwrap();
         let program = program();
         let keys = folder.path().join("keys");
-        let made = Command::new(&program).arg("keys").arg(&keys).arg(ALIPAY).status().unwrap();
-        assert!(made.success());
+        // The second pair of WeChat Pay has the key that follows, and the public key.
+        for more in [&[ALIPAY, WECHAT, "wechat-next"][..], &["--webhooks", PAYPAL]] {
+            let made = Command::new(&program).arg("keys").arg(&keys).args(more).status().unwrap();
+            assert!(made.success());
+        }
         let config = folder.path().join("sandbox.toml");
         let hook = interlock_tests::house::free_ports(1)[0];
         let text = format!(
@@ -215,7 +330,22 @@ impl Sandbox {
              gateway_private_key = \"keys/{ALIPAY}/gateway_private.pem\"\n\
              [accounts.{ADYEN}]\nprovider = \"adyen\"\nlisten = \"127.0.0.1:0\"\n\
              api_key = \"AQE_peer\"\nmerchant_account = \"PeerShop\"\n\
-             hmac_key = \"{HMAC_KEY}\"\nnotify_url = \"http://127.0.0.1:{hook}/\"\n"
+             hmac_key = \"{HMAC_KEY}\"\nnotify_url = \"http://127.0.0.1:{hook}/\"\n\
+             [accounts.{WECHAT}]\nprovider = \"wechatpay\"\nlisten = \"127.0.0.1:0\"\n\
+             mchid = \"1900000001\"\nappid = \"wxd678efh567hg6787\"\n\
+             merchant_serial = \"{MERCHANT_SERIAL}\"\napi_v3_key = \"{API_V3_KEY}\"\n\
+             merchant_public_key = \"keys/{WECHAT}/app_public.pem\"\n\
+             platform_private_key = \"keys/{WECHAT}/gateway_private.pem\"\n\
+             next_platform_private_key = \"keys/wechat-next/gateway_private.pem\"\n\
+             public_key_id = \"{PUBLIC_KEY_ID}\"\n\
+             public_key_private_key = \"keys/wechat-next/app_private.pem\"\n\
+             reverse_after_ms = 0\napprove_ms = 0\n\
+             [accounts.{PAYPAL}]\nprovider = \"paypal\"\nlisten = \"127.0.0.1:0\"\n\
+             client_id = \"peer\"\nclient_secret = \"peer-secret\"\n\
+             webhook_id = \"9PEER\"\nmagic_amounts = true\n\
+             webhook_private_key = \"keys/{PAYPAL}/webhook_private.pem\"\n\
+             webhook_ca_private_key = \"keys/{PAYPAL}/webhook_ca_private.pem\"\n\
+             notify_url = \"http://127.0.0.1:{hook}/\"\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(&program)
@@ -232,8 +362,9 @@ impl Sandbox {
         Self { child, folder, said, hook }
     }
 
-    fn keys(&self) -> PathBuf {
-        self.folder.path().join("keys").join(ALIPAY)
+    fn key(&self, account: &str, name: &str) -> String {
+        let keys = self.folder.path().join("keys");
+        std::fs::read_to_string(keys.join(account).join(name)).unwrap()
     }
 
     fn url(&self, address: &Value) -> String {

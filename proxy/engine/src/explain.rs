@@ -182,6 +182,7 @@ fn unsent(account: &str, shape: &Shape<'_>, world: &World<'_>) -> Attempt {
         manual: false,
         alert: None,
         payer_amount: None,
+        captured_ms: None,
         second_charge_of: None,
         outside: Vec::new(),
     }

@@ -173,6 +173,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             payer_amount: None,
+            captured_ms: None,
             second_charge_of: None,
             outside: Vec::new(),
         });

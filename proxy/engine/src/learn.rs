@@ -269,6 +269,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             payer_amount: None,
+            captured_ms: None,
             second_charge_of: Some(i),
             outside: Vec::new(),
             ..of.clone()

@@ -35,6 +35,9 @@ pub struct Operation {
     pub failed_ver: Option<u64>,
     /// The version in which it was done.
     pub done_ver: Option<u64>,
+    /// When it became known to be done, Unix ms. Nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_ms: Option<i64>,
     /// The provider was heard to accept it and to decide later.
     pub accepted: bool,
     /// The provider wants it asked again under the same number.

@@ -93,6 +93,7 @@ impl Turn<'_> {
             manual: false,
             provider_code: None,
             denied: false,
+            done_ms: None,
         });
         Ok(())
     }

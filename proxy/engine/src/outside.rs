@@ -237,6 +237,7 @@ impl Turn<'_> {
             manual: false,
             provider_code: None,
             denied: false,
+            done_ms: None,
         });
     }
 }

@@ -134,6 +134,9 @@ pub struct Attempt {
     /// What the shopper himself paid, minor units, where coupons or subsidies paid the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer_amount: Option<i64>,
+    /// When it became known that the money was taken, Unix ms. Nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured_ms: Option<i64>,
     /// A second charge found under another attempt's number.
     pub second_charge_of: Option<usize>,
     /// Refunds made elsewhere that can't be booked yet; at most [`OUTSIDE_MAX`].
@@ -216,6 +219,11 @@ impl AttemptState {
     /// Money is or was at the provider.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Success { .. })
+    }
+
+    /// The provider took the money, whether it is to be kept or not.
+    pub fn took(&self) -> bool {
+        matches!(self, Self::Success { captured: true } | Self::RefundDue { authorized: false })
     }
 
     /// The provider said no.

@@ -144,6 +144,7 @@ impl Turn<'_> {
             manual: false,
             alert: None,
             payer_amount: None,
+            captured_ms: None,
             second_charge_of: None,
             outside: Vec::new(),
         });
@@ -283,6 +284,7 @@ impl Turn<'_> {
             manual: false,
             provider_code: fact.provider_code.clone(),
             denied: false,
+            done_ms: None,
         });
         let n = self.p.operations.len() - 1;
         let to_be_given_back = matches!(self.p.attempts[i].state, AttemptState::RefundDue { .. });

@@ -99,6 +99,7 @@ impl<'a> Turn<'a> {
         }
         self.relieve();
         self.settle();
+        self.date(before);
         let looks = std::mem::take(&mut self.wanted);
         for subject in looks {
             if self.can_ask(subject) {
@@ -125,6 +126,23 @@ impl<'a> Turn<'a> {
             order: self.order,
             effects: self.effects,
         }))
+    }
+
+    /// When it became known that money was taken or given back, for who looks for it in a statement.
+    fn date(&mut self, before: &Payment) {
+        let now = Some(self.world.now.wall_ms);
+        for (i, a) in self.p.attempts.iter_mut().enumerate() {
+            let was = before.attempts.get(i).is_some_and(|b| b.state.took());
+            if a.state.took() && !was {
+                a.captured_ms = a.captured_ms.or(now);
+            }
+        }
+        for (n, o) in self.p.operations.iter_mut().enumerate() {
+            let was = before.operations.get(n).map(|b| b.state);
+            if o.state == OperationState::Done && was != Some(OperationState::Done) {
+                o.done_ms = o.done_ms.or(now);
+            }
+        }
     }
 
     /// What is known needs nobody to look at it; the timeline keeps why somebody had to.

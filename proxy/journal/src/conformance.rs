@@ -11,6 +11,7 @@
 //! }
 //! ```
 
+mod cases;
 mod names;
 mod reading;
 mod telling;
@@ -64,6 +65,8 @@ pub async fn suite(ground: &dyn Ground) {
     telling::messages_are_kept_and_read_in_the_order_of_their_commits(ground).await;
     reading::a_list_shows_the_newest_first_and_goes_on_at_its_cursor(&*ground.empty().await).await;
     reading::a_list_shows_only_what_was_asked_for(&*ground.empty().await).await;
+    cases::a_case_is_changed_only_from_the_version_before(ground).await;
+    cases::cases_are_listed_as_they_were_opened(&*ground.empty().await).await;
     reading::settings_are_kept(&*ground.empty().await).await;
     reading::stats_count_what_is_open_and_in_doubt(&*ground.empty().await).await;
     versions::a_caller_that_goes_away_cancels_nothing(&ground.empty().await).await;

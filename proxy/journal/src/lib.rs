@@ -18,7 +18,7 @@ mod store;
 
 pub use sqlite::{Medium, Moment, OpenError, Options, RealDisk, SqliteStore};
 pub use store::{
-    Answer, Committed, Cursor, Delivery, Due, EventRow, Health, KeyRow, ListQuery, Message,
-    MessageQuery, Messages, NoticeRow, OrderChange, OutboxRow, Page, PaymentRow, Purpose,
-    Reference, Stats, Store, StoreError, Told, Write,
+    Answer, CaseQuery, CaseRow, Cases, Committed, Cursor, Delivery, Due, EventRow, Health, KeyRow,
+    ListQuery, Message, MessageQuery, Messages, NoticeRow, OrderChange, OutboxRow, Page,
+    PaymentRow, Purpose, Reference, Stats, Store, StoreError, Told, Write,
 };

@@ -9,6 +9,7 @@
 //! once it is on the disk, for the log's index is published after the sync.
 
 mod apply;
+mod cases;
 mod disk;
 mod keeper;
 mod messages;
@@ -36,8 +37,9 @@ use self::reader::{ReadFault, Readers};
 use self::sync_times::SyncTimes;
 use self::writer::{Applied, Job, Shared, Task, Writer};
 use crate::store::{
-    Committed, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, Messages,
-    NoticeRow, OutboxRow, Page, PaymentRow, Purpose, Stats, Store, StoreError, Told, Write,
+    CaseQuery, CaseRow, Cases, Committed, Due, EventRow, Health, KeyRow, ListQuery, Message,
+    MessageQuery, Messages, NoticeRow, OutboxRow, Page, PaymentRow, Purpose, Stats, Store,
+    StoreError, Told, Write,
 };
 
 /// The largest write, all its rows together.
@@ -395,6 +397,24 @@ impl Store for SqliteStore {
 
     async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError> {
         self.read(move |conn| messages::list(conn, &query)).await
+    }
+
+    async fn case_put(&self, case: CaseRow) -> Result<bool, StoreError> {
+        if case.body.len() > MOST_BYTES {
+            let reason = format!("a case is too large: {} bytes", case.body.len());
+            return Err(StoreError::Failed { reason });
+        }
+        let applied = self.submit(Task::PutCase(case), Purpose::Outcome).await?;
+        Ok(matches!(applied, Applied::Kept(true)))
+    }
+
+    async fn case(&self, id: &str) -> Result<Option<CaseRow>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |conn| cases::by_id(conn, &id)).await
+    }
+
+    async fn cases(&self, query: CaseQuery) -> Result<Cases, StoreError> {
+        self.read(move |conn| cases::list(conn, &query)).await
     }
 
     async fn settings_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -160,6 +160,25 @@ pub trait Store: Send + Sync + 'static {
     /// Like every read.
     async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError>;
 
+    /// Writes a version of a case: the first (`ver` 1) only where none is, another only where the
+    /// one before is. False when it was not so, and nothing was written.
+    ///
+    /// # Errors
+    /// Like [`Store::commit`].
+    async fn case_put(&self, case: CaseRow) -> Result<bool, StoreError>;
+
+    /// A case by its id.
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn case(&self, id: &str) -> Result<Option<CaseRow>, StoreError>;
+
+    /// Cases in the order in which they were opened.
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn cases(&self, query: CaseQuery) -> Result<Cases, StoreError>;
+
     /// A named value of the node, such as its clock's high-water mark.
     ///
     /// # Errors
@@ -487,6 +506,57 @@ pub struct Messages {
     pub rows: Vec<Message>,
     /// Those that are not: their positions, and what is left of their ids.
     pub damaged: Vec<(u64, String)>,
+}
+
+/// A difference between our books and a provider's, and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaseRow {
+    /// Its id: the same difference found again is the same case.
+    pub id: String,
+    /// Its version, 1 for the first.
+    pub ver: u64,
+    /// The account whose statement it is about.
+    pub account: String,
+    /// The provider's day, `2026-11-29`.
+    pub date: String,
+    /// What kind of difference.
+    pub kind: String,
+    /// Whether somebody must still look at it.
+    pub open: bool,
+    /// The payment, if one is known.
+    pub payment: Option<String>,
+    /// When it was found first.
+    pub opened_ms: i64,
+    /// When this version was made.
+    pub changed_ms: i64,
+    /// Both sides and the timeline, in the caller's own encoding.
+    pub body: Vec<u8>,
+}
+
+/// Which cases are meant. An empty query means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaseQuery {
+    /// Only this account's.
+    pub account: Option<String>,
+    /// Only this day's.
+    pub date: Option<String>,
+    /// Only those that are open, or only those that are not.
+    pub open: Option<bool>,
+    /// Only those after this position.
+    pub after: u64,
+    /// At most so many, capped at 500.
+    pub limit: usize,
+}
+
+/// A page of cases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cases {
+    /// Those that are what was written.
+    pub rows: Vec<CaseRow>,
+    /// Those that are not, by what is left of their ids.
+    pub damaged: Vec<String>,
+    /// The position after which to go on, if there are more.
+    pub next: Option<u64>,
 }
 
 /// A payment that somebody must look at.

@@ -6,6 +6,7 @@
 //! pinned manifest, not by the step that wants it.
 
 mod keyrings;
+mod statements;
 mod tokens;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::setup::OpenAccount;
 use crate::upstream::{self, Outgoing, Upstream};
 pub use keyrings::Fetches;
 use keyrings::Search;
+pub use statements::Part;
 pub use tokens::Tokens;
 
 use interlock_plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
@@ -202,7 +204,7 @@ impl Caller {
         let read = self.steps(&account, envelope, state, answer.body).await;
         failpoint::answer(Side::After);
         match read {
-            Ok(Ended::Done(done)) => heard(done.facts),
+            Ok(Ended::Done(done, _)) => heard(done.facts),
             Ok(Ended::Effect(draft, ready)) => Carried::GoesOn(draft, ready),
             Err(reason) => {
                 tracing::warn!(account = account.name, reason, "answer could not be read");
@@ -246,7 +248,7 @@ impl Caller {
         };
         let elapsed = millis(begun.elapsed());
         match asked {
-            Ok((Ended::Done(done), status)) => (done.facts, status, elapsed),
+            Ok((Ended::Done(done, _), status)) => (done.facts, status, elapsed),
             Ok((Ended::Effect(..), _)) => (Vec::new(), 0, elapsed),
             Err(reason) => {
                 tracing::debug!(account = account.name, reason, "probe was not answered");
@@ -269,7 +271,7 @@ impl Caller {
         let mut envelope = self.envelope(Operation::ParseNotification, request, None);
         envelope.event = Event::Notification { headers };
         match self.steps(account, envelope, Vec::new(), body).await? {
-            Ended::Done(done) => Ok(Notification {
+            Ended::Done(done, _) => Ok(Notification {
                 verified: done.verified,
                 event_id: done.event_id,
                 facts: done.facts,
@@ -313,7 +315,7 @@ impl Caller {
         let envelope = self.envelope(op, request, None);
         let (done, status) = self.reads(account, envelope, Vec::new(), Bytes::new()).await?;
         match done {
-            Ended::Done(done) => Ok((done.facts, status)),
+            Ended::Done(done, _) => Ok((done.facts, status)),
             Ended::Effect(..) => Err("an inquiry may only read".into()),
         }
     }
@@ -380,11 +382,11 @@ impl Caller {
         let (ended, looked) = self.reads(account, envelope, Vec::new(), Bytes::new()).await?;
         match ended {
             // What it had to look at first was not shown.
-            Ended::Done(done) if looked > 0 && done.facts.iter().all(is_unknown) => {
+            Ended::Done(done, _) if looked > 0 && done.facts.iter().all(is_unknown) => {
                 Err(upstream::reason::UNREADABLE.to_owned())
             }
             Ended::Effect(draft, ready) => Ok((draft, Some(*ready))),
-            Ended::Done(mut done) if carried && done.facts.len() == 1 => {
+            Ended::Done(mut done, _) if carried && done.facts.len() == 1 => {
                 let fact = done.facts.pop().filter(|f| f.what == What::Action);
                 let mut fact =
                     fact.filter(|f| f.action.is_some()).ok_or("the plugin made no offer")?;
@@ -393,7 +395,7 @@ impl Caller {
                 let draft = draft(&made, shown, &Send::default(), b"", b"")?;
                 Ok((Draft { said: Some(fact), ..draft }, None))
             }
-            Ended::Done(_) => Err("the plugin ended before it sent anything".into()),
+            Ended::Done(..) => Err("the plugin ended before it sent anything".into()),
         }
     }
 
@@ -420,7 +422,7 @@ impl Caller {
             let out = self.step(account, &envelope, &state, &body).await?;
             let StepOut { next, state: kept, body: out_body, .. } = out;
             let send = match next {
-                Next::Done(done) => return Ok((Ended::Done(done), last_status)),
+                Next::Done(done) => return Ok((Ended::Done(done, kept), last_status)),
                 Next::Send(send) => send,
             };
             let classified = self.judge(account, &envelope, &send, &out_body)?;
@@ -543,6 +545,7 @@ impl Caller {
             body_limit: ANSWER_BYTES_MAX,
             cut_body: false,
             retry_read: read,
+            spill: None,
         };
         // Apart, because most futures that may send hold this one's room and never use it.
         let sending = Box::pin(self.upstream.send(endpoint, outgoing));
@@ -579,7 +582,8 @@ fn is_unknown(fact: &Fact) -> bool {
 
 /// How a run of steps ended.
 enum Ended {
-    Done(Done),
+    /// With what the plugin keeps, for the next part.
+    Done(Done, Vec<u8>),
     Effect(Draft, Box<Ready>),
 }
 

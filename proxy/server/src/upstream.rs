@@ -21,6 +21,7 @@ mod counters;
 mod endpoint;
 mod names;
 mod request;
+mod spill;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ use tokio::time::timeout_at;
 
 pub use counters::UpstreamCounts;
 pub use endpoint::{Endpoint, EndpointError, Trust};
+pub use spill::Spill;
 
 use counters::{Counters, OpenSockets};
 pub(crate) use names::LOOKUPS_MAX;
@@ -151,6 +153,8 @@ pub struct Outgoing {
     /// Has no effect at the provider (a `read`), so it may be sent again on a fresh connection
     /// when a pooled one died under it.
     pub retry_read: bool,
+    /// Where the body of a good answer (200) goes instead of memory.
+    pub spill: Option<Spill>,
 }
 
 /// A whole answer.
@@ -416,7 +420,7 @@ impl Upstream {
         failpoint::send(Side::Before);
         request::write(&mut stream, wire, outgoing, progress).await?;
         failpoint::send(Side::After);
-        let mut answer = answer::read(stream, outgoing.body_limit, outgoing.cut_body).await?;
+        let mut answer = answer::read(stream, outgoing).await?;
         let idle = self.shared.options.idle_timeout;
         if let Some((stream, idle_timeout)) = answer.take_reusable(idle).await {
             let key = peer.reuse_hash();

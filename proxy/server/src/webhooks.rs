@@ -390,6 +390,7 @@ impl Post {
             cut_body: true,
             // To be told twice changes nothing: it is the same id.
             retry_read: true,
+            spill: None,
         };
         match self.upstream.send(&listener.endpoint, outgoing).await {
             Ok(answer) if (200..300).contains(&answer.status) => Tried::Taken,

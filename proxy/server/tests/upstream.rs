@@ -407,6 +407,7 @@ fn post() -> Outgoing {
         body_limit: 1 << 20,
         cut_body: false,
         retry_read: false,
+        spill: None,
     }
 }
 

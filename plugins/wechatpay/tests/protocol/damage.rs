@@ -1,7 +1,7 @@
 //! Damaged notifications, answers and bills of WeChat Pay: facts, lines or nothing, and no panic.
 
 use interlock_plugin_api::testkit::{self, Drive};
-use interlock_plugin_api::{Event, Operation};
+use interlock_plugin_api::{Event, Operation, Period, Request};
 
 use crate::{mutator, peer};
 
@@ -62,7 +62,8 @@ fn damaged_bills_are_lines_or_refused() {
     let (plugin, host) = (peer::provider(), peer::host());
     let mut read = 0;
     let cases = mutator::each(&["tests/corpora/bills-wechatpay"], 2_000, |body| {
-        let request = testkit::request(0, "CNY", 2);
+        let period = Some(Period { date: "2025-11-24".into() });
+        let request = Request { period, ..testkit::request(0, "CNY", 2) };
         let mut drive = Drive::new(&plugin, &host, Operation::ReadStatement, request);
         match drive.step(Event::Piece { last: true }, body) {
             Ok(wanted) => read += wanted.done().statement.unwrap().lines.len(),

@@ -397,3 +397,20 @@ fn a_hold_that_the_provider_took_itself_is_adopted_as_a_capture() {
     desk.pass(MINUTE);
     desk.refund("r1", None).unwrap();
 }
+
+#[test]
+fn what_was_taken_and_given_back_says_since_when_that_is_known() {
+    let mut desk = authorized(card(NotFound::AfterFence));
+    assert_eq!(desk.attempt(0).captured_ms, None, "only held");
+    desk.pass(MINUTE);
+    desk.capture("c1", None).unwrap();
+    desk.hear_of(CAPTURE, Fact::new(What::Captured).with_amount(money(AMOUNT)));
+    let captured = desk.attempt(0).captured_ms.expect("it was taken");
+    assert_eq!(desk.op(0).done_ms, Some(captured));
+    desk.pass(MINUTE);
+    desk.refund("r1", None).unwrap();
+    assert_eq!(desk.op(1).done_ms, None);
+    desk.hear_of(REFUND, done());
+    assert_eq!(desk.op(1).done_ms, Some(captured.saturating_add_unsigned(MINUTE)));
+    assert_eq!(desk.attempt(0).captured_ms, Some(captured), "the first time counts");
+}

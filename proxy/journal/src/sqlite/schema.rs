@@ -27,7 +27,7 @@ const LOG: &str = "journal.db-wal";
 const APPLICATION_ID: i64 = 0x494c_4a4e;
 
 /// Each entry brings the schema from its index to the next version.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// What a group commit costs is the number of pages it touches, and ids are random. So bodies live
 /// in tables with a rowid, where new payments share pages, as do the next versions of payments of
@@ -90,6 +90,17 @@ CREATE TABLE outbox(
     state INTEGER NOT NULL, due_at_ms INTEGER NOT NULL, tries INTEGER NOT NULL, reason TEXT,
     sum BLOB NOT NULL, PRIMARY KEY(payment, seq)) STRICT, WITHOUT ROWID;
 CREATE INDEX outbox_due ON outbox(merchant, due_at_ms) WHERE state = 1;
+";
+
+/// Cases change, so what is looked for stands beside the body.
+const THIRD: &str = "
+CREATE TABLE case_file(
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ver INTEGER NOT NULL, account TEXT NOT NULL,
+    date TEXT NOT NULL, kind TEXT NOT NULL, is_open INTEGER NOT NULL, payment TEXT,
+    opened_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    sum BLOB NOT NULL) STRICT;
+CREATE INDEX case_day ON case_file(account, date);
+CREATE INDEX case_open ON case_file(row) WHERE is_open = 1;
 ";
 
 /// The writer's connection, with the file proven to be ours, sound, of a known version and synced.

@@ -22,13 +22,14 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply::{self, Fault};
+use super::cases;
 use super::disk::{Disk, Moment};
 use super::keeper::{self, Keeper};
 use super::messages;
 use super::reader::Readers;
 use super::schema::open_writer;
 use super::sync_times::SyncTimes;
-use crate::store::{Committed, NoticeRow, Purpose, StoreError, Told, Write};
+use crate::store::{CaseRow, Committed, NoticeRow, Purpose, StoreError, Told, Write};
 
 /// Bytes of one batch, so that a batch of large bodies does not hold everybody up.
 const BATCH_BYTES: usize = 8 << 20;
@@ -50,6 +51,7 @@ pub(super) enum Task {
     KeepNotice(NoticeRow),
     PutSetting { name: String, bytes: Vec<u8> },
     Tell { payment: String, seq: u64, told: Told },
+    PutCase(CaseRow),
 }
 
 /// What became of a task that is durable (or was judged and left nothing).
@@ -248,6 +250,7 @@ impl Task {
         match self {
             Task::Commit(write) => super::size(write),
             Task::PutSetting { bytes, .. } => bytes.len(),
+            Task::PutCase(case) => case.body.len(),
             Task::KeepNotice(_) | Task::Tell { .. } => 256,
         }
     }
@@ -341,6 +344,7 @@ fn perform(conn: &Connection, task: &Task) -> Result<Applied, Fault> {
         Task::Tell { payment, seq, told } => {
             messages::tell(conn, payment, *seq, told).map(|()| Applied::Stored)
         }
+        Task::PutCase(case) => cases::put(conn, case).map(Applied::Kept),
     }
 }
 

@@ -23,7 +23,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     conn.execute_batch("PRAGMA user_version=99").unwrap();
     drop(conn);
     let refused = SqliteStore::open(dir.path(), options()).err();
-    assert_eq!(refused, Some(OpenError::Newer { found: 99, known: 2 }));
+    assert_eq!(refused, Some(OpenError::Newer { found: 99, known: 3 }));
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Caller {
         request.wanted = Some(wanted);
         let envelope = self.envelope(Operation::FetchKeys, request, None);
         let (ended, _) = self.reads(account, envelope, Vec::new(), Bytes::new()).await?;
-        let Ended::Done(done) = ended else { return Err("keys may only be read".into()) };
+        let Ended::Done(done, _) = ended else { return Err("keys may only be read".into()) };
         if done.keys.is_empty() {
             return Err("the provider gave none".into());
         }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use interlock_engine::Input;
 use interlock_journal::{
-    Committed, Due, EventRow, Health, KeyRow, ListQuery, Medium, Message, MessageQuery, Messages,
-    Moment, NoticeRow, Options, OutboxRow, Page, PaymentRow, Purpose, RealDisk, Stats, Store,
-    StoreError, Told, Write,
+    CaseQuery, CaseRow, Cases, Committed, Due, EventRow, Health, KeyRow, ListQuery, Medium,
+    Message, MessageQuery, Messages, Moment, NoticeRow, Options, OutboxRow, Page, PaymentRow,
+    Purpose, RealDisk, Stats, Store, StoreError, Told, Write,
 };
 use interlock_plugin_api::What;
 
@@ -206,6 +206,18 @@ impl Store for Hasty {
 
     async fn messages(&self, query: MessageQuery) -> Result<Messages, StoreError> {
         self.store.messages(query).await
+    }
+
+    async fn case_put(&self, case: CaseRow) -> Result<bool, StoreError> {
+        self.store.case_put(case).await
+    }
+
+    async fn case(&self, id: &str) -> Result<Option<CaseRow>, StoreError> {
+        self.store.case(id).await
+    }
+
+    async fn cases(&self, query: CaseQuery) -> Result<Cases, StoreError> {
+        self.store.cases(query).await
     }
 
     async fn settings_get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

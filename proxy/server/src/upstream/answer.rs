@@ -11,7 +11,7 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::{Error, ErrorType};
 
-use super::{Failure, Incoming, reason};
+use super::{Failure, Incoming, Outgoing, reason};
 
 /// Interim answers (1xx) before the real one; more of them is not a conversation.
 const INTERIM_ANSWERS: usize = 16;
@@ -25,8 +25,8 @@ pub(super) struct Answer {
 }
 
 /// Reads interim answers away, then the answer and all of its body.
-/// With `cut` a body over the limit is left behind, and the connection with it.
-pub(super) async fn read(stream: Stream, body_limit: usize, cut: bool) -> Result<Answer, Failure> {
+/// With `cut_body` a body over the limit is left behind, and the connection with it.
+pub(super) async fn read(stream: Stream, outgoing: &Outgoing) -> Result<Answer, Failure> {
     let mut session = HttpSession::new(stream);
     let mut interim = 0;
     let status = loop {
@@ -39,9 +39,15 @@ pub(super) async fn read(stream: Stream, body_limit: usize, cut: bool) -> Result
         }
     };
     let headers = read_headers(&session);
-    match read_body(&mut session, body_limit).await {
+    if let Some(spill) = outgoing.spill.as_ref().filter(|_| status == 200) {
+        spill.take(&mut session).await?;
+        return Ok(Answer { status, headers, body: Bytes::new(), session: Some(session) });
+    }
+    match read_body(&mut session, outgoing.body_limit).await {
         Ok(body) => Ok(Answer { status, headers, body, session: Some(session) }),
-        Err(_) if cut => Ok(Answer { status, headers, body: Bytes::new(), session: None }),
+        Err(_) if outgoing.cut_body => {
+            Ok(Answer { status, headers, body: Bytes::new(), session: None })
+        }
         Err(failure) => Err(failure),
     }
 }
@@ -118,7 +124,7 @@ fn lost_in_head(error: &Error) -> Failure {
     Failure::maybe_sent(reason)
 }
 
-fn lost_in_body(error: &Error) -> Failure {
+pub(super) fn lost_in_body(error: &Error) -> Failure {
     let reason = match io_kind(error) {
         Some(ErrorKind::TimedOut) => reason::TIMEOUT,
         Some(ErrorKind::ConnectionReset) => reason::RESET,

@@ -227,6 +227,7 @@ mod tests {
             body_limit: 1 << 20,
             cut_body: false,
             retry_read: false,
+            spill: None,
         }
     }
 }

@@ -70,6 +70,7 @@ fn attempt(a: &Attempt, h: &mut impl Hasher) {
         manual,
         alert,
         payer_amount: _,
+        captured_ms: _,
         second_charge_of,
         outside,
     } = a;
@@ -113,6 +114,7 @@ fn operation(o: &Operation, h: &mut impl Hasher) {
         track: its,
         failed_ver,
         done_ver,
+        done_ms: _,
         accepted,
         again,
         manual,

@@ -12,9 +12,9 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use interlock_journal::{
-    Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery, Message, MessageQuery, Messages,
-    NoticeRow, OrderChange as Order, OutboxRow, Page, PaymentRow, Stats, Store, StoreError, Told,
-    Write,
+    CaseQuery, CaseRow, Cases, Committed, Cursor, Due, EventRow, Health, KeyRow, ListQuery,
+    Message, MessageQuery, Messages, NoticeRow, OrderChange as Order, OutboxRow, Page, PaymentRow,
+    Stats, Store, StoreError, Told, Write,
 };
 
 use super::mail;
@@ -58,12 +58,16 @@ pub type Waiter = Arc<Mutex<Option<Answer<Whole>>>>;
 
 /// The simulated store as a [`Store`].
 #[derive(Default)]
-pub struct Face(Mutex<Simulated<Whole, Waiter>>);
+pub struct Face {
+    store: Mutex<Simulated<Whole, Waiter>>,
+    /// No decision about money rests on a case, so here they are durable at once.
+    cases: Mutex<Vec<CaseRow>>,
+}
 
 impl Face {
     /// The store itself, for a test that crashes it. Nobody else moves meanwhile.
     pub fn inside(&self) -> MutexGuard<'_, Simulated<Whole, Waiter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn perform(&self, task: Task<Whole>) -> Result<Verdict<Whole>, StoreError> {
@@ -234,6 +238,40 @@ impl Store for Face {
         })
     }
 
+    async fn case_put(&self, case: CaseRow) -> Result<bool, StoreError> {
+        let mut cases = lock(&self.cases);
+        let before = cases.iter_mut().find(|known| known.id == case.id);
+        let fits = before.as_ref().map_or(0, |known| known.ver) + 1 == case.ver;
+        match before {
+            Some(known) if fits => *known = case,
+            None if fits => cases.push(case),
+            _ => {}
+        }
+        Ok(fits)
+    }
+
+    async fn case(&self, id: &str) -> Result<Option<CaseRow>, StoreError> {
+        Ok(lock(&self.cases).iter().find(|case| case.id == id).cloned())
+    }
+
+    async fn cases(&self, query: CaseQuery) -> Result<Cases, StoreError> {
+        let limit = query.limit.min(MOST_LISTED);
+        let is = |wanted: &Option<String>, found: &String| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        let cases = lock(&self.cases);
+        let mut found = (1_u64..).zip(cases.iter()).filter(|(position, case)| {
+            *position > query.after
+                && is(&query.account, &case.account)
+                && is(&query.date, &case.date)
+                && query.open.is_none_or(|open| open == case.open)
+        });
+        let page: Vec<(u64, &CaseRow)> = found.by_ref().take(limit).collect();
+        let next = page.last().map(|(position, _)| *position).filter(|_| found.next().is_some());
+        let rows = page.into_iter().map(|(_, case)| case.clone()).collect();
+        Ok(Cases { rows, damaged: Vec::new(), next })
+    }
+
     async fn settings_get(&self, setting: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(|book| book.setting(&name([setting])).cloned())
     }
@@ -271,8 +309,8 @@ async fn breathe() {
     .await;
 }
 
-fn lock(waiter: &Waiter) -> MutexGuard<'_, Option<Answer<Whole>>> {
-    waiter.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn explain(refusal: Refusal) -> StoreError {

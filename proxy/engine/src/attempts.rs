@@ -59,9 +59,12 @@ impl Turn<'_> {
             {
                 self.not_gone_on(i, account, fact, source)
             }
+            What::Action if matches!(a.state, AttemptState::Closing { .. }) => {
+                self.not_gone_on(i, account, fact, source)
+            }
             What::Action => self.must_act(i, account, fact),
             What::Pending => self.will_decide(i, fact),
-            What::Approved => self.approved(i, account, source),
+            What::Approved => self.approved(i, account, fact, source),
             What::Declined => self.declined(i, account, fact, source),
             What::NotFound => self.not_found(i, account, source),
             What::ClosedUnpaid => self.closed(i, account, source, true),

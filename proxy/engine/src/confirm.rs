@@ -56,8 +56,18 @@ impl Turn<'_> {
     /// The provider says that the shopper has done his part and that it waits for us: it is told
     /// to go on, without waiting for the shopper to find his way back. An inquiry says so again
     /// and again, also after a return that was refused, so it moves only what nothing was told for.
-    pub(crate) fn approved(&mut self, i: usize, account: &AccountPolicy, source: &Source) -> Flow {
+    pub(crate) fn approved(
+        &mut self,
+        i: usize,
+        account: &AccountPolicy,
+        fact: &Fact,
+        source: &Source,
+    ) -> Flow {
         let a = &self.p.attempts[i];
+        if matches!(a.state, AttemptState::Fenced | AttemptState::Closing { .. }) {
+            // Whatever the lost answer had shown: it waits for what is never sent.
+            return self.not_gone_on(i, account, fact, source);
+        }
         let told = a.track.of(ExchangeKind::Continue).count();
         let news = matches!(source, Source::Notice) || told == 0;
         let goes_on = approves(account, a) && a.state == AttemptState::Action && !a.loser;
@@ -114,7 +124,7 @@ impl Turn<'_> {
         true
     }
 
-    /// A return of the shopper is in doubt, and the provider says that it waits for one. Asked when
+    /// What was sent is in doubt, and the provider says that it waits for a return. Asked when
     /// nothing can be on the wire any more, that says what became of it: nothing.
     pub(crate) fn not_gone_on(
         &mut self,

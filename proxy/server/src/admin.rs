@@ -7,6 +7,7 @@ mod accounts;
 mod explain;
 pub mod guard;
 mod overview;
+mod reconciliations;
 mod reload;
 mod webhooks;
 
@@ -24,6 +25,7 @@ use crate::driver::{Beside, Driver, Moved, decode};
 use crate::front_door::{FrontDoor, Handler, Request, Response};
 use crate::health::Health;
 use crate::merchant_api::{Problem, answer};
+use crate::reconcile::Reconciler;
 use crate::reload::Reloader;
 use crate::setup::Setup;
 use interlock_plugin_host::PluginHost;
@@ -43,6 +45,7 @@ pub struct Admin {
     health: Arc<Health>,
     host: Arc<PluginHost>,
     reloader: Arc<Reloader>,
+    reconciler: Arc<Reconciler>,
     merchants_door: FrontDoor,
 }
 
@@ -53,9 +56,10 @@ impl Admin {
         health: Arc<Health>,
         host: Arc<PluginHost>,
         reloader: Arc<Reloader>,
+        reconciler: Arc<Reconciler>,
         merchants_door: FrontDoor,
     ) -> Self {
-        Self { driver, health, host, reloader, merchants_door }
+        Self { driver, health, host, reloader, reconciler, merchants_door }
     }
 }
 
@@ -86,6 +90,17 @@ impl Handler for Admin {
             (&Verb::POST, ["admin", "v1", "payments", id, "recheck"]) => self.recheck(id).await,
             (&Verb::POST, ["admin", "v1", "payments", id, "resolve"]) => {
                 self.resolve(id, &request).await
+            }
+            (&Verb::POST, ["admin", "v1", "reconciliations"]) => self.reconcile(&request),
+            (&Verb::GET, ["admin", "v1", "reconciliations"]) => Ok(self.reconciliations()),
+            (&Verb::GET, ["admin", "v1", "reconciliations", id]) => self.reconciliation(id),
+            (&Verb::POST, ["admin", "v1", "reconciliations", id, "pieces"]) => {
+                self.piece(id, &request).await
+            }
+            (&Verb::GET, ["admin", "v1", "cases"]) => self.cases(&request).await,
+            (&Verb::GET, ["admin", "v1", "cases", id]) => self.case(id).await,
+            (&Verb::POST, ["admin", "v1", "cases", id, "close"]) => {
+                self.close_case(id, &request).await
             }
             (&Verb::GET, ["admin", "v1", "webhooks"]) => self.webhooks(&request).await,
             (&Verb::POST, ["admin", "v1", "webhooks", id, "redeliver"]) => {

@@ -4,6 +4,7 @@
 //! 4 the server does not let this caller do it.
 
 mod account;
+mod case;
 mod cases;
 mod check;
 mod client;
@@ -16,6 +17,7 @@ mod output;
 mod papers;
 mod payment;
 mod plugin;
+mod reconcile;
 mod record;
 mod reload;
 mod status;
@@ -71,6 +73,13 @@ enum Command {
     Payment {
         #[command(subcommand)]
         command: payment::Command,
+    },
+    /// Hold a provider's statement of a day against the journal. 0: all matched, 1: not all.
+    Reconcile(reconcile::Wanted),
+    /// Look at the differences that were found, and close them.
+    Case {
+        #[command(subcommand)]
+        command: case::Command,
     },
     /// Show a configuration's values, or the schema of all configurations.
     Config {
@@ -136,6 +145,8 @@ pub fn main() -> ExitCode {
         Command::Explain(asked) => explain::run(&asked),
         Command::Account { command } => account::run(command),
         Command::Payment { command } => payment::run(command),
+        Command::Reconcile(wanted) => reconcile::run(&wanted),
+        Command::Case { command } => case::run(command),
         Command::Config { command } => config::run(command),
         Command::Plugin { command } => plugin::run(command),
         Command::Merchant { command } => keys::merchant(&command),

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::native::{Native, Way};
 use crate::node::{NodeClock, Numbers};
 use crate::overload::Overload;
+use crate::reconcile::Reconciler;
 use crate::reload::{Parts, Reloader, tell_manager};
 use crate::resolver;
 use crate::setup::{InForce, Setup};
@@ -129,7 +130,9 @@ async fn start(
         admin: Arc::clone(&operators),
     });
     let (driven, watched_by) = (Arc::clone(&driver), Arc::clone(&health));
-    let admin = Admin::new(driven, watched_by, host, Arc::clone(&reloader), front.clone());
+    let reconciler = Reconciler::new(Arc::clone(&driver), &config.server.data_dir);
+    let reloading = Arc::clone(&reloader);
+    let admin = Admin::new(driven, watched_by, host, reloading, reconciler, front.clone());
     let admin = Guard::new(Arc::new(admin), operators);
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
     let mut certificates = Vec::new();

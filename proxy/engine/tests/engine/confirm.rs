@@ -18,16 +18,21 @@ const CONTINUE: ExchangeKind = ExchangeKind::Continue;
 
 /// A challenge that was shown at `a`, with `b` next; both wait for the shopper's return.
 fn challenged(contract: Contract) -> Desk {
+    let mut desk = asked_for(contract);
+    desk.hear(shown());
+    assert_eq!(desk.status().0, "requires_action");
+    desk
+}
+
+/// The same, before the answer.
+fn asked_for(contract: Contract) -> Desk {
     let contract = Contract { returning: vec!["token".into()], ..contract };
     let accounts = ["a", "b"].map(|name| {
         let mut account = account(name, contract.clone());
         account.operations.push(Operation::Continue);
         account
     });
-    let mut desk = Desk::with(policy(accounts.into()), submission(token_method(&["a", "b"])));
-    desk.hear(shown());
-    assert_eq!(desk.status().0, "requires_action");
-    desk
+    Desk::with(policy(accounts.into()), submission(token_method(&["a", "b"])))
 }
 
 /// One key is one execution, a refusal is the end, nobody can be asked, nothing can be closed.
@@ -464,4 +469,20 @@ fn a_return_in_doubt_ends_only_when_it_was_asked_about_behind_the_window() {
     desk.look(0, approved(&desk));
     assert_eq!(desk.word(0), "failed");
     assert_eq!(desk.p().attempts.len(), 2, "only then the next account");
+}
+
+#[test]
+fn an_approval_of_what_a_lost_answer_had_shown_ends_it_when_it_is_asked_about_late() {
+    let mut contract = talkative();
+    contract.moves = moves(IdempotencyClass::None, Concurrency::Undeclared);
+    let mut desk = asked_for(Contract { approving: vec!["token".into()], ..contract });
+    desk.lose(ExchangeKind::Authorize);
+    assert_eq!(desk.word(0), "fenced");
+    desk.notice("a", approved(&desk));
+    desk.look(0, approved(&desk));
+    assert_eq!(desk.word(0), "fenced", "the request may still be under way");
+    desk.pass(W + MINUTE);
+    let effects = desk.look(0, approved(&desk));
+    assert!(sends(&effects).iter().all(|id| !id.contains("continue")));
+    assert_eq!(desk.word(0), "failed", "it waits for what is never sent");
 }

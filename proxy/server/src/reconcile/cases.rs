@@ -21,6 +21,9 @@ pub struct Body {
     pub theirs: Option<StatementLine>,
     /// What we say.
     pub ours: Option<Ours>,
+    /// A person closed it: it stays closed when it is found again.
+    #[serde(default)]
+    pub settled: bool,
     /// What became of it.
     pub timeline: Vec<Entry>,
 }
@@ -93,11 +96,15 @@ impl Found {
     }
 }
 
-/// Writes down a difference; the case's id.
+/// Writes down a difference; the case's id, and whether a person has settled it already.
 ///
 /// # Errors
 /// The journal's.
-pub async fn found(store: &dyn Store, found: &Found, now_ms: i64) -> Result<String, StoreError> {
+pub async fn found(
+    store: &dyn Store,
+    found: &Found,
+    now_ms: i64,
+) -> Result<(String, bool), StoreError> {
     let id = found.id();
     for _ in 0..RACES_MAX {
         let before = store.case(&id).await?;
@@ -119,14 +126,14 @@ pub async fn found(store: &dyn Store, found: &Found, now_ms: i64) -> Result<Stri
             account: found.account.clone(),
             date: found.date.clone(),
             kind: found.kind.as_str().to_owned(),
-            open: found.booked.is_none(),
+            open: found.booked.is_none() && !body.settled,
             payment: found.payment.clone(),
             opened_ms: before.as_ref().map_or(now_ms, |row| row.opened_ms),
             changed_ms: now_ms,
             body: write(&body),
         };
         if store.case_put(row).await? {
-            return Ok(id);
+            return Ok((id, body.settled));
         }
     }
     Err(StoreError::Busy)
@@ -146,6 +153,7 @@ pub async fn close(
     for _ in 0..RACES_MAX {
         let Some(row) = store.case(id).await?.filter(|row| row.open) else { return Ok(false) };
         let mut body = read(&row.body);
+        body.settled |= actor != RECONCILIATION;
         let what = format!("closed: {why}");
         push(&mut body, Entry { at_ms: now_ms, actor: actor.to_owned(), what });
         let (ver, body) = (row.ver + 1, write(&body));

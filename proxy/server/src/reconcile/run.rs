@@ -48,7 +48,9 @@ pub struct Tally {
     pub pending: u64,
     /// Lines about something else than shoppers' money.
     pub ignored: u64,
-    /// Differences by kind.
+    /// Differences that a person has settled.
+    pub settled: u64,
+    /// The others, by kind.
     pub differences: BTreeMap<Kind, u64>,
     /// Differences that the engine has taken in.
     pub booked: u64,
@@ -69,6 +71,7 @@ impl Tally {
             agrees: 0,
             pending: 0,
             ignored: 0,
+            settled: 0,
             differences: BTreeMap::new(),
             booked: 0,
             at_the_edges: 0,
@@ -386,9 +389,14 @@ impl Comparison {
             ours,
             booked,
         };
-        let id = cases::found(&*self.driver.store, &found, self.now_ms()).await;
-        self.cases.insert(id.map_err(|e| e.to_string())?);
+        let found = cases::found(&*self.driver.store, &found, self.now_ms()).await;
+        let (id, settled) = found.map_err(|e| e.to_string())?;
+        self.cases.insert(id);
         let mut tally = self.run.tally();
+        if settled {
+            tally.settled += 1;
+            return Ok(());
+        }
         *tally.differences.entry(kind).or_default() += 1;
         tally.booked += u64::from(is_booked);
         Ok(())

@@ -42,8 +42,8 @@ pub fn packing_of(path: &Path) -> Result<Packing, String> {
     })
 }
 
-/// Gives the content of a file to `take`, piece by piece, until it is over or `take` has had enough.
-/// The last piece comes after the digest was compared.
+/// Gives the content of a file to `take`, piece by piece, until it is over or `take` has had
+/// enough. The last piece comes after the digest was compared.
 ///
 /// # Errors
 /// The file can't be read, is not packed as it should be, is not what the digest says, or holds a

@@ -1,0 +1,197 @@
+//! A provider's statement beside the journal: what nobody told us is found and booked, once, and
+//! what can't be booked is a case. Money is read from the sandbox's ledger.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use interlock_tests::house::{Answer, House};
+use interlock_tests::ledger;
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+const ACCOUNT: &str = "wechat-main";
+/// Closer to midnight than this nobody can say in which day something was.
+const EDGE: i64 = 10 * 60;
+
+/// The provider's day, unless it ends or has begun just now.
+fn today() -> Option<String> {
+    let now = Offset::constant(8).to_datetime(Timestamp::now());
+    let second = i64::from(now.hour()) * 3_600 + i64::from(now.minute()) * 60;
+    (EDGE..86_400 - EDGE).contains(&second).then(|| now.date().to_string())
+}
+
+fn pay_by_code(house: &House, amount: i64) -> Answer {
+    let paid = house.pay(&json!({
+        "amount": amount, "currency": "CNY",
+        "method": { "type": "wechat_pay", "flow": "barcode", "auth_code": "131234567890123401" },
+    }));
+    assert_eq!(paid["status"], "succeeded", "{paid:?}");
+    paid
+}
+
+fn text(answer: &Answer, key: &str) -> String {
+    answer[key].as_str().expect("a text").to_owned()
+}
+
+/// The exit code and the report.
+fn reconcile(house: &House, day: &str, more: &[&str]) -> (i32, Value) {
+    let mut arguments = vec!["reconcile", "--account", ACCOUNT, "--date", day, "--json"];
+    arguments.extend(more);
+    let (code, out) = house.cli_code(&arguments);
+    let line = out.lines().find(|line| line.starts_with('{'));
+    let report = line.and_then(|line| serde_json::from_str(line).ok());
+    (code.expect("it ended by itself"), report.unwrap_or_else(|| unreachable!("{out}")))
+}
+
+/// Our number of its last attempt.
+fn number(payment: &Answer) -> String {
+    let last = payment["attempts"].as_array().and_then(|a| a.last()).expect("an attempt");
+    last["op_id"].as_str().expect("a text").to_owned()
+}
+
+fn net(house: &House, payment: &Answer) -> i64 {
+    ledger::of_payment(&ledger::net(&house.ledger()), &payment.json)
+}
+
+#[test]
+fn what_nobody_told_is_booked_once_and_the_rest_is_a_case() {
+    let Some(day) = today() else { return };
+    let house = House::start();
+    let known = pay_by_code(&house, 1_250);
+    let refund = json!({ "payment": known["id"], "amount": 100 });
+    let refund = house.post("/v1/refunds", "r-1", &refund);
+    let path = format!("/v1/refunds/{}", text(&refund, "id"));
+    house.wait_until("it is given back", SOON, |h| h.get(&path)["status"] == "succeeded");
+    // From now on nobody tells, and nobody answers.
+    house.fault(ACCOUNT, "notify", "notify_lose");
+    house.fault(ACCOUNT, "inquire", "hang");
+    let shown = house.pay(&json!({
+        "amount": 1_900, "currency": "CNY", "method": { "type": "wechat_pay", "flow": "qr" },
+    }));
+    house.shopper(ACCOUNT, &number(&shown), "pay");
+    let portal = |act: &str, number: &str, amount: i64| {
+        let body = json!({ "account": ACCOUNT, "act": act, "op_id": number, "amount": amount });
+        let done = house.control("POST", "/portal", Some(&body));
+        assert_eq!(done.status, 200, "{done:?}");
+    };
+    portal("charge", "elsewhere-1", 500);
+    portal("refund", &number(&known), 250);
+    let id = text(&shown, "id");
+    assert_eq!(house.payment(&id)["status"], "requires_action", "paid and not credited");
+    let sent = house.payments_sent();
+
+    let (code, report) = reconcile(&house, &day, &[]);
+    let run = &report["reconciliation"];
+    assert_eq!((code, &run["status"]), (1, &json!("done")), "{report}");
+    let differences = json!({ "not_credited": 1, "only_theirs": 1, "refund_not_ours": 1 });
+    assert_eq!((&run["differences"], &run["booked"]), (&differences, &json!(2)), "{report}");
+    assert_eq!(run["agrees"], 2, "the payment and its refund: {report}");
+    assert_eq!(house.payment(&id)["status"], "succeeded");
+    let known = house.payment(&text(&known, "id"));
+    assert_eq!(known["amount_refunded"], 350);
+    assert_eq!((net(&house, &known), net(&house, &house.payment(&id))), (900, 1_900));
+    assert_eq!(house.payments_sent(), sent, "nothing was sent for it");
+
+    let (code, report) = reconcile(&house, &day, &[]);
+    let run = &report["reconciliation"];
+    assert_eq!((code, &run["differences"]), (1, &json!({ "only_theirs": 1 })), "{report}");
+    assert_eq!(run["agrees"], 4, "{report}");
+    let cases = report["cases"].as_array().expect("cases");
+    let open: Vec<&Value> = cases.iter().filter(|case| case["open"] == true).collect();
+    assert_eq!((cases.len(), open.len()), (3, 1), "the booked ones are closed: {report}");
+    let theirs = (&open[0]["theirs"]["number"], &open[0]["payment"]);
+    assert_eq!(theirs, (&json!("elsewhere-1"), &Value::Null));
+    let case = open[0]["id"].as_str().expect("an id");
+    let arguments = ["case", "close", case, "--reason", "the old till", "--operator", "night"];
+    let (closed, out) = house.cli_code(&arguments);
+    assert_eq!(closed, Some(0), "{out}");
+    let said: Vec<&str> = ["found", "found again", "closed: the old till"]
+        .into_iter()
+        .filter(|what| out.contains(what))
+        .collect();
+    assert_eq!(said.len(), 3, "{out}");
+    let (code, report) = reconcile(&house, &day, &[]);
+    assert_eq!((code, &report["reconciliation"]["settled"]), (0, &json!(1)), "{report}");
+}
+
+#[test]
+fn a_file_shows_other_amounts_and_what_it_lacks() {
+    let Some(day) = today() else { return };
+    let house = House::start();
+    let [right, other, missing] = [1_100, 1_200, 1_300].map(|amount| pay_by_code(&house, amount));
+    let bill = bill(&[row(&right, "11.00"), row(&other, "12.34")], &day);
+    let file = |name: &str, bytes: &[u8]| -> String {
+        let path: PathBuf = house.dir.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(bill.as_bytes()).expect("packed");
+    let packed = packed.finish().expect("packed");
+    for path in [file("bill.csv", bill.as_bytes()), file("bill.gz", &packed)] {
+        let (code, report) = reconcile(&house, &day, &["--file", &path]);
+        let run = &report["reconciliation"];
+        let ended = (code, &run["status"], &run["agrees"]);
+        assert_eq!(ended, (1, &json!("done"), &json!(1)), "{report}");
+        assert_eq!(run["differences"], json!({ "amount_differs": 1, "only_ours": 1 }), "{report}");
+        let of = |kind: &str| {
+            let mut cases = report["cases"].as_array().expect("cases").iter();
+            cases.find(|case| case["kind"] == kind).expect("a case").clone()
+        };
+        assert_eq!(of("amount_differs")["payment"], other["id"]);
+        assert_eq!(of("amount_differs")["theirs"]["amount"], 1_234);
+        assert_eq!(of("amount_differs")["ours"]["amount"], 1_200);
+        assert_eq!(of("only_ours")["payment"], missing["id"]);
+    }
+    // A later file has everything: nobody needs to close what was found before.
+    let all = [row(&right, "11.00"), row(&other, "12.00"), row(&missing, "13.00")];
+    let whole = file("whole.csv", self::bill(&all, &day).as_bytes());
+    let (code, report) = reconcile(&house, &day, &["--file", &whole]);
+    assert_eq!((code, &report["reconciliation"]["agrees"]), (0, &json!(3)), "{report}");
+    assert!(report["cases"].as_array().expect("cases").iter().all(|case| case["open"] == false));
+    assert_eq!(house.payment(&text(&missing, "id"))["amount_refunded"], 0, "nothing was moved");
+
+    let cut = file("cut.csv", &bill.as_bytes()[..bill.len() - 60]);
+    let (code, report) = reconcile(&house, &day, &["--file", &cut]);
+    let run = &report["reconciliation"];
+    assert_eq!((code, &run["status"]), (1, &json!("failed")), "{report}");
+    assert!(run["error"].as_str().is_some_and(|why| why.contains("summary")), "{report}");
+}
+
+#[test]
+fn what_can_not_be_compared_says_why() {
+    let house = House::start();
+    for (account, date, why) in [
+        ("nobody", "2026-11-29", "no such account"),
+        (ACCOUNT, "29.11.2026", "use a day like"),
+        ("checkout-eu", "2026-11-29", "gets no statements"),
+    ] {
+        let (code, out) = house.cli_code(&["reconcile", "--account", account, "--date", date]);
+        assert!(code == Some(1) && out.contains(why), "{code:?}: {out}");
+    }
+    let arguments = ["reconcile", "--account", ACCOUNT, "--date", "2020-02-29"];
+    let (code, out) = house.cli_code(&arguments);
+    assert!(code == Some(0) && out.contains("0 lines"), "nobody paid on that day: {out}");
+}
+
+/// A row of the trade bill for a payment.
+fn row(payment: &Answer, amount: &str) -> String {
+    let (number, reference) = (number(payment), text(payment, "provider_ref"));
+    let paid = format!("`DAY 12:00:00,`{reference},`{number},`SUCCESS,`CNY");
+    format!("{paid},`0,`0,`,`tea,`0.02000,`{amount},`0.00")
+}
+
+/// A trade bill of the columns that are needed.
+fn bill(rows: &[String], day: &str) -> String {
+    let head = "\u{feff}交易时间,微信订单号,商户订单号,交易状态,货币种类,微信退款单号,商户退款单号,\
+                退款状态,商品名称,手续费,订单金额,申请退款金额";
+    let sums = "总交易单数,订单总金额\r\n`2,`23.34\r\n";
+    let rows = rows.join("\r\n").replace("DAY", day);
+    format!("{head}\r\n{rows}\r\n{sums}")
+}

@@ -135,7 +135,7 @@ pub struct Comparison {
     met: HashSet<[u8; 16]>,
     cases: BTreeSet<String>,
     /// What the engine was told and has not taken in yet.
-    told: Vec<(StatementLine, Difference, Payment)>,
+    told: Vec<(StatementLine, Difference, String)>,
 }
 
 impl Comparison {
@@ -217,7 +217,7 @@ impl Comparison {
                 if self.told.len() + self.cases.len() >= DIFFERENCES_MAX {
                     return Err(too_many());
                 }
-                self.told.push((line.clone(), difference, payment));
+                self.told.push((line.clone(), difference, payment.id));
                 Ok(())
             }
         }
@@ -258,9 +258,8 @@ impl Comparison {
     pub async fn end(mut self) -> Result<(), String> {
         self.believed().await?;
         let covers = self.run.tally().covers;
-        if let Some(covers) = covers {
-            self.only_ours(covers).await?;
-        }
+        let Some(covers) = covers else { return Ok(()) };
+        self.only_ours(covers).await?;
         let (account, date) = (self.open.name.as_str(), self.run.date.as_str());
         let store = &*self.driver.store;
         let closed = cases::close_others(store, (account, date), &self.cases, self.now_ms());
@@ -273,9 +272,9 @@ impl Comparison {
         loop {
             let last = tokio::time::Instant::now() >= by;
             let mut left = Vec::new();
-            for (line, difference, payment) in told {
-                let now = self.driver.payment(&payment.id).await.map_err(|e| e.to_string())?;
-                let now = now.unwrap_or(payment);
+            for (line, difference, id) in told {
+                let now = self.driver.payment(&id).await.map_err(|e| e.to_string())?;
+                let Some(now) = now else { continue };
                 match books::compare(&now, self.policy()?, &line, false) {
                     Compared::Agrees(ids) => {
                         self.meet(&ids);
@@ -285,7 +284,7 @@ impl Comparison {
                     Compared::Differs(_) if last => {
                         self.differs(&line, difference, Some(now), None).await?;
                     }
-                    Compared::Differs(_) => left.push((line, difference, now)),
+                    Compared::Differs(_) => left.push((line, difference, id)),
                 }
             }
             if left.is_empty() {

@@ -805,7 +805,8 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
             });
             let pages = pages.unwrap_or_default();
             text += &format!(
-                "endpoints = {{ gateway = \"http://{address}\" }}\n\
+                "endpoints = {{ gateway = \"http://{address}\", \
+                 bills = \"http://{address}\" }}\n\
                  config = {{ app_id = \"202100000000000{n}\"{pages} }}\n\
                  [accounts.{name}.secrets]\n\
                  app_private_key = \"${{file:keys/{name}/app_private.pem}}\"\n\

@@ -36,6 +36,7 @@ pub fn fact(cx: &Cx<'_>, purpose: Purpose, r: &Request, number: &str, node: &Nod
         Purpose::Cancel => canceled(node),
         Purpose::Refund => refunded(r, node),
         Purpose::RefundQuery => refund_status(r, node),
+        Purpose::Bill => Fact::unknown("no_trade"),
     };
     match node.text("trade_no") {
         Some(trade_no) => fact.with_provider_ref(trade_no),
@@ -64,7 +65,7 @@ fn refused(purpose: Purpose, node: &Node) -> Fact {
         match purpose {
             Purpose::Query | Purpose::RefundQuery => return coded(What::NotFound, code),
             Purpose::Close | Purpose::Cancel => return coded(What::ClosedNothingFound, code),
-            Purpose::Pay | Purpose::Precreate | Purpose::Refund => {}
+            Purpose::Pay | Purpose::Precreate | Purpose::Refund | Purpose::Bill => {}
         }
     }
     codes::fact(purpose, node)

@@ -36,6 +36,7 @@ pub enum Purpose {
     Cancel,
     Refund,
     RefundQuery,
+    Bill,
 }
 
 impl Purpose {
@@ -49,6 +50,7 @@ impl Purpose {
             Self::Cancel => "alipay.trade.cancel",
             Self::Refund => "alipay.trade.refund",
             Self::RefundQuery => "alipay.trade.fastpay.refund.query",
+            Self::Bill => "alipay.data.dataservice.bill.downloadurl.query",
         }
     }
 }

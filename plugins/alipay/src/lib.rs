@@ -7,6 +7,7 @@
 //! query carries the present.
 
 mod answers;
+mod bill;
 mod codes;
 mod gateway;
 mod notification;
@@ -47,6 +48,15 @@ pub struct Alipay {
 pub struct State {
     /// The request that is on the wire.
     sent: Option<Purpose>,
+    /// How far a bill is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bill: Option<bill::Reading>,
+}
+
+impl State {
+    fn sent(purpose: Purpose) -> Self {
+        Self { sent: Some(purpose), bill: None }
+    }
 }
 
 impl Provider for Alipay {
@@ -152,13 +162,13 @@ impl Provider for Alipay {
                 let named = Named { out_trade_no: &number };
                 let (send, body) =
                     gateway::request(cx, &self.app_id, Purpose::Query, None, &named)?;
-                Ok(Step::send(send, body, State { sent: Some(Purpose::Query) }))
+                Ok(Step::send(send, body, State::sent(Purpose::Query)))
             }
             Event::Response { status, .. } if s.sent == Some(Purpose::Query) => {
                 let answer = gateway::open(cx, Purpose::Query, *status)?;
                 Ok(Step::done(answer.map_or_else(|doubt| doubt, answers::sign_of_life)))
             }
-            _ => Err(Fault::input("an answer to a request that was not sent")),
+            _ => Err(NOT_SENT),
         }
     }
 
@@ -168,13 +178,45 @@ impl Provider for Alipay {
             _ => Err(Fault::input("only a notification can be read")),
         }
     }
+
+    fn download_statement(
+        &self,
+        cx: &Cx<'_>,
+        r: &Request,
+        s: State,
+        e: &Event,
+    ) -> StepResult<Self> {
+        match e {
+            Event::Start => {
+                let bill_date = bill::day(r)?.to_string();
+                let wanted = Bill { bill_type: "trade", bill_date: &bill_date };
+                let (send, body) =
+                    gateway::request(cx, &self.app_id, Purpose::Bill, None, &wanted)?;
+                Ok(Step::send(send, body, State::sent(Purpose::Bill)))
+            }
+            Event::Response { status, .. } if s.sent == Some(Purpose::Bill) => {
+                Ok(Step::part(bill::told(cx, r, *status)?, State::default()))
+            }
+            Event::Transport { .. } => Err(Fault::input("the bill was not answered for")),
+            _ => Err(NOT_SENT),
+        }
+    }
+
+    fn read_statement(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+        let Event::Piece { last } = e else {
+            return Err(Fault::input("only a piece of a bill can be read"));
+        };
+        let mut reading = s.bill.unwrap_or_default();
+        let part = reading.piece(r, cx.body, *last)?;
+        Ok(Step::part(part, State { sent: None, bill: Some(reading) }))
+    }
 }
 
 impl Alipay {
     /// An offer without a request: it ends where it begins.
     fn shown(&self, cx: &Cx<'_>, r: &Request, e: &Event, door: Door) -> StepResult<Self> {
         if !matches!(e, Event::Start) {
-            return Err(Fault::input("an answer to a request that was not sent"));
+            return Err(NOT_SENT);
         }
         if !self.pages {
             return Err(Fault::input("`pages` is not switched on for this account"));
@@ -207,11 +249,9 @@ impl Alipay {
                 let notify_url = r.notify_url.as_deref().filter(|_| pays);
                 let (send, body) =
                     gateway::request(cx, &self.app_id, purpose, notify_url, &content()?)?;
-                Ok(Step::send(send, body, State { sent: Some(purpose) }))
+                Ok(Step::send(send, body, State::sent(purpose)))
             }
-            Event::Response { .. } if state.sent != Some(purpose) => {
-                Err(Fault::input("an answer to a request that was not sent"))
-            }
+            Event::Response { .. } if state.sent != Some(purpose) => Err(NOT_SENT),
             Event::Response { status, .. } => {
                 let answer = gateway::open(cx, purpose, *status)?;
                 let read = |node| answers::fact(cx, purpose, r, number, &node);
@@ -238,6 +278,7 @@ impl Alipay {
     }
 }
 
+const NOT_SENT: Fault = Fault::input("an answer to a request that was not sent");
 const FLOW: Fault =
     Fault::input("the flow is not one of `barcode`, `qr`, `redirect`, `wap`, `app`");
 
@@ -277,6 +318,12 @@ struct Refund<'a> {
 struct RefundNamed<'a> {
     out_trade_no: &'a str,
     out_request_no: &'a str,
+}
+
+#[derive(Serialize)]
+struct Bill<'a> {
+    bill_type: &'static str,
+    bill_date: &'a str,
 }
 
 fn original(r: &Request) -> Result<&Original, Fault> {

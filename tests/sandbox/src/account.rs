@@ -160,11 +160,10 @@ impl Account {
     /// A sentence that says why it cannot be.
     pub fn portal(&self, act: &PortalAct) -> Result<Value, &'static str> {
         match &self.fake {
+            Fake::Alipay(alipay) => alipay.portal(act),
             Fake::Paypal(paypal) => paypal.portal(act),
             Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
-            Fake::Adyen(_) | Fake::Alipay(_) | Fake::Checkout(_) => {
-                Err("this provider has no portal here")
-            }
+            Fake::Adyen(_) | Fake::Checkout(_) => Err("this provider has no portal here"),
         }
     }
 

@@ -1,22 +1,27 @@
-//! The fake of one Alipay account: the v1 gateway `/gateway.do` and its notifications.
+//! The fake of one Alipay account: the v1 gateway `/gateway.do`, its notifications and its bills.
 //!
 //! It reads a request, passes the gate, lets the trades decide, writes the ledger under the lock
 //! of the trades, and signs outside it.
 
+mod bills;
 mod trades;
 mod wire;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use bytes::Bytes;
+use serde_json::{Value, json};
 
+use crate::account::{Portal, PortalAct};
 use crate::config::AlipayConfig;
 use crate::courier::{Notice, Seal};
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::faults::Operation;
 use crate::keys::{Signer, Verifier};
 use crate::moment;
+use bills::Sheet;
 use trades::{Barcode, Canceled, Effects, Fact, Order, Refused, Rules, Trade, Trades};
 use wire::{Gate, Node, Params, fen, yuan};
 
@@ -25,18 +30,38 @@ pub use trades::Act;
 const BUYER_ID: &str = "2088000000000001";
 const BUYER_LOGON: &str = "buy***@example.com";
 
+const BILL: &str = "alipay.data.dataservice.bill.downloadurl.query";
+const BILL_FILE: &str = "/downloadBillFile.resource";
+/// So many bills can be downloaded at a time.
+const BILLS_LIMIT: usize = 64;
+
 /// One Alipay account.
 pub struct Alipay {
     desk: Desk,
     config: AlipayConfig,
+    base: String,
     app_key: Verifier,
     gateway_key: Signer,
     trades: Mutex<Trades>,
+    bills: Mutex<VecDeque<Made>>,
+}
+
+/// A bill that can be downloaded.
+struct Made {
+    token: String,
+    at_ms: i64,
+    bytes: Bytes,
 }
 
 impl Alipay {
-    /// An account without trades.
-    pub fn new(desk: Desk, config: AlipayConfig, app_key: Verifier, gateway_key: Signer) -> Self {
+    /// An account without trades. `base` is its own URL, for the bills.
+    pub fn new(
+        desk: Desk,
+        config: AlipayConfig,
+        base: String,
+        app_key: Verifier,
+        gateway_key: Signer,
+    ) -> Self {
         let rules = Rules {
             qr_expiry_ms: config.qr_expiry_ms as i64,
             trade_timeout_ms: config.trade_timeout_ms as i64,
@@ -45,17 +70,21 @@ impl Alipay {
         // Two accounts, and two runs, must not make the same numbers.
         let serial = rand::random::<u64>() % 1_000_000_000_000_000_000;
         let trades = Mutex::new(Trades::new(rules, serial));
-        Self { desk, config, app_key, gateway_key, trades }
+        let bills = Mutex::default();
+        Self { desk, config, base, app_key, gateway_key, trades, bills }
     }
 
     /// What `inbound` asks for, before it is known whether it may.
     pub fn recognise(&self, inbound: &Inbound) -> Call {
+        if inbound.path == BILL_FILE {
+            return Call { operation: Operation::Inquire, name: "bill_file".into(), op_id: None };
+        }
         let params = Params::merge(&inbound.query, &inbound.body);
         let method = params.get("method").unwrap_or_default();
         let operation = match method {
             "alipay.trade.close" | "alipay.trade.cancel" => Operation::Close,
             "alipay.trade.refund" => Operation::Refund,
-            "alipay.trade.query" | "alipay.trade.fastpay.refund.query" => Operation::Inquire,
+            "alipay.trade.query" | "alipay.trade.fastpay.refund.query" | BILL => Operation::Inquire,
             _ => Operation::Authorize,
         };
         let content: Value = params
@@ -80,6 +109,9 @@ impl Alipay {
 
     /// Executes `inbound`, bent by a fault.
     pub fn execute(self: &Arc<Self>, inbound: &Inbound, bend: Bend) -> Answer {
+        if inbound.path == BILL_FILE && inbound.method == "GET" {
+            return self.bill_file(&inbound.query);
+        }
         if inbound.path != "/gateway.do" {
             return Answer::html(404, "<html><body>404 Not Found</body></html>");
         }
@@ -157,6 +189,46 @@ impl Alipay {
         self.act(Some(number), None, None, act)
     }
 
+    /// Something happens at the portal, of which nobody is notified.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be, or Alipay's sub code.
+    pub fn portal(self: &Arc<Self>, portal: &PortalAct) -> Result<Value, &'static str> {
+        let number = portal.op_id.clone().ok_or("no op_id")?;
+        if !is_number(&number) {
+            return Err("op_id is no out_trade_no");
+        }
+        let amount = portal.amount.filter(|fen| *fen > 0).ok_or("amount is not positive")?;
+        let (op_id, trade) = match portal.act {
+            Portal::Charge => {
+                let order = Order::of_the_portal(number.clone(), amount);
+                let charge = |t: &mut Trades, now, fx: &mut _| t.charge_elsewhere(order, now, fx);
+                (number, self.quietly(charge)?)
+            }
+            Portal::Refund => {
+                self.quietly(|t, now, fx| t.refund_elsewhere(&number, amount, now, fx))?
+            }
+            _ => return Err("acts are charge and refund"),
+        };
+        Ok(json!({
+            "op_id": op_id, "provider_ref": trade.trade_no, "status": trade.status.word(),
+        }))
+    }
+
+    /// The file of a bill that was made; its address alone opens it, and not for long.
+    fn bill_file(&self, query: &str) -> Answer {
+        let asked = Params::merge(query, b"");
+        let token = asked.get("token").unwrap_or_default();
+        let since = moment::now_ms() - self.config.bill_life_ms as i64;
+        match self.bills().iter().find(|made| made.token == token && made.at_ms > since) {
+            Some(made) => Answer {
+                content_type: "application/octet-stream",
+                ..Answer::json(200, made.bytes.clone())
+            },
+            None => Answer::html(404, "<html><body>404 Not Found</body></html>"),
+        }
+    }
+
     fn gate(&self) -> Gate<'_> {
         Gate {
             app_id: &self.config.app_id,
@@ -165,9 +237,10 @@ impl Alipay {
         }
     }
 
-    /// Forgets all trades and what is still to be notified.
+    /// Forgets all trades, bills and what is still to be notified.
     pub fn reset(&self) {
         self.trades().clear();
+        self.bills().clear();
         self.desk.courier.forget();
     }
 
@@ -194,6 +267,7 @@ impl Alipay {
             "alipay.trade.cancel" => asked.cancel(),
             "alipay.trade.refund" => asked.refund(),
             "alipay.trade.fastpay.refund.query" => asked.refund_query(),
+            BILL => asked.bill(),
             _ if is_page(method) => asked.open(),
             _ => asked.precreate(),
         };
@@ -204,14 +278,22 @@ impl Alipay {
         self: &Arc<Self>,
         work: impl FnOnce(&mut Trades, i64, &mut Effects) -> T,
     ) -> T {
+        let (done, facts) = self.working(work);
+        self.tell(facts);
+        done
+    }
+
+    fn quietly<T>(&self, work: impl FnOnce(&mut Trades, i64, &mut Effects) -> T) -> T {
+        self.working(work).0
+    }
+
+    fn working<T>(&self, work: impl FnOnce(&mut Trades, i64, &mut Effects) -> T) -> (T, Vec<Fact>) {
         let mut fx = Effects::default();
         let mut trades = self.trades();
         let now = moment::now_ms();
         let done = work(&mut trades, now, &mut fx);
         self.desk.write(now, fx.moves);
-        drop(trades);
-        self.tell(fx.facts);
-        done
+        (done, fx.facts)
     }
 
     fn approve_later(self: &Arc<Self>, trade: &Trade) {
@@ -290,6 +372,10 @@ impl Alipay {
 
     fn trades(&self) -> MutexGuard<'_, Trades> {
         self.trades.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bills(&self) -> MutexGuard<'_, VecDeque<Made>> {
+        self.bills.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -449,6 +535,37 @@ impl Asked<'_> {
             .put("total_amount", &total(&trade))
             .put("refund_amount", &yuan(amount))
             .put("refund_status", "REFUND_SUCCESS"))
+    }
+
+    /// Makes a bill, and says where its file is.
+    fn bill(&self) -> Result<Node, Refused> {
+        let from_ms = self.text("bill_date").and_then(bills::day);
+        let (Some(from_ms), Some("trade")) = (from_ms, self.text("bill_type")) else {
+            return Err("isv.invalid_arguments");
+        };
+        let account = self.account;
+        let sheet = Sheet {
+            seller_id: &account.config.seller_id,
+            from_ms,
+            fee_basis_points: account.config.fee_basis_points,
+        };
+        let at_ms = moment::now_ms();
+        let bytes = sheet.archive(&account.trades(), at_ms).ok_or("isp.bill_not_exist")?;
+        let (user, day) = (sheet.account(), sheet.day());
+        let token = format!("{:032x}", rand::random::<u128>());
+        let url = format!(
+            "{}{BILL_FILE}?bizType=trade&userId={user}&fileType=csv.zip&bizDates={day}\
+             &downloadFileName={user}_{day}.csv.zip&fileId=%2Ftrade%2F{user}%2F{day}.csv.zip\
+             &timestamp={}&token={token}",
+            account.base,
+            at_ms / 1000,
+        );
+        let mut bills = account.bills();
+        bills.push_back(Made { token, at_ms, bytes: bytes.into() });
+        if bills.len() > BILLS_LIMIT {
+            bills.pop_front();
+        }
+        Ok(Node::coded("10000").put("bill_download_url", &url))
     }
 
     fn order(&self) -> Result<Order, Refused> {

@@ -144,6 +144,12 @@ pub struct AlipayConfig {
     /// Whether a cancel of an unknown number makes a later pay or scan of it refused.
     #[serde(default)]
     pub tombstone: bool,
+    /// The provider's fee in hundredths of a percent, for the bills.
+    #[serde(default = "fee_basis_points")]
+    pub fee_basis_points: u32,
+    /// How long the address of a bill is good; 30 s at Alipay.
+    #[serde(default = "bill_life_ms")]
+    pub bill_life_ms: u64,
     /// How far a request's timestamp may be from Beijing time; 0 means any.
     #[serde(default = "timestamp_tolerance_ms")]
     pub timestamp_tolerance_ms: u64,
@@ -411,6 +417,9 @@ fn userpaying_revoke_ms() -> u64 {
 }
 fn reverse_after_ms() -> u64 {
     15_000
+}
+fn bill_life_ms() -> u64 {
+    30_000
 }
 fn fee_basis_points() -> u32 {
     60

@@ -131,13 +131,13 @@
 //! amount, currency}`, amounts in minor units. At PayPal `charge` is a payment on its own pages,
 //! `refund` one by the merchant's clerk, `reverse` takes back what is left of a capture, `dispute`
 //! is a complaint, after which a `reverse` is a chargeback; all of them send webhooks, and `revoke`
-//! ends every access token. At WeChat Pay `charge` pays the number `op_id`, `refund` gives back of
-//! it, and nobody is told; `signs_with` with `identity` (`current`, `next`, `public_key`) turns a
-//! rotation. Bills also cover today.
+//! ends every access token. At Alipay and WeChat Pay `charge` pays the number `op_id`, `refund`
+//! gives back of it, and nobody is told; at WeChat Pay `signs_with` with `identity` (`current`,
+//! `next`, `public_key`) turns a rotation. Bills also cover today.
 //!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
-//! is `refund`; both queries are `inquire`. Checkout.com: payments, captures, voids and refunds
+//! is `refund`; both queries, a bill and its file are `inquire`. Checkout.com: payments, captures, voids and refunds
 //! are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
 //! `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
@@ -416,7 +416,8 @@ impl Parts {
                         )));
                     }
                 }
-                Fake::Alipay(Arc::new(Alipay::new(desk, alipay.clone(), app_key, gateway_key)))
+                let made = Alipay::new(desk, alipay.clone(), base, app_key, gateway_key);
+                Fake::Alipay(Arc::new(made))
             }
             AccountConfig::Checkout(checkout) => {
                 Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))

@@ -65,12 +65,12 @@ pub fn pieces(
             if archive.len() > MEMBERS_MAX {
                 return Err(format!("the archive has more than {MEMBERS_MAX} members"));
             }
-            let mut names: Vec<(String, usize)> = Vec::new();
+            // Names of other encodings are names, too.
+            let mut names: Vec<(Vec<u8>, usize)> = Vec::new();
             for at in 0..archive.len() {
                 let member = archive.by_index(at).map_err(|e| e.to_string())?;
                 if member.is_file() {
-                    let name = member.name().map_err(|e| e.to_string())?;
-                    names.push((name.into_owned(), at));
+                    names.push((member.name_raw().to_vec(), at));
                 }
             }
             names.sort();

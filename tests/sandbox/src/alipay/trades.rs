@@ -44,6 +44,27 @@ pub struct Order {
     pub expires_ms: Option<i64>,
 }
 
+impl Order {
+    /// Of a payment that was made at the portal.
+    pub fn of_the_portal(out_trade_no: String, amount: i64) -> Self {
+        let subject = "portal".into();
+        Self { out_trade_no, amount, subject, notify_url: None, expires_ms: None }
+    }
+}
+
+/// One movement of money, for the bills.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Milliseconds since the epoch.
+    pub at_ms: i64,
+    /// The merchant's number of the trade.
+    pub number: String,
+    /// The merchant's number of a refund; empty for a payment and for a cancel.
+    pub request: String,
+    /// Fen; negative when it went back.
+    pub amount: i64,
+}
+
 /// What became of a barcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barcode {
@@ -178,6 +199,7 @@ pub struct Trades {
     offers: HashMap<String, Offer>,
     by_qr: HashMap<String, String>,
     tombstones: HashSet<String>,
+    entries: Vec<Entry>,
 }
 
 impl Trades {
@@ -191,6 +213,7 @@ impl Trades {
             offers: HashMap::new(),
             by_qr: HashMap::new(),
             tombstones: HashSet::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -356,6 +379,7 @@ impl Trades {
                 let held = self.trades.get_mut(&number).expect("current found it");
                 held.refunded = held.order.amount;
                 fx.moves.push(movement(held, &number, Kind::Reverse, rest));
+                self.enter(&number, "", -rest, now);
                 self.shut(&number, Operation::Close, now, fx);
                 Ok(Canceled::Refund(trade.trade_no))
             }
@@ -398,6 +422,7 @@ impl Trades {
         }
         let held = held.clone();
         fx.moves.push(movement(&held, request, Kind::Refund, amount));
+        self.enter(&number, request, -amount, now);
         let refund = RefundFact { fee: held.refunded, out_biz_no: request.into(), at_ms: now };
         let trade = held.clone();
         fx.facts.push(Fact { cause: Operation::Refund, trade, refund: Some(refund) });
@@ -475,6 +500,54 @@ impl Trades {
         Ok(self.trades.get(out_trade_no).cloned())
     }
 
+    /// A payment that the merchant's own systems never asked for.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn charge_elsewhere(
+        &mut self,
+        order: Order,
+        now: i64,
+        fx: &mut Effects,
+    ) -> Result<Trade, &'static str> {
+        let number = order.out_trade_no.clone();
+        let offered = self.offers.contains_key(&number) || self.tombstones.contains(&number);
+        if offered || self.trades.contains_key(&number) {
+            return Err("the number is used");
+        }
+        self.begin(order, false, now);
+        self.settle(&number, now, fx);
+        Ok(self.trades[&number].clone())
+    }
+
+    /// A refund that the merchant's own systems never asked for: its number, and the trade.
+    ///
+    /// # Errors
+    /// Why it cannot be, as a refund by request is refused.
+    pub fn refund_elsewhere(
+        &mut self,
+        number: &str,
+        amount: i64,
+        now: i64,
+        fx: &mut Effects,
+    ) -> Result<(String, Trade), Refused> {
+        self.serial += 1;
+        let request = format!("portal{}", self.serial);
+        let done = self.refund((Some(number), None), amount, Some(&request), now, fx)?;
+        Ok((request, done.trade))
+    }
+
+    /// What moved from `from_ms` to before `to_ms`, with its trade.
+    pub fn entries(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (&Entry, &Trade)> {
+        let day = self.entries.iter().filter(move |e| (from_ms..to_ms).contains(&e.at_ms));
+        day.filter_map(|entry| Some((entry, self.trades.get(&entry.number)?)))
+    }
+
+    fn enter(&mut self, number: &str, request: &str, amount: i64, at_ms: i64) {
+        let (number, request) = (number.into(), request.into());
+        self.entries.push(Entry { at_ms, number, request, amount });
+    }
+
     fn number(&self, out: Option<&str>, trade_no: Option<&str>) -> Result<String, Refused> {
         match (trade_no, out) {
             (Some(trade_no), _) => {
@@ -521,6 +594,7 @@ impl Trades {
         trade.paid_ms = Some(now);
         fx.moves.push(movement(trade, number, Kind::Charge, trade.order.amount));
         let trade = trade.clone();
+        self.enter(number, "", trade.order.amount, now);
         fx.facts.push(Fact { cause: Operation::Authorize, trade, refund: None });
     }
 

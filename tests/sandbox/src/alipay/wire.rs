@@ -12,7 +12,7 @@ use crate::keys::{Signer, Verifier};
 use crate::moment;
 
 /// The methods that the fake knows.
-pub const METHODS: [&str; 10] = [
+pub const METHODS: [&str; 11] = [
     "alipay.trade.precreate",
     "alipay.trade.pay",
     "alipay.trade.page.pay",
@@ -23,6 +23,7 @@ pub const METHODS: [&str; 10] = [
     "alipay.trade.cancel",
     "alipay.trade.refund",
     "alipay.trade.fastpay.refund.query",
+    "alipay.data.dataservice.bill.downloadurl.query",
 ];
 
 /// The parameters of one request, from the query string and the form body.
@@ -228,6 +229,7 @@ fn explain(sub_code: &str) -> &'static str {
         "ACQ.CONTEXT_INCONSISTENT" => "交易信息被篡改",
         "ACQ.BUYER_BALANCE_NOT_ENOUGH" => "买家余额不足",
         "ACQ.PAYMENT_AUTH_CODE_INVALID" => "支付授权码无效",
+        "isp.bill_not_exist" => "账单不存在",
         "isv.invalid-signature" => "验签出错，请检查签名/参数",
         _ => "处理失败",
     }

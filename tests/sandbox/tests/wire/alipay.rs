@@ -1,5 +1,7 @@
 //! Alipay's v1 gateway: signatures, the life of a number, and the shopper with a QR code.
 
+mod bills;
+
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, alipay_request, barcode, verified};

@@ -3,8 +3,8 @@
 //! Metadata is JSON; HTTP bodies travel beside it as raw bytes, because signatures cover exact
 //! bytes. At most [`STEPS_MAX`] steps make one operation.
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 

@@ -841,7 +841,8 @@ fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -> String {
             );
         } else if *provider == "paypal" {
             text += &format!(
-                "endpoints = {{ api = \"http://{address}\" }}\nca = \"keys/{name}/webhook_ca.pem\"\n\
+                "endpoints = {{ api = \"http://{address}\" }}\n\
+                 ca = \"keys/{name}/webhook_ca.pem\"\n\
                  config = {{ webhook_id = \"9TEST\", sandbox = true }}\n\
                  [accounts.{name}.secrets]\n\
                  client_id = \"paypal_test_id\"\nclient_secret = \"paypal_test_secret\"\n"

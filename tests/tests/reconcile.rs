@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
 const ACCOUNT: &str = "wechat-main";
+const CONFIG: &str = "interlock.toml";
 /// Closer to midnight than this nobody can say in which day something was.
 const EDGE: i64 = 10 * 60;
 
@@ -42,6 +43,7 @@ fn text(answer: &Answer, key: &str) -> String {
 /// The exit code and the report.
 fn reconcile(house: &House, day: &str, more: &[&str]) -> (i32, Value) {
     let mut arguments = vec!["reconcile", "--account", ACCOUNT, "--date", day, "--json"];
+    arguments.extend(["--config", CONFIG]);
     arguments.extend(more);
     let (code, out) = house.cli_code(&arguments);
     let line = out.lines().find(|line| line.starts_with('{'));
@@ -108,7 +110,11 @@ fn what_nobody_told_is_booked_once_and_the_rest_is_a_case() {
     let theirs = (&open[0]["theirs"]["number"], &open[0]["payment"]);
     assert_eq!(theirs, (&json!("elsewhere-1"), &Value::Null));
     let case = open[0]["id"].as_str().expect("an id");
-    let arguments = ["case", "close", case, "--reason", "the old till", "--operator", "night"];
+    let arguments = [
+        ["case", "close", case, "--reason", "the old till"].as_slice(),
+        &["--operator", "night", "--config", CONFIG],
+    ]
+    .concat();
     let (closed, out) = house.cli_code(&arguments);
     assert_eq!(closed, Some(0), "{out}");
     let said: Vec<&str> = ["found", "found again", "closed: the old till"]
@@ -172,10 +178,11 @@ fn what_can_not_be_compared_says_why() {
         (ACCOUNT, "29.11.2026", "use a day like"),
         ("checkout-eu", "2026-11-29", "gets no statements"),
     ] {
-        let (code, out) = house.cli_code(&["reconcile", "--account", account, "--date", date]);
+        let arguments = ["reconcile", "--account", account, "--date", date, "--config", CONFIG];
+        let (code, out) = house.cli_code(&arguments);
         assert!(code == Some(1) && out.contains(why), "{code:?}: {out}");
     }
-    let arguments = ["reconcile", "--account", ACCOUNT, "--date", "2020-02-29"];
+    let arguments = ["reconcile", "--account", ACCOUNT, "--date", "2020-02-29", "--config", CONFIG];
     let (code, out) = house.cli_code(&arguments);
     assert!(code == Some(0) && out.contains("0 lines"), "nobody paid on that day: {out}");
 }

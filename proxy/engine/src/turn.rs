@@ -128,7 +128,8 @@ impl<'a> Turn<'a> {
         }))
     }
 
-    /// When it became known that money was taken or given back, for who looks for it in a statement.
+    /// When it became known that money was taken or given back, for who looks for it in a
+    /// statement.
     fn date(&mut self, before: &Payment) {
         let now = Some(self.world.now.wall_ms);
         for (i, a) in self.p.attempts.iter_mut().enumerate() {

@@ -25,9 +25,9 @@
 //! The first section names the operation; its JSON is merged (RFC 7396) over the request that the
 //! kit makes from the manifest. An author writes it, and what the provider `answers`; what the
 //! plugin `sends` and `says` is written by `interlock plugin test --update` and reviewed. Instead
-//! of an answer a request may be `### lost maybe_sent timeout`; a notification `### arrives`, and of
-//! a statement's file there is a `### piece`, or the `### piece last`. Line ends at the end of a body
-//! are not a part of it.
+//! of an answer a request may be `### lost maybe_sent timeout`; a notification `### arrives`, and
+//! of a statement's file there is a `### piece`, or the `### piece last`. Line ends at the end of a
+//! body are not a part of it.
 
 use std::fmt;
 use std::fs;
@@ -260,7 +260,8 @@ impl Fixture {
             _ => Err(self.fail(
                 section.line,
                 format!(
-                    "a section is `sends`, `answers`, `arrives`, `lost`, `piece` or `says`, not `{}`",
+                    "a section is `sends`, `answers`, `arrives`, `lost`, `piece` or `says`, \
+                     not `{}`",
                     section.head
                 ),
             )),

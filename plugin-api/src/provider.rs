@@ -118,7 +118,8 @@ pub trait Provider: Sized + std::marker::Send + Sync + 'static {
         unsupported::<Self>(cx, r, s, e)
     }
     /// Reads a piece of a statement's file, of at most 64 KiB and of whole lines
-    /// ([`Event::Piece`], the piece is `cx.body`); ends in a [`crate::Done`] with `statement` each time, and sends
+    /// ([`Event::Piece`], the piece is `cx.body`); ends in a [`crate::Done`] with `statement` each
+    /// time, and sends
     /// nothing.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 //! answer goes back the same way. [`notifications`] and [`resolver`] come to the driver by
 //! themselves; [`health`] watches over the accounts and [`overload`] over the process itself;
 //! [`webhooks`] tells merchants what became of it, and [`reconcile`] holds the providers'
-//! statements against the journal; [`admin`] shows what is true, with what [`recent`] remembers, and [`explain`] what routing would do; [`access`] says who may come in.
+//! statements against the journal; [`admin`] shows what is true, with what [`recent`] remembers,
+//! and [`explain`] what routing would do; [`access`] says who may come in.
 //! [`failpoint`] is empty in every build that ships.
 
 pub mod access;

@@ -138,7 +138,8 @@
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
 //! is `refund`; both queries, a bill and its file are `inquire`. Checkout.com: payments,
-//! captures, voids and refunds are what they say, reversals are `close`, every GET is `inquire`. Adyen: payments are
+//! captures, voids and refunds are what they say, reversals are `close`, every GET is `inquire`.
+//! Adyen: payments are
 //! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
 //! `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
 //! authorization are `continue`, captures and renewals of a hold `capture`, voids and refunds what

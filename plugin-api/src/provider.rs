@@ -119,8 +119,7 @@ pub trait Provider: Sized + std::marker::Send + Sync + 'static {
     }
     /// Reads a piece of a statement's file, of at most 64 KiB and of whole lines
     /// ([`Event::Piece`], the piece is `cx.body`); ends in a [`crate::Done`] with `statement` each
-    /// time, and sends
-    /// nothing.
+    /// time, and sends nothing.
     ///
     /// # Errors
     /// As [`Provider::authorize`]; a file that is no statement of this provider is of kind

@@ -209,6 +209,23 @@ impl Driver {
         decode(id, &row.body).map(Some)
     }
 
+    /// The payment that the first known one of these references leads to, ours or the provider's.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub async fn named(
+        &self,
+        account: &str,
+        references: &[&Option<String>],
+    ) -> Result<Option<String>, DriveError> {
+        for reference in references.iter().copied().flatten() {
+            if let Some(payment) = self.store.reference(account, reference).await? {
+                return Ok(Some(payment));
+            }
+        }
+        Ok(None)
+    }
+
     /// Makes a payment.
     ///
     /// # Errors

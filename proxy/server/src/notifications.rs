@@ -105,7 +105,8 @@ async fn apply(
     let mut by_payment: BTreeMap<String, Vec<Fact>> = BTreeMap::new();
     let mut unknown = false;
     for fact in &notice.facts {
-        match payment_of(driver, account, fact).await? {
+        let names = [&fact.op_id, &fact.operation_ref, &fact.provider_ref];
+        match driver.named(account, &names).await? {
             Some(payment) => by_payment.entry(payment).or_default().push(fact.clone()),
             None => unknown = true,
         }
@@ -131,20 +132,6 @@ async fn apply(
     }
     // What found nobody is told again.
     Ok(if unknown { Applied::Unknown } else { applied })
-}
-
-/// The payment that a fact is about, by our number or the provider's.
-async fn payment_of(
-    driver: &Arc<Driver>,
-    account: &str,
-    fact: &Fact,
-) -> Result<Option<String>, DriveError> {
-    for reference in [&fact.op_id, &fact.operation_ref, &fact.provider_ref].into_iter().flatten() {
-        if let Some(payment) = driver.store.reference(account, reference).await? {
-            return Ok(Some(payment));
-        }
-    }
-    Ok(None)
 }
 
 fn acknowledge(ack: Option<Ack>, otherwise: u16) -> Response {

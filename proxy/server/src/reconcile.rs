@@ -112,6 +112,10 @@ impl Reconciler {
         };
         let mut place = feed.comparison.lock().await;
         let Some((mut comparison, state)) = place.take() else { return Some(run) };
+        // Another one was begun in its place: nothing of this one is told any more.
+        if !run.is_running() {
+            return Some(run);
+        }
         match self.read(&mut comparison, &run, state, bytes, last).await {
             Ok(state) if !last => *place = Some((comparison, state)),
             Ok(_) => run.end(comparison.end().await),
@@ -150,8 +154,7 @@ impl Reconciler {
             };
             return Err(Refused::Wrong("account", format!("plugin `{}` {what}", manifest.id)));
         }
-        let running =
-            |held: &&Held| held.run.account == account && held.run.tally().status == "running";
+        let running = |held: &&Held| held.run.account == account && held.run.is_running();
         if let Some(held) = self.runs().iter().find(running) {
             // A file that nobody brings any more must not keep the next from being read.
             match &held.feed {
@@ -169,7 +172,7 @@ impl Reconciler {
     fn hold(&self, run: &Arc<Run>, feed: Option<Arc<Feed>>) {
         let mut runs = self.runs();
         if runs.len() >= RUNS_MAX {
-            let over = runs.iter().position(|held| held.run.tally().status != "running");
+            let over = runs.iter().position(|held| !held.run.is_running());
             runs.remove(over.unwrap_or(0));
         }
         runs.push(Held { run: Arc::clone(run), feed });

@@ -139,9 +139,8 @@
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
 //! is `refund`; both queries, a bill and its file are `inquire`. Checkout.com: payments,
 //! captures, voids and refunds are what they say, reversals are `close`, every GET is `inquire`.
-//! Adyen: payments are
-//! `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and reversals
-//! `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
+//! Adyen: payments are `authorize`, details `continue`, captures `capture`, cancels `void`,
+//! refunds and reversals `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
 //! authorization are `continue`, captures and renewals of a hold `capture`, voids and refunds what
 //! they say; all else, the token too, is `inquire`. WeChat Pay: native, jsapi, app, h5 and codepay
 //! are `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`. `notify` is

@@ -20,6 +20,8 @@ use crate::setup::{OpenAccount, Setup};
 
 /// With more differences it is the statement of something else.
 const DIFFERENCES_MAX: usize = 10_000;
+/// More is no statement of a day; of each line that agrees 16 bytes are kept.
+const LINES_MAX: u64 = 5_000_000;
 /// So many lines are looked up side by side.
 const SIDE_BY_SIDE: usize = 32;
 /// What was told to the engine may need an inquiry before it is believed.
@@ -111,6 +113,11 @@ impl Run {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// It has not ended.
+    pub fn is_running(&self) -> bool {
+        self.tally().status == "running"
+    }
+
     /// How it ended, the first time that it is said.
     pub fn end(&self, ended: Result<(), String>) {
         let mut tally = self.tally();
@@ -162,6 +169,9 @@ impl Comparison {
     pub async fn take(&mut self, part: StatementPart) -> Result<(), String> {
         if let Some(covers) = part.covers {
             self.run.tally().covers.get_or_insert(covers);
+        }
+        if self.run.tally().lines + part.lines.len() as u64 > LINES_MAX {
+            return Err(format!("the statement has more than {LINES_MAX} lines"));
         }
         for lines in part.lines.chunks(SIDE_BY_SIDE) {
             let looks: Vec<_> = lines
@@ -426,13 +436,11 @@ async fn payment_of(
     line: &StatementLine,
 ) -> Result<Option<Payment>, String> {
     let numbers = [&line.number, &line.provider_ref, &line.operation, &line.operation_ref];
-    for number in numbers.into_iter().flatten() {
-        let found = driver.store.reference(account, number).await.map_err(|e| e.to_string())?;
-        if let Some(id) = found {
-            return driver.payment(&id).await.map_err(|e| e.to_string());
-        }
+    let found = driver.named(account, &numbers).await.map_err(|e| e.to_string())?;
+    match found {
+        Some(id) => driver.payment(&id).await.map_err(|e| e.to_string()),
+        None => Ok(None),
     }
-    Ok(None)
 }
 
 fn ours(p: &Payment, id: String, amount: Option<i64>) -> Ours {

@@ -218,8 +218,10 @@ impl Driver {
         account: &str,
         references: &[&Option<String>],
     ) -> Result<Option<String>, DriveError> {
-        for reference in references.iter().copied().flatten() {
-            if let Some(payment) = self.store.reference(account, reference).await? {
+        for reference in references {
+            if let Some(reference) = reference
+                && let Some(payment) = self.store.reference(account, reference).await?
+            {
                 return Ok(Some(payment));
             }
         }

@@ -137,15 +137,15 @@
 //!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
-//! is `refund`; both queries, a bill and its file are `inquire`. Checkout.com: payments,
-//! captures, voids and refunds are what they say, reversals are `close`, every GET is `inquire`.
-//! Adyen: payments are `authorize`, details `continue`, captures `capture`, cancels `void`,
-//! refunds and reversals `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its capture and
-//! authorization are `continue`, captures and renewals of a hold `capture`, voids and refunds what
-//! they say; all else, the token too, is `inquire`. WeChat Pay: native, jsapi, app, h5 and codepay
-//! are `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`. `notify` is
-//! what the fakes send. A `notify_*` fault on another operation meets the notifications of that
-//! operation; on `*` it meets all.
+//! is `refund`; both queries, a bill and its file are `inquire`. Checkout.com: payments, captures,
+//! voids and refunds are what they say, reversals are `close`, every GET is `inquire`. Adyen:
+//! payments are `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and
+//! reversals `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its
+//! capture and authorization are `continue`, captures and renewals of a hold `capture`, voids and
+//! refunds what they say; all else, the token too, is `inquire`. WeChat Pay: native, jsapi, app, h5
+//! and codepay are `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`.
+//! `notify` is what the fakes send. A `notify_*` fault on another operation meets the notifications
+//! of that operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a

@@ -1,30 +1,26 @@
-//! A provider's statement beside the journal: what nobody told us is found and booked, once, and
-//! what can't be booked is a case. Money is read from the sandbox's ledger.
+//! WeChat Pay's trade bill, from its fake and from files.
 
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use interlock_tests::house::{Answer, House};
-use interlock_tests::ledger;
-use jiff::Timestamp;
-use jiff::tz::Offset;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
-const ACCOUNT: &str = "wechat-main";
-const CONFIG: &str = "interlock.toml";
-/// Closer to midnight than this nobody can say in which day something was.
-const EDGE: i64 = 10 * 60;
+use crate::{CONFIG, SOON, net, number, text};
 
-/// The provider's day, unless it ends or has begun just now.
+const ACCOUNT: &str = "wechat-main";
+/// Hours east of Greenwich where its days begin.
+const EAST: i8 = 8;
+
 fn today() -> Option<String> {
-    let now = Offset::constant(8).to_datetime(Timestamp::now());
-    let second = i64::from(now.hour()) * 3_600 + i64::from(now.minute()) * 60;
-    (EDGE..86_400 - EDGE).contains(&second).then(|| now.date().to_string())
+    crate::today(EAST)
+}
+
+fn reconcile(house: &House, day: &str, more: &[&str]) -> (i32, Value) {
+    crate::reconcile(house, ACCOUNT, day, more)
 }
 
 fn pay_by_code(house: &House, amount: i64) -> Answer {
@@ -34,31 +30,6 @@ fn pay_by_code(house: &House, amount: i64) -> Answer {
     }));
     assert_eq!(paid["status"], "succeeded", "{paid:?}");
     paid
-}
-
-fn text(answer: &Answer, key: &str) -> String {
-    answer[key].as_str().expect("a text").to_owned()
-}
-
-/// The exit code and the report.
-fn reconcile(house: &House, day: &str, more: &[&str]) -> (i32, Value) {
-    let mut arguments = vec!["reconcile", "--account", ACCOUNT, "--date", day, "--json"];
-    arguments.extend(["--config", CONFIG]);
-    arguments.extend(more);
-    let (code, out) = house.cli_code(&arguments);
-    let line = out.lines().find(|line| line.starts_with('{'));
-    let report = line.and_then(|line| serde_json::from_str(line).ok());
-    (code.expect("it ended by itself"), report.unwrap_or_else(|| unreachable!("{out}")))
-}
-
-/// Our number of its last attempt.
-fn number(payment: &Answer) -> String {
-    let last = payment["attempts"].as_array().and_then(|a| a.last()).expect("an attempt");
-    last["op_id"].as_str().expect("a text").to_owned()
-}
-
-fn net(house: &House, payment: &Answer) -> i64 {
-    ledger::of_payment(&ledger::net(&house.ledger()), &payment.json)
 }
 
 #[test]
@@ -171,23 +142,6 @@ fn a_file_shows_other_amounts_and_what_it_lacks() {
     let run = &report["reconciliation"];
     assert_eq!((code, &run["status"]), (1, &json!("failed")), "{report}");
     assert!(run["error"].as_str().is_some_and(|why| why.contains("summary")), "{report}");
-}
-
-#[test]
-fn what_can_not_be_compared_says_why() {
-    let house = House::start();
-    for (account, date, why) in [
-        ("nobody", "2026-11-29", "no such account"),
-        (ACCOUNT, "29.11.2026", "use a day like"),
-        ("checkout-eu", "2026-11-29", "gets no statements"),
-    ] {
-        let arguments = ["reconcile", "--account", account, "--date", date, "--config", CONFIG];
-        let (code, out) = house.cli_code(&arguments);
-        assert!(code == Some(1) && out.contains(why), "{code:?}: {out}");
-    }
-    let arguments = ["reconcile", "--account", ACCOUNT, "--date", "2020-02-29", "--config", CONFIG];
-    let (code, out) = house.cli_code(&arguments);
-    assert!(code == Some(0) && out.contains("0 lines"), "nobody paid on that day: {out}");
 }
 
 /// A row of the trade bill for a payment.

@@ -74,7 +74,8 @@ fn order_step(s: &Submission, world: &World<'_>) -> Result<OrderStep, Refusal> {
     }
 }
 
-fn blank(s: &Submission, world: &World<'_>) -> Payment {
+/// What a merchant wants, before anything was done for it.
+pub fn blank(s: &Submission, world: &World<'_>) -> Payment {
     Payment {
         id: payment_id(world, &s.merchant, &s.key),
         merchant: s.merchant.clone(),

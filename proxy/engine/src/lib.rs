@@ -43,7 +43,7 @@ mod policy;
 mod refusal;
 mod requests;
 mod resolve;
-mod restored;
+pub mod restored;
 pub mod route;
 mod stamp;
 mod statement;

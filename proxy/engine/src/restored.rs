@@ -14,13 +14,43 @@ use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::Statement;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::payment::{AttemptState, CloseReason, Offer};
+use crate::payment::{AttemptState, CloseReason, Offer, Payment};
 use crate::policy::AccountPolicy;
 use crate::stamp::Stamp;
+use crate::statement::lost_attempt;
 use crate::turn::{Flow, Stop, Turn, at_rest};
+use crate::world::Mint;
 
 /// How many numbers of attempts beyond those that are known a lost row may have used.
 pub(crate) const LATER_NUMBERS: usize = 4;
+
+/// The numbers that a lost row of a payment may have used.
+pub fn later_numbers<'a>(p: &'a Payment, mint: &'a dyn Mint) -> impl Iterator<Item = String> + 'a {
+    let known = p.attempts.len();
+    (known..known + LATER_NUMBERS).map(|index| number(p, mint, index))
+}
+
+/// Copies of a payment as lost rows may have made it, each with one attempt at this account. They
+/// are for asking its provider, and nothing is decided on them.
+pub fn supposed<'a>(
+    p: &'a Payment,
+    mint: &'a dyn Mint,
+    account: &'a str,
+) -> impl Iterator<Item = Payment> + 'a {
+    later_numbers(p, mint).map(move |number| {
+        let lost = lost_attempt(
+            p,
+            (String::new(), account, &number),
+            p.created_ms,
+            Track::default(),
+        );
+        Payment { attempts: vec![lost], operations: Vec::new(), ..p.clone() }
+    })
+}
+
+fn number(p: &Payment, mint: &dyn Mint, index: usize) -> String {
+    mint.mint(&["attempt", &p.id, &index.to_string()])
+}
 
 impl Turn<'_> {
     /// The row is from a backup: everything since is unknown, and then the statement is heard.
@@ -67,9 +97,8 @@ impl Turn<'_> {
 
     fn refer_to_later_numbers(&mut self) {
         self.p.restored = true;
-        let known = self.p.attempts.len();
-        for index in known..known + LATER_NUMBERS {
-            let number = self.number(index);
+        let numbers: Vec<String> = later_numbers(&self.p, self.world.mint).collect();
+        for number in numbers {
             for account in self.world.policy.accounts.keys() {
                 self.refer(account, &number);
             }
@@ -78,7 +107,7 @@ impl Turn<'_> {
 
     /// Our number of the attempt of this index.
     pub(crate) fn number(&self, index: usize) -> String {
-        self.world.mint.mint(&["attempt", &self.p.id, &index.to_string()])
+        number(&self.p, self.world.mint, index)
     }
 
     /// Copies and closes may have left since, and an offer may have been shown.

@@ -7,30 +7,27 @@
 
 mod books;
 mod cases;
+mod reader;
 mod run;
 mod unpack;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use interlock_plugin_api::{Operation, StatementFile};
+use interlock_plugin_api::Operation;
 use jiff::civil::Date;
-use tokio::sync::mpsc;
 
 pub use cases::{Body as CaseBody, Entry, Ours, close as close_case, read as read_case};
-pub use run::{Run, Tally};
-pub use unpack::{PIECE_BYTES_MAX, Piece, packing_of, pieces};
+pub use books::Kind;
+pub use reader::{Hears, Reader};
+pub use run::{Run, Tally, Word};
+pub use unpack::{PIECE_BYTES_MAX, Piece, check as check_file, packing_of, pieces};
 
 use crate::driver::Driver;
 use run::Comparison;
 
 /// Runs that are remembered.
 const RUNS_MAX: usize = 32;
-/// Pieces of a file that wait for being read.
-const PIECES_AHEAD: usize = 4;
-/// Parts of one statement at most.
-const PARTS_MAX: usize = 100_000;
 
 /// Why a run does not begin.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,8 +43,7 @@ pub enum Refused {
 /// Statements beside the journal, one of an account at a time.
 pub struct Reconciler {
     driver: Arc<Driver>,
-    /// Where files are while they are read.
-    folder: PathBuf,
+    reader: Reader,
     runs: Mutex<Vec<Held>>,
 }
 
@@ -63,15 +59,9 @@ struct Feed {
 }
 
 impl Reconciler {
-    /// A room without runs; what an earlier process left of its files is removed.
-    pub fn new(driver: Arc<Driver>, data: &Path) -> Arc<Self> {
-        let folder = data.join("statements");
-        if let Err(error) = std::fs::remove_dir_all(&folder)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "old statements can't be removed");
-        }
-        Arc::new(Self { driver, folder, runs: Mutex::default() })
+    /// A room without runs.
+    pub fn new(driver: Arc<Driver>, reader: Reader) -> Arc<Self> {
+        Arc::new(Self { driver, reader, runs: Mutex::default() })
     }
 
     /// Begins with the provider's own statement; the run goes on by itself.
@@ -79,11 +69,18 @@ impl Reconciler {
     /// # Errors
     /// Why it does not begin.
     pub fn download(self: &Arc<Self>, account: &str, date: &str) -> Result<Arc<Run>, Refused> {
-        let (run, comparison) = self.begin(account, date, Operation::DownloadStatement)?;
+        let word = Word::Provider;
+        let (run, mut comparison) =
+            self.begin((account, date), Operation::DownloadStatement, word)?;
         self.hold(&run, None);
-        let (reconciler, of) = (Arc::clone(self), Arc::clone(&run));
+        let (reader, of) = (self.reader.clone(), Arc::clone(&run));
         tokio::spawn(async move {
-            let ended = reconciler.take_provider(comparison, &of).await;
+            let account = Arc::clone(comparison.account());
+            let of_the_day = (of.date.as_str(), of.id.as_str());
+            let ended = match reader.provider(&account, of_the_day, &mut comparison).await {
+                Ok(()) => comparison.end().await,
+                Err(why) => Err(why),
+            };
             if let Err(why) = &ended {
                 tracing::warn!(account = of.account, date = of.date, why, "not reconciled");
             }
@@ -92,12 +89,17 @@ impl Reconciler {
         Ok(run)
     }
 
-    /// Begins with a file that comes in pieces.
+    /// Begins with a file that comes in pieces, on this word.
     ///
     /// # Errors
     /// Why it does not begin.
-    pub fn receive(self: &Arc<Self>, account: &str, date: &str) -> Result<Arc<Run>, Refused> {
-        let (run, comparison) = self.begin(account, date, Operation::ReadStatement)?;
+    pub fn receive(
+        self: &Arc<Self>,
+        account: &str,
+        date: &str,
+        word: Word,
+    ) -> Result<Arc<Run>, Refused> {
+        let (run, comparison) = self.begin((account, date), Operation::ReadStatement, word)?;
         let comparison = tokio::sync::Mutex::new(Some((comparison, Vec::new())));
         self.hold(&run, Some(Arc::new(Feed { comparison })));
         Ok(run)
@@ -116,7 +118,9 @@ impl Reconciler {
         if !run.is_running() {
             return Some(run);
         }
-        match self.read(&mut comparison, &run, state, bytes, last).await {
+        let account = Arc::clone(comparison.account());
+        let piece = (state, bytes, last);
+        match self.reader.piece(&account, &run.date, piece, &mut comparison).await {
             Ok(state) if !last => *place = Some((comparison, state)),
             Ok(_) => run.end(comparison.end().await),
             Err(why) => run.end(Err(why)),
@@ -136,9 +140,9 @@ impl Reconciler {
 
     fn begin(
         &self,
-        account: &str,
-        date: &str,
+        (account, date): (&str, &str),
         op: Operation,
+        word: Word,
     ) -> Result<(Arc<Run>, Comparison), Refused> {
         let day: Option<Date> = Some(date).filter(|d| d.len() == 10).and_then(|d| d.parse().ok());
         if day.is_none() {
@@ -165,7 +169,7 @@ impl Reconciler {
         let id = format!("rec_{}", ulid::Ulid::generate());
         let run = Run::new(id, account, date, self.driver.clock.now().wall_ms);
         let driver = Arc::clone(&self.driver);
-        let comparison = Comparison::new(driver, setup, open, Arc::clone(&run));
+        let comparison = Comparison::new(driver, setup, open, Arc::clone(&run), word);
         Ok((run, comparison))
     }
 
@@ -178,91 +182,7 @@ impl Reconciler {
         runs.push(Held { run: Arc::clone(run), feed });
     }
 
-    async fn take_provider(&self, mut comparison: Comparison, run: &Run) -> Result<(), String> {
-        let mut state = Vec::new();
-        for _ in 0..PARTS_MAX {
-            let caller = self.driver.caller();
-            let asked = caller.ask_for_statement(comparison.account(), &run.date, state).await?;
-            let (mut part, next) = (asked.part, asked.state);
-            let (more, file) = (part.more, part.file.take());
-            comparison.take(part).await?;
-            if let Some(file) = file {
-                self.take_file(&mut comparison, run, &file).await?;
-            }
-            if !more {
-                return comparison.end().await;
-            }
-            state = next;
-        }
-        Err(format!("the statement has more than {PARTS_MAX} parts"))
-    }
-
-    /// Downloads a file, and reads it as it is unpacked.
-    async fn take_file(
-        &self,
-        comparison: &mut Comparison,
-        run: &Run,
-        file: &StatementFile,
-    ) -> Result<(), String> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| e.to_string())?;
-        let path = Removed(self.folder.join(&run.id));
-        let caller = self.driver.caller();
-        caller.download(comparison.account(), file, &path.0).await?;
-        let (give, mut pieces) = mpsc::channel::<Piece>(PIECES_AHEAD);
-        let (at, packing, sha1) = (path.0.clone(), file.packing, file.sha1.clone());
-        let unpacking = tokio::task::spawn_blocking(move || {
-            unpack::pieces(&at, packing, sha1.as_deref(), &mut |piece| {
-                give.blocking_send(piece).map_err(|_| "it could not be read".to_owned())
-            })
-        });
-        let mut state = Vec::new();
-        let mut failed = None;
-        while let Some(piece) = pieces.recv().await {
-            match self.read(comparison, run, state, piece.bytes.into(), piece.last).await {
-                Ok(next) => state = next,
-                Err(why) => {
-                    failed = Some(why);
-                    break;
-                }
-            }
-        }
-        drop(pieces);
-        let unpacked = unpacking.await.map_err(|e| e.to_string())?;
-        failed.map_or(unpacked, Err)
-    }
-
-    /// One piece through the plugin, and its lines beside the journal.
-    async fn read(
-        &self,
-        comparison: &mut Comparison,
-        run: &Run,
-        mut state: Vec<u8>,
-        piece: Bytes,
-        last: bool,
-    ) -> Result<Vec<u8>, String> {
-        run.tally().bytes += piece.len() as u64;
-        let caller = self.driver.caller();
-        let account = comparison.account();
-        let read = caller.read_statement(account, &run.date, state, piece, last).await?;
-        state = read.state;
-        comparison.take(read.part).await?;
-        Ok(state)
-    }
-
     fn runs(&self) -> MutexGuard<'_, Vec<Held>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A file that is gone when it is not used any more.
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "a statement can't be removed");
-        }
     }
 }

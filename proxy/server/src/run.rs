@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::native::{Native, Way};
 use crate::node::{NodeClock, Numbers};
 use crate::overload::Overload;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reader, Reconciler};
 use crate::reload::{Parts, Reloader, tell_manager};
 use crate::resolver;
 use crate::setup::{InForce, Setup};
@@ -130,7 +130,8 @@ async fn start(
         admin: Arc::clone(&operators),
     });
     let (driven, watched_by) = (Arc::clone(&driver), Arc::clone(&health));
-    let reconciler = Reconciler::new(Arc::clone(&driver), &config.server.data_dir);
+    let reader = Reader::new(Arc::clone(&driver), &config.server.data_dir);
+    let reconciler = Reconciler::new(Arc::clone(&driver), reader);
     let reloading = Arc::clone(&reloader);
     let admin = Admin::new(driven, watched_by, host, reloading, reconciler, front.clone());
     let admin = Guard::new(Arc::new(admin), operators);

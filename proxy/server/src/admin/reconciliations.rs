@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Admin, Answered, EVIDENCE_MAX, LIST_MAX, guard};
 use crate::front_door::{Request, Response};
 use crate::merchant_api::{Problem, answer};
-use crate::reconcile::{self, PIECE_BYTES_MAX, Refused, Run};
+use crate::reconcile::{self, PIECE_BYTES_MAX, Refused, Run, Word};
 
 /// What a person wants to have compared.
 #[derive(Deserialize)]
@@ -21,6 +21,8 @@ struct Wanted {
     /// The statement comes in pieces, instead of from the provider.
     #[serde(default)]
     file: bool,
+    /// What such a file says is booked on this word, without asking the provider.
+    book: Option<ByHand>,
 }
 
 /// A piece of a file: whole lines.
@@ -33,21 +35,46 @@ struct PieceBody {
     last: bool,
 }
 
-/// Why a person closes a case.
+/// Who says something, and why it is true.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CloseBody {
+struct ByHand {
     reason: String,
     operator: String,
+}
+
+impl ByHand {
+    fn check(&self) -> Result<(), Problem> {
+        for (param, text) in [("reason", &self.reason), ("operator", &self.operator)] {
+            if text.trim().is_empty() || text.chars().count() > EVIDENCE_MAX {
+                let detail = format!("must be 1 to {EVIDENCE_MAX} characters");
+                return Err(Problem::unprocessable(param, detail));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Admin {
     pub(super) fn reconcile(&self, request: &Request) -> Answered {
         let wanted: Wanted = serde_json::from_slice(&request.body)
-            .map_err(|_| Problem::invalid("body", "expected account, date, and maybe file"))?;
+            .map_err(|_| Problem::invalid("body", "expected account, date, maybe file and book"))?;
         let (account, date) = (wanted.account.as_str(), wanted.date.as_str());
+        let word = match &wanted.book {
+            None => Word::Nobody,
+            Some(_) if !wanted.file => {
+                let detail = "only a file is booked by hand: the provider's own word counts itself";
+                return Err(Problem::unprocessable("book", detail));
+            }
+            Some(book) => {
+                book.check()?;
+                let name = guard::who(&book.operator, request.token.as_deref());
+                tracing::warn!(account, date, name, "a statement's file is booked by hand");
+                Word::Operator { name, reason: book.reason.clone() }
+            }
+        };
         let begun = match wanted.file {
-            true => self.reconciler.receive(account, date),
+            true => self.reconciler.receive(account, date, word),
             false => self.reconciler.download(account, date),
         };
         let run = begun.map_err(|refused| match refused {
@@ -114,14 +141,9 @@ impl Admin {
     }
 
     pub(super) async fn close_case(&self, id: &str, request: &Request) -> Answered {
-        let body: CloseBody = serde_json::from_slice(&request.body)
+        let body: ByHand = serde_json::from_slice(&request.body)
             .map_err(|_| Problem::invalid("body", "expected reason and operator"))?;
-        for (param, text) in [("reason", &body.reason), ("operator", &body.operator)] {
-            if text.trim().is_empty() || text.chars().count() > EVIDENCE_MAX {
-                let detail = format!("must be 1 to {EVIDENCE_MAX} characters");
-                return Err(Problem::unprocessable(param, detail));
-            }
-        }
+        body.check()?;
         let actor = guard::who(&body.operator, request.token.as_deref());
         let (store, now_ms) = (&*self.driver.store, self.driver.clock.now().wall_ms);
         let closed = reconcile::close_case(store, id, now_ms, &actor, &body.reason).await;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, ValueEnum};
+use interlock_plugin_api::Packing;
 use serde_json::{Value, json};
 
 use super::case::{cells, table};
 use super::client::{Code, NO, Server, list_of};
 use super::output;
-use crate::reconcile::{packing_of, pieces};
+use crate::reconcile::{check_file, packing_of, pieces};
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -29,6 +30,16 @@ pub struct Wanted {
     /// The statement's file, plain, gzip or zip; without it, the provider is asked for it.
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// Book what the file says, on your word. Without it the provider is asked about each payment,
+    /// and what it does not confirm is a case.
+    #[arg(long, requires = "file", requires = "reason")]
+    book: bool,
+    /// Why what the file says is true.
+    #[arg(long, requires = "book")]
+    reason: Option<String>,
+    /// Who says so.
+    #[arg(long, env = "USER", default_value = "unknown")]
+    operator: String,
     /// How differences are printed.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -58,13 +69,17 @@ pub fn run(wanted: &Wanted) -> ExitCode {
 
 fn compare(wanted: &Wanted) -> Result<bool, Code> {
     let server = &wanted.server;
-    let asked = json!({
+    let packing = wanted.file.as_deref().map(whole).transpose()?;
+    let mut asked = json!({
         "account": wanted.account, "date": wanted.date, "file": wanted.file.is_some(),
     });
+    if wanted.book {
+        asked["book"] = json!({ "reason": wanted.reason, "operator": wanted.operator });
+    }
     let begun = server.tell("reconciliations", &asked)?;
     let id = begun["id"].as_str().unwrap_or_default().to_owned();
-    let ended = match &wanted.file {
-        Some(file) => bring(server, &id, file)?,
+    let ended = match wanted.file.as_deref().zip(packing) {
+        Some((file, packing)) => bring(server, &id, file, packing)?,
         None => watch(server, &id)?,
     };
     output::progress_ends();
@@ -76,6 +91,12 @@ fn compare(wanted: &Wanted) -> Result<bool, Code> {
         Format::Table => {
             table(&cases);
             summary(&ended);
+            let open = cases.iter().any(|case| case["open"] == true);
+            if open && wanted.file.is_some() && !wanted.book {
+                output::line(format_args!(
+                    "nothing was booked on the word of a file; to do so: --book --reason \"...\""
+                ));
+            }
         }
     }
     if let Some(why) = ended["error"].as_str() {
@@ -96,17 +117,24 @@ fn watch(server: &Server, id: &str) -> Result<Value, Code> {
     }
 }
 
+/// How a file is packed, once it is known that all of it can be unpacked.
+fn whole(file: &Path) -> Result<Packing, Code> {
+    let packing = packing_of(file).map_err(|why| failed(file, &why))?;
+    check_file(file, packing, None).map_err(|why| failed(file, &why))?;
+    Ok(packing)
+}
+
+fn failed(file: &Path, why: &str) -> Code {
+    output::progress_ends();
+    output::error(&format!("{}: {why}", file.display()));
+    NO
+}
+
 /// Brings a file, piece by piece.
-fn bring(server: &Server, id: &str, file: &Path) -> Result<Value, Code> {
-    let failed = |why: String| {
-        output::progress_ends();
-        output::error(&format!("{}: {why}", file.display()));
-        NO
-    };
-    let packing = packing_of(file).map_err(failed)?;
+fn bring(server: &Server, id: &str, file: &Path, packing: Packing) -> Result<Value, Code> {
     let mut ended = Value::Null;
     let mut refused = None;
-    let brought = pieces(file, packing, None, &mut |piece| {
+    let brought = pieces(file, packing, &mut |piece| {
         let body = json!({ "piece": BASE64.encode(&piece.bytes), "last": piece.last });
         match server.tell(&format!("reconciliations/{id}/pieces"), &body) {
             Ok(run) => {
@@ -123,7 +151,7 @@ fn bring(server: &Server, id: &str, file: &Path) -> Result<Value, Code> {
     });
     match (refused, brought) {
         (Some(code), _) => Err(code),
-        (None, Err(why)) if !why.is_empty() => Err(failed(why)),
+        (None, Err(why)) if !why.is_empty() => Err(failed(file, &why)),
         _ => Ok(ended),
     }
 }

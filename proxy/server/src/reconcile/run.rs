@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use interlock_engine::{AccountPolicy, Input, Payment, status};
 use interlock_journal::NoticeRow;
 use interlock_plugin_api::{
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::books::{self, Compared, Difference, Kind};
 use super::cases::{self, Found, Ours};
+use super::reader::Hears;
 use crate::driver::{Beside, Driver};
 use crate::setup::{OpenAccount, Setup};
 
@@ -34,6 +36,22 @@ const PAGE: usize = 5_000;
 const SKEW_MS: i64 = 5 * 60_000;
 /// The journal's times may run backwards by so much when a clock is set, ms.
 const CLOCK_MS: i64 = 3_600_000;
+
+/// On whose word the engine is told what a statement says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The provider's, which was asked itself.
+    Provider,
+    /// An operator's, who says where the file is from.
+    Operator {
+        /// Who.
+        name: String,
+        /// Why it is true.
+        reason: String,
+    },
+    /// Nobody's: the provider is asked about the payment, and what it says then counts.
+    Nobody,
+}
 
 /// Where a run stands.
 #[derive(Clone, Debug, Serialize)]
@@ -138,6 +156,7 @@ pub struct Comparison {
     setup: Arc<Setup>,
     open: Arc<OpenAccount>,
     run: Arc<Run>,
+    word: Word,
     /// Ids of what the statement has, 16 bytes each.
     met: HashSet<[u8; 16]>,
     cases: BTreeSet<String>,
@@ -145,28 +164,14 @@ pub struct Comparison {
     told: Vec<(StatementLine, Difference, String)>,
 }
 
-impl Comparison {
-    /// Begins with nothing met.
-    pub fn new(
-        driver: Arc<Driver>,
-        setup: Arc<Setup>,
-        open: Arc<OpenAccount>,
-        run: Arc<Run>,
-    ) -> Self {
-        let (met, cases, told) = (HashSet::new(), BTreeSet::new(), Vec::new());
-        Self { driver, setup, open, run, met, cases, told }
-    }
-
-    /// The account that the statement is of.
-    pub fn account(&self) -> &Arc<OpenAccount> {
-        &self.open
+#[async_trait]
+impl Hears for Comparison {
+    fn bytes(&mut self, count: usize) {
+        self.run.tally().bytes += count as u64;
     }
 
     /// Compares the lines of a part.
-    ///
-    /// # Errors
-    /// The journal failed, or there are too many differences.
-    pub async fn take(&mut self, part: StatementPart) -> Result<(), String> {
+    async fn part(&mut self, part: StatementPart) -> Result<(), String> {
         if let Some(covers) = part.covers {
             self.run.tally().covers.get_or_insert(covers);
         }
@@ -188,6 +193,25 @@ impl Comparison {
             }
         }
         Ok(())
+    }
+}
+
+impl Comparison {
+    /// Begins with nothing met.
+    pub fn new(
+        driver: Arc<Driver>,
+        setup: Arc<Setup>,
+        open: Arc<OpenAccount>,
+        run: Arc<Run>,
+        word: Word,
+    ) -> Self {
+        let (met, cases, told) = (HashSet::new(), BTreeSet::new(), Vec::new());
+        Self { driver, setup, open, run, word, met, cases, told }
+    }
+
+    /// The account that the statement is of.
+    pub fn account(&self) -> &Arc<OpenAccount> {
+        &self.open
     }
 
     async fn line(&mut self, line: &StatementLine, payment: Option<Payment>) -> Result<(), String> {
@@ -233,13 +257,18 @@ impl Comparison {
         }
     }
 
-    /// Tells the engine what the provider says. The same line is told once, in whichever run.
+    /// Tells the engine what the provider says. The same line is told once, in whichever run. On
+    /// nobody's word nothing is told, and the provider is asked about the payment.
     async fn tell(
         &self,
         line: &StatementLine,
         payment: &Payment,
         news: Fact,
     ) -> Result<(), String> {
+        if self.word == Word::Nobody {
+            let put = self.driver.put(&payment.id, Input::Refresh, Beside::default()).await;
+            return put.map(|_| ()).map_err(|e| e.to_string());
+        }
         let told = serde_json::to_vec(&(&self.run.date, line)).map_err(|e| e.to_string())?;
         let told = digest::digest(&digest::SHA256, &told).as_ref().to_vec();
         let notice = NoticeRow {
@@ -268,7 +297,9 @@ impl Comparison {
     pub async fn end(mut self) -> Result<(), String> {
         self.believed().await?;
         let covers = self.run.tally().covers;
-        let Some(covers) = covers else { return Ok(()) };
+        let Some(mut covers) = covers else { return Ok(()) };
+        // What is later than the statement itself can't be in it.
+        covers.until_ms = covers.until_ms.min(self.run.started_ms.saturating_add(SKEW_MS));
         self.only_ours(covers).await?;
         let (account, date) = (self.open.name.as_str(), self.run.date.as_str());
         let store = &*self.driver.store;
@@ -288,7 +319,7 @@ impl Comparison {
                 match books::compare(&now, self.policy()?, &line, false) {
                     Compared::Agrees(ids) => {
                         self.meet(&ids);
-                        let booked = format!("booked: the payment is now {}", word(&now));
+                        let booked = self.booked(&now);
                         self.differs(&line, difference, Some(now), Some(booked)).await?;
                     }
                     Compared::Differs(_) if last => {
@@ -302,6 +333,16 @@ impl Comparison {
             }
             told = left;
             tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// In words: on whose word it was booked, and what the payment is now.
+    fn booked(&self, p: &Payment) -> String {
+        let is_now = format!("the payment is now {}", status_word(p));
+        match &self.word {
+            Word::Provider => format!("booked: {is_now}"),
+            Word::Operator { name, reason } => format!("booked by {name}: {reason}; {is_now}"),
+            Word::Nobody => format!("confirmed by the provider: {is_now}"),
         }
     }
 
@@ -445,10 +486,10 @@ async fn payment_of(
 
 fn ours(p: &Payment, id: String, amount: Option<i64>) -> Ours {
     let Money { currency, .. } = p.money;
-    Ours { id, amount, currency: currency.as_str().to_owned(), status: word(p).to_owned() }
+    Ours { id, amount, currency: currency.as_str().to_owned(), status: status_word(p).to_owned() }
 }
 
-fn word(p: &Payment) -> &'static str {
+fn status_word(p: &Payment) -> &'static str {
     status::status(p).0.as_str()
 }
 

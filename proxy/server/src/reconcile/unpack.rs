@@ -1,7 +1,6 @@
 //! A statement's file as pieces of whole lines, unpacked and checked on the way.
 //!
-//! Nothing is held but one piece. The digest that a provider tells is of the unpacked content, and
-//! is known only at the end: who takes the pieces must not conclude from the last one before it.
+//! Nothing is held but one piece. The digest that a provider tells is of the unpacked content.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -42,18 +41,40 @@ pub fn packing_of(path: &Path) -> Result<Packing, String> {
     })
 }
 
-/// Gives the content of a file to `take`, piece by piece, until it is over or `take` has had
-/// enough. The last piece comes after the digest was compared.
+/// Whether a file is whole, and what its digest says.
 ///
 /// # Errors
-/// The file can't be read, is not packed as it should be, is not what the digest says, or holds a
-/// line that is longer than a piece; or what `take` said.
+/// As [`pieces`]; or it is not what the digest says.
+pub fn check(path: &Path, packing: Packing, sha1: Option<&str>) -> Result<(), String> {
+    let found = cut(path, packing, &mut |_| Ok(()))?;
+    match sha1 {
+        Some(told) if !told.eq_ignore_ascii_case(&found) => {
+            Err("the file is not whole: its digest is another one".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives the content of a file to `take`, piece by piece, until it is over or `take` has had
+/// enough.
+///
+/// # Errors
+/// The file can't be read, is not packed as it should be, or holds a line that is longer than a
+/// piece; or what `take` said.
 pub fn pieces(
     path: &Path,
     packing: Packing,
-    sha1: Option<&str>,
     take: &mut dyn FnMut(Piece) -> Result<(), String>,
 ) -> Result<(), String> {
+    cut(path, packing, take).map(|_| ())
+}
+
+/// The SHA-1 of the content.
+fn cut(
+    path: &Path,
+    packing: Packing,
+    take: &mut dyn FnMut(Piece) -> Result<(), String>,
+) -> Result<String, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut cutter = Cutter::new(take);
     match packing {
@@ -81,7 +102,7 @@ pub fn pieces(
             }
         }
     }
-    cutter.end(sha1)
+    cutter.end()
 }
 
 struct Cutter<'a> {
@@ -147,12 +168,9 @@ impl<'a> Cutter<'a> {
         (self.take)(Piece { bytes, last: false })
     }
 
-    fn end(self, sha1: Option<&str>) -> Result<(), String> {
-        let found = hex::encode(self.digest.finish());
-        if sha1.is_some_and(|told| !told.eq_ignore_ascii_case(&found)) {
-            return Err("the file is not whole: its digest is another one".into());
-        }
-        (self.take)(Piece { bytes: self.held, last: true })
+    fn end(self) -> Result<String, String> {
+        (self.take)(Piece { bytes: self.held, last: true })?;
+        Ok(hex::encode(self.digest.finish()))
     }
 }
 
@@ -183,7 +201,8 @@ mod tests {
         let file = file(bytes);
         let (mut all, mut count, mut ended) = (Vec::new(), 0, false);
         let packing = packing_of(file.path())?;
-        pieces(file.path(), packing, sha1, &mut |piece| {
+        check(file.path(), packing, sha1)?;
+        pieces(file.path(), packing, &mut |piece| {
             assert!(piece.bytes.len() <= PIECE_BYTES_MAX && !ended);
             assert!(piece.last || piece.bytes.ends_with(b"\n"), "whole lines");
             all.extend(piece.bytes);
@@ -228,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_found_before_the_last_piece() {
+    fn what_is_not_whole_is_found() {
         let plain = content(10);
         assert!(read(&plain, Some(&sha1(b"other"))).unwrap_err().contains("not whole"));
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());

@@ -210,6 +210,12 @@ impl House {
         self.proxy = Some(self.spawn(binary, &run, env));
     }
 
+    /// Starts the proxy with more arguments than usual, and waits for nothing.
+    pub fn spawn_proxy_told(&mut self, arguments: &[&str]) {
+        let run = [&["run", "--config", "interlock.toml"], arguments].concat();
+        self.proxy = Some(self.spawn("interlock", &run, &[]));
+    }
+
     /// Waits until the proxy is ready; false when it died before, or was not ready in time.
     pub fn is_ready_within(&mut self, within: Duration) -> bool {
         let end = Instant::now() + within;

@@ -38,12 +38,8 @@ pub fn supposed<'a>(
     account: &'a str,
 ) -> impl Iterator<Item = Payment> + 'a {
     later_numbers(p, mint).map(move |number| {
-        let lost = lost_attempt(
-            p,
-            (String::new(), account, &number),
-            p.created_ms,
-            Track::default(),
-        );
+        let lost =
+            lost_attempt(p, (String::new(), account, &number), p.created_ms, Track::default());
         Payment { attempts: vec![lost], operations: Vec::new(), ..p.clone() }
     })
 }

@@ -27,6 +27,7 @@ use crate::health::Health;
 use crate::merchant_api::{Problem, answer};
 use crate::reconcile::Reconciler;
 use crate::reload::Reloader;
+use crate::restoration::Restoration;
 use crate::setup::Setup;
 use interlock_plugin_host::PluginHost;
 
@@ -39,28 +40,22 @@ const DOUBT_PAGES_MAX: usize = 20;
 /// Characters of a person's evidence.
 const EVIDENCE_MAX: usize = 500;
 
-/// The operators' door.
+/// The operators' door: a look into every room.
 pub struct Admin {
-    driver: Arc<Driver>,
-    health: Arc<Health>,
-    host: Arc<PluginHost>,
-    reloader: Arc<Reloader>,
-    reconciler: Arc<Reconciler>,
-    merchants_door: FrontDoor,
-}
-
-impl Admin {
-    /// The door over a driver; it also shows the merchants' door.
-    pub fn new(
-        driver: Arc<Driver>,
-        health: Arc<Health>,
-        host: Arc<PluginHost>,
-        reloader: Arc<Reloader>,
-        reconciler: Arc<Reconciler>,
-        merchants_door: FrontDoor,
-    ) -> Self {
-        Self { driver, health, host, reloader, reconciler, merchants_door }
-    }
+    /// Puts what operators decide through the engine.
+    pub driver: Arc<Driver>,
+    /// What was set by hand.
+    pub health: Arc<Health>,
+    /// The plugins.
+    pub host: Arc<PluginHost>,
+    /// Takes up another configuration.
+    pub reloader: Arc<Reloader>,
+    /// Statements beside the journal.
+    pub reconciler: Arc<Reconciler>,
+    /// Of a journal that was restored.
+    pub restoration: Option<Arc<Restoration>>,
+    /// Its counts are shown.
+    pub merchants_door: FrontDoor,
 }
 
 #[async_trait]
@@ -139,6 +134,9 @@ impl Admin {
     fn readiness(&self) -> Response {
         let reason = match self.driver.store.health() {
             JournalHealth::Failed(reason) => Some(format!("journal failed: {reason}")),
+            _ if self.restoration.as_ref().is_some_and(|r| !r.is_open()) => {
+                Some("the journal is being restored".to_owned())
+            }
             _ if !self.host.healthy() => Some("plugin threads are stuck".to_owned()),
             // With little disk new payments are refused one by one, and outcomes still pass.
             _ => None,

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::restoration::Told;
 use crate::run;
 
 /// A payment routing proxy that never charges twice.
@@ -44,6 +45,8 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigFile,
+        #[command(flatten)]
+        backup: Backup,
     },
     /// Take up the configuration and the plugins as they are now, while payments go on.
     Reload(reload::Wanted),
@@ -134,10 +137,32 @@ struct ConfigFile {
     path: PathBuf,
 }
 
+/// What is true of the data directory.
+#[derive(clap::Args)]
+struct Backup {
+    /// The journal was put back from a backup: ask the providers what happened since, before any
+    /// payment goes on.
+    #[arg(long)]
+    restored: bool,
+    /// When the backup was made (RFC 3339), if the journal's own clock mark is later than that.
+    #[arg(long, value_name = "TIME", requires = "restored")]
+    backup_of: Option<jiff::Timestamp>,
+    /// An account that nobody can ask; you have looked at its dashboard yourself. May be repeated.
+    #[arg(long, value_name = "ACCOUNT", requires = "restored")]
+    unasked: Vec<String>,
+}
+
+impl Backup {
+    fn told(self) -> Option<Told> {
+        let backup_ms = self.backup_of.map(jiff::Timestamp::as_millisecond);
+        self.restored.then_some(Told { backup_ms, unasked: self.unasked })
+    }
+}
+
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run { config } => start(&config),
+        Command::Run { config, backup } => start(&config, backup.told()),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
         Command::Reload(wanted) => reload::run(&wanted),
         Command::Test(wanted) => cases::run(&wanted),
@@ -158,7 +183,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start(file: &ConfigFile) -> ExitCode {
+fn start(file: &ConfigFile, restored: Option<Told>) -> ExitCode {
     let loaded = match crate::config::load(&file.path) {
         Ok(loaded) => loaded,
         Err(findings) => {
@@ -167,7 +192,7 @@ fn start(file: &ConfigFile) -> ExitCode {
         }
     };
     output::warnings(&loaded.warnings);
-    match run::run(loaded.config, loaded.path) {
+    match run::run(loaded.config, loaded.path, restored) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);

@@ -10,13 +10,13 @@ mod listed;
 mod written;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use interlock_engine::gates::{Group, Reservation};
 use interlock_engine::{
-    Call, ExchangeKind, Hand, Input, OrderHolder, Outcome, Payment, Refusal, Request, Skip, Stamp,
-    Submission, World, decide, intake,
+    Call, ExchangeKind, Hand, Input, OrderHolder, Outcome, Payment, Refusal, Request, Skip,
+    Statement, Submission, World, decide, intake,
 };
 use interlock_journal::{Committed, KeyRow, NoticeRow, Store, StoreError, Write};
 use interlock_plugin_api::Details;
@@ -61,6 +61,8 @@ pub struct Driver {
     caller: Caller,
     live: Live,
     under_way: Arc<AtomicUsize>,
+    /// The journal is a backup whose payments have not heard their providers.
+    held_back: AtomicBool,
 }
 
 /// What is written in the same transaction as a decision.
@@ -79,6 +81,8 @@ pub struct Beside {
     /// The configuration whose plugin read what happened: it is decided by the same one, which
     /// knows that plugin's amounts and continuations, and the account if it is gone since.
     pub read_by: Option<Arc<Setup>>,
+    /// In a journal that was restored from a backup: what the providers say of the payment.
+    pub stated: Option<Statement>,
 }
 
 /// What became of an input.
@@ -105,6 +109,8 @@ pub enum DriveError {
     Unreadable(String),
     /// Other writers won every race.
     Contended,
+    /// The journal is a backup, and its payments have not heard their providers yet.
+    Restoring,
 }
 
 impl std::fmt::Display for DriveError {
@@ -113,6 +119,7 @@ impl std::fmt::Display for DriveError {
             Self::Store(e) => write!(f, "{e}"),
             Self::Unreadable(id) => write!(f, "payment can't be read: {id}"),
             Self::Contended => write!(f, "other writers won every race for the payment"),
+            Self::Restoring => write!(f, "the journal is being restored from a backup"),
         }
     }
 }
@@ -157,12 +164,18 @@ impl Driver {
             caller,
             live: Live::default(),
             under_way: Arc::default(),
+            held_back: AtomicBool::new(false),
         })
     }
 
     /// The pool of connections, for metrics.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Nothing goes on but that payments hear what the providers say of them, or all goes on.
+    pub fn hold_back(&self, held: bool) {
+        self.held_back.store(held, Ordering::Release);
     }
 
     /// Sends whose outcome is not durable yet.
@@ -237,9 +250,10 @@ impl Driver {
         submission: Submission,
         credential: Option<Held>,
         key: KeyRow,
+        stated: Option<Statement>,
     ) -> Result<Moved, DriveError> {
         let id = key.payment.clone();
-        let beside = Beside { key: Some(key), credential, ..Beside::default() };
+        let beside = Beside { key: Some(key), credential, stated, ..Beside::default() };
         self.put(&id, Input::Submitted(submission), beside).await
     }
 
@@ -253,6 +267,9 @@ impl Driver {
         input: Input,
         mut beside: Beside,
     ) -> Result<Moved, DriveError> {
+        if self.held_back.load(Ordering::Acquire) && !matches!(input, Input::Restored) {
+            return Err(DriveError::Restoring);
+        }
         let input = failpoint::heard_of(input);
         let slot = self.live.slot(id);
         let mut turn = slot.turn.lock().await;
@@ -336,8 +353,23 @@ impl Driver {
             let draw = fastrand::f64();
             let order = if new { None } else { self.order_holder(&input).await? };
             let mut bench = Bench::default();
-            let at = (now, draw, order);
-            let outcome = self.decide(&setup, before, &input, slot, at, &mut bench).await;
+            let world = World {
+                now,
+                policy: &setup.policy,
+                health: &setup.gates,
+                mint: &*self.numbers,
+                draw,
+                sending: slot.is_sending(),
+                credential: match (before, &input) {
+                    (Some(p), _) => self.credentials.has(&p.id),
+                    (None, Input::Submitted(_)) => true,
+                    (None, _) => false,
+                },
+                details: before.is_some_and(|p| self.details.has(&p.id)),
+                order,
+                stated: beside.stated.as_ref(),
+            };
+            let outcome = self.decide(&setup, before, &input, &world, &mut bench).await;
             if let Some(wait_ms) = bench.wait_ms.filter(|_| can_wait(&input)) {
                 let again = Instant::now() + Duration::from_millis(wait_ms);
                 if again <= patience {
@@ -422,29 +454,11 @@ impl Driver {
         setup: &Arc<Setup>,
         before: Option<&Payment>,
         input: &Input,
-        slot: &Slot,
-        (now, draw, order): (Stamp, f64, Option<OrderHolder>),
+        world: &World<'_>,
         bench: &mut Bench,
     ) -> Outcome {
-        let credential = match (before, input) {
-            (Some(p), _) => self.credentials.has(&p.id),
-            (None, Input::Submitted(_)) => true,
-            (None, _) => false,
-        };
-        let world = World {
-            now,
-            policy: &setup.policy,
-            health: &setup.gates,
-            mint: &*self.numbers,
-            draw,
-            sending: slot.is_sending(),
-            credential,
-            details: before.is_some_and(|p| self.details.has(&p.id)),
-            order,
-            stated: None,
-        };
         for _ in 0..NEEDS_MAX {
-            match decide(before, input, &world, &bench.hand) {
+            match decide(before, input, world, &bench.hand) {
                 Outcome::Need(call) => self.provide(setup, before, input, *call, bench).await,
                 outcome => return outcome,
             }

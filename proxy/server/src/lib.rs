@@ -33,6 +33,7 @@ pub mod recent;
 pub mod reconcile;
 pub mod reload;
 pub mod resolver;
+mod restoration;
 pub mod run;
 pub mod setup;
 pub mod upstream;

@@ -18,17 +18,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method as Verb, header};
-use interlock_engine::{Input, Mint, OperationState, Payment, Request as Wish, status};
+use interlock_engine::{
+    Input, Mint, OperationState, Payment, Request as Wish, Statement, Submission, status,
+};
 use interlock_journal::{KeyRow, ListQuery};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::Scope;
 use crate::config::{Caller, Merchant};
-use crate::driver::{Beside, Driver, Moved};
+use crate::driver::{Beside, DriveError, Driver, Moved};
 use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
 use crate::overload::Overload;
+use crate::restoration::Restoration;
 pub use problem::Problem;
 pub(crate) use request::read as read_body;
 
@@ -43,12 +46,17 @@ const REFRESH_WAIT_MS: u64 = 3_000;
 pub struct MerchantApi {
     driver: Arc<Driver>,
     overload: Arc<Overload>,
+    restoration: Option<Arc<Restoration>>,
 }
 
 impl MerchantApi {
-    /// The door over a driver.
-    pub fn new(driver: Arc<Driver>, overload: Arc<Overload>) -> Self {
-        Self { driver, overload }
+    /// The door over a driver; over a journal that was restored it asks for what was lost.
+    pub fn new(
+        driver: Arc<Driver>,
+        overload: Arc<Overload>,
+        restoration: Option<Arc<Restoration>>,
+    ) -> Self {
+        Self { driver, overload, restoration }
     }
 }
 
@@ -130,9 +138,10 @@ impl MerchantApi {
             let first = self.first_use(&row).await?.ok_or(problem)?;
             return self.replay(&first, &row, until).await;
         }
+        let stated = self.stated(&new.submission, &row).await?;
         // Held until it is answered, so that what becomes of it is heard here and not read back.
         let slot = self.driver.slot(&id);
-        let moved = self.driver.submit(new.submission, new.credential, row.clone()).await;
+        let moved = self.driver.submit(new.submission, new.credential, row.clone(), stated).await;
         match moved {
             Ok(Moved::To(_)) => in_hand.durable(),
             _ => drop(in_hand),
@@ -145,6 +154,22 @@ impl MerchantApi {
         };
         drop(slot);
         answered
+    }
+
+    /// In a journal that was restored: what the providers say of a key that it does not know.
+    async fn stated(
+        &self,
+        submission: &Submission,
+        row: &KeyRow,
+    ) -> Result<Option<Statement>, Problem> {
+        let Some(restoration) = &self.restoration else { return Ok(None) };
+        if !restoration.is_open() {
+            return Err(Problem::of_failure(&DriveError::Restoring));
+        }
+        if self.first_use(row).await?.is_some() {
+            return Ok(None);
+        }
+        restoration.stated(submission).await.map_err(|why| Problem::restoring(&why))
     }
 
     /// Waits until the payment can be answered, and answers from what is durable.

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use interlock_plugin_api::Operation;
 use jiff::civil::Date;
 
-pub use cases::{Body as CaseBody, Entry, Ours, close as close_case, read as read_case};
 pub use books::Kind;
+pub use cases::{Body as CaseBody, Entry, Ours, close as close_case, read as read_case};
 pub use reader::{Hears, Reader};
 pub use run::{Run, Tally, Word};
 pub use unpack::{PIECE_BYTES_MAX, Piece, check as check_file, packing_of, pieces};

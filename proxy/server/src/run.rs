@@ -29,10 +29,14 @@ use crate::overload::Overload;
 use crate::reconcile::{Reader, Reconciler};
 use crate::reload::{Parts, Reloader, tell_manager};
 use crate::resolver;
+use crate::restoration::{Restoration, Told as Restored};
 use crate::setup::{InForce, Setup};
 use crate::upstream::{Upstream, UpstreamOptions};
 use crate::webhooks::Webhooks;
 use interlock_plugin_host::{Options as HostOptions, PluginHost};
+
+/// A journal that could not be restored is tried again after this.
+const RESTORE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why the proxy could not start.
 #[derive(Debug)]
@@ -53,15 +57,16 @@ impl From<io::Error> for StartError {
 }
 
 /// Runs until SIGTERM or SIGINT, and then until every request in flight is answered. `path` is the
-/// file that `config` was read from, and that a reload reads again.
+/// file that `config` was read from, and that a reload reads again. `restored` says that the
+/// journal is a backup.
 ///
 /// # Errors
 /// What can't be used, with its place.
-pub fn run(config: Config, path: PathBuf) -> Result<(), StartError> {
+pub fn run(config: Config, path: PathBuf, restored: Option<Restored>) -> Result<(), StartError> {
     logging(&config.telemetry);
     let drain = Duration::from_millis(config.server.drain_ms);
     let workers = config.server.workers;
-    let stopped = serve(workers + spare_threads(workers), drain, start(config, path))?;
+    let stopped = serve(workers + spare_threads(workers), drain, start(config, path, restored))?;
     if stopped.unfinished > 0 {
         let unfinished = stopped.unfinished;
         tracing::warn!(unfinished, "stopped before every request was answered; nothing is lost");
@@ -78,6 +83,7 @@ fn spare_threads(workers: usize) -> usize {
 async fn start(
     config: Config,
     path: PathBuf,
+    restored: Option<Restored>,
 ) -> Result<(Vec<Door>, impl Future<Output = ()>), StartError> {
     let [hangup, renew] = [signal(SignalKind::hangup())?, signal(SignalKind::hangup())?];
     let config = Arc::new(config);
@@ -107,17 +113,37 @@ async fn start(
     let numbers = Arc::new(numbers);
     let driver =
         Driver::new(store, in_force, clock, numbers, caller, metrics, Arc::clone(&webhooks));
-    failpoint::pass("start.recovery", Side::Before);
-    let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
-    failpoint::pass("start.recovery", Side::After);
-    tracing::info!(recovered, "open payments are recovered");
+    let reader = Reader::new(Arc::clone(&driver), &config.server.data_dir);
+    let reconciler = Reconciler::new(Arc::clone(&driver), reader.clone());
+    let restoration = Restoration::begin(&driver, &reader, restored.as_ref(), high_water_ms);
+    let restoration = restoration.await.map_err(StartError)?;
+    let goes_on = restoration.as_ref().is_none_or(|restoration| restoration.is_open());
+    if goes_on {
+        failpoint::pass("start.recovery", Side::Before);
+        let recovered = resolver::recover(&driver).await.map_err(|e| StartError(e.to_string()))?;
+        failpoint::pass("start.recovery", Side::After);
+        tracing::info!(recovered, "open payments are recovered");
+    }
     let health = Health::restore(&driver).await.map_err(|e| StartError(e.to_string()))?;
     tokio::spawn(Arc::clone(&health).run());
     let overload = Overload::new(config.server.shed_after_ms.map(Duration::from_millis));
     tokio::spawn(Arc::clone(&overload).run());
-    tokio::spawn(resolver::run(Arc::clone(&driver)));
-    webhooks.put(listeners);
-    let api = MerchantApi::new(Arc::clone(&driver), Arc::clone(&overload));
+    let (resolving, telling) = (Arc::clone(&driver), Arc::clone(&webhooks));
+    let (restoring, reconciling) = (restoration.clone(), Arc::clone(&reconciler));
+    tokio::spawn(async move {
+        if let Some(restoration) = restoring.as_ref().filter(|_| !goes_on) {
+            while let Err(error) = restoration.restore().await {
+                tracing::error!(%error, "the journal is not restored yet");
+                tokio::time::sleep(RESTORE_AGAIN).await;
+            }
+        }
+        telling.put(listeners);
+        tokio::spawn(resolver::run(resolving));
+        if let Some(restoration) = restoring {
+            restoration.cover(&reconciling).await;
+        }
+    });
+    let api = MerchantApi::new(Arc::clone(&driver), Arc::clone(&overload), restoration.clone());
     let passage: Arc<dyn Passage> = Arc::new(native);
     let front = FrontDoor::with_passage(Arc::new(api), Some(passage), limits(&config));
     let operators = Arc::new(ArcSwap::from_pointee(config.admin.clone()));
@@ -130,10 +156,16 @@ async fn start(
         admin: Arc::clone(&operators),
     });
     let (driven, watched_by) = (Arc::clone(&driver), Arc::clone(&health));
-    let reader = Reader::new(Arc::clone(&driver), &config.server.data_dir);
-    let reconciler = Reconciler::new(Arc::clone(&driver), reader);
     let reloading = Arc::clone(&reloader);
-    let admin = Admin::new(driven, watched_by, host, reloading, reconciler, front.clone());
+    let admin = Admin {
+        driver: driven,
+        health: watched_by,
+        host,
+        reloader: reloading,
+        reconciler,
+        restoration,
+        merchants_door: front.clone(),
+    };
     let admin = Guard::new(Arc::new(admin), operators);
     let back = FrontDoor::new(Arc::new(admin), Limits { rate_per_address: 0, ..Limits::default() });
     let mut certificates = Vec::new();

@@ -32,6 +32,7 @@ impl Admin {
             "canary": self.canary_told(),
             "up_ms": now.mono_ms,
             "ready": self.readiness().status == 200,
+            "restoration": self.restoration.as_ref().map(|restoration| restoration.told()),
             "journal": {
                 "health": match self.driver.store.health() {
                     Health::Writable => "writable",

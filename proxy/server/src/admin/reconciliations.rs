@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use interlock_engine::Policy;
 use interlock_journal::{CaseQuery, CaseRow};
+use interlock_plugin_api::Money;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -127,7 +129,8 @@ impl Admin {
         let found = self.driver.store.cases(wanted).await;
         let found = found.map_err(|e| Problem::of_failure(&e.into()))?;
         found.damaged.iter().for_each(|_| self.driver.metrics.unreadable());
-        let data: Vec<Value> = found.rows.iter().map(case).collect();
+        let setup = self.driver.setup();
+        let data: Vec<Value> = found.rows.iter().map(|row| case(&setup.policy, row)).collect();
         let body = json!({
             "object": "list", "data": data, "unreadable": found.damaged, "next": found.next,
         });
@@ -137,7 +140,7 @@ impl Admin {
     pub(super) async fn case(&self, id: &str) -> Answered {
         let row = self.driver.store.case(id).await.map_err(|e| Problem::of_failure(&e.into()))?;
         let row = row.ok_or_else(|| Problem::not_found("case"))?;
-        Ok(Response::json(200, case(&row).to_string()))
+        Ok(Response::json(200, case(&self.driver.setup().policy, &row).to_string()))
     }
 
     pub(super) async fn close_case(&self, id: &str, request: &Request) -> Answered {
@@ -171,14 +174,18 @@ fn shown(run: &Run) -> Value {
     })
 }
 
-fn case(row: &CaseRow) -> Value {
+/// A case; amounts in minor units of ISO 4217, null when the account's own are not known any more.
+fn case(policy: &Policy, row: &CaseRow) -> Value {
     let body = reconcile::read_case(&row.body);
+    let account = policy.accounts.get(&row.account);
     let theirs = body.theirs.map(|line| {
+        let Money { currency, amount } = line.amount;
+        let amount = account.and_then(|account| account.iso_amount(currency, amount));
         json!({
             "at": line.at_ms.map(answer::time), "number": line.number,
             "provider_ref": line.provider_ref, "operation": line.operation,
-            "operation_ref": line.operation_ref, "amount": line.amount.amount,
-            "currency": line.amount.currency, "state": line.state,
+            "operation_ref": line.operation_ref, "amount": amount,
+            "currency": currency, "state": line.state,
         })
     });
     let timeline: Vec<Value> = body

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use interlock_plugin_api::{Currency, format_units};
 use serde_json::{Value, json};
 
 use super::client::{Server, list_of};
 use super::output;
+use crate::setup::iso_exponent;
 
 /// What can be done with cases.
 #[derive(Subcommand)]
@@ -122,16 +124,23 @@ pub fn cells(case: &Value) -> [String; 11] {
 pub fn table(cases: &[Value]) {
     for case in cases {
         let [id, open, kind, payment, number, reference, theirs, ours, currency, ..] = cells(case);
-        let amounts = match (theirs.as_str(), ours.as_str()) {
-            ("", ours) => format!("ours {ours} {currency}"),
-            (theirs, "") => format!("theirs {theirs} {currency}"),
-            (theirs, ours) => format!("theirs {theirs}, ours {ours} {currency}"),
+        let [theirs, ours] = [theirs, ours].map(|minor| decimal(&minor, &currency));
+        let amounts = match (theirs, ours) {
+            (None, ours) => format!("ours {} {currency}", ours.as_deref().unwrap_or("?")),
+            (Some(theirs), None) => format!("theirs {theirs} {currency}"),
+            (Some(theirs), Some(ours)) => format!("theirs {theirs}, ours {ours} {currency}"),
         };
         let payment = if payment.is_empty() { "no payment" } else { &payment };
         output::line(format_args!(
-            "{id}  {open:<6}  {kind:<17}  {payment}  {amounts} (minor units)  {number}  {reference}"
+            "{id}  {open:<6}  {kind:<17}  {payment}  {amounts}  {number}  {reference}"
         ));
     }
+}
+
+/// Minor units as people write them.
+fn decimal(minor: &str, currency: &str) -> Option<String> {
+    let amount: i64 = minor.parse().ok()?;
+    Some(format_units(amount, iso_exponent(Currency::parse(currency)?)?))
 }
 
 fn show(case: &Value) {
@@ -139,5 +148,23 @@ fn show(case: &Value) {
     for entry in list_of(case, "timeline") {
         let of = |key: &str| entry[key].as_str().unwrap_or("-").to_owned();
         output::line(format_args!("  {}  {:<14}  {}", of("at"), of("actor"), of("what")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_written_as_people_write_them() {
+        for (minor, currency, written) in [
+            ("1234", "CNY", Some("12.34")),
+            ("-5", "EUR", Some("-0.05")),
+            ("500", "JPY", Some("500")),
+            ("1", "KWD", Some("0.001")),
+            ("", "EUR", None),
+        ] {
+            assert_eq!(decimal(minor, currency).as_deref(), written);
+        }
     }
 }

@@ -77,9 +77,36 @@ fn page(told: &Value, colours: bool) -> String {
     }
     lines.push(payments(told, &paint));
     lines.push(journal(told, &paint));
+    lines.extend(restoration(told, &paint));
     lines.extend(canary(told));
     lines.extend(not_taken_up(told, &paint));
     lines.join("\n")
+}
+
+/// How far a journal that was restored from a backup is.
+fn restoration(told: &Value, paint: &Paint) -> Vec<String> {
+    let about = &told["restoration"];
+    let now = &about["now"];
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let phase = match about["phase"].as_str() {
+        None => return Vec::new(),
+        Some("waiting") => format!("waits until {} for what is on its way", text(&now["until"])),
+        Some("statements") => {
+            format!("reads the statement of {} of {}", text(&now["account"]), text(&now["date"]))
+        }
+        Some("payments") => format!("{} of {} payments were asked about", now["heard"], now["all"]),
+        _ if about["covered"] == true => return Vec::new(),
+        _ => "open; keys that it does not know are asked for at the providers".to_owned(),
+    };
+    let backup = text(&about["backup"]);
+    let mut lines = vec![paint.bad(&format!("restored from a backup of {backup}: {phase}"))];
+    for account in list_of(about, "accounts") {
+        if account["covered"] == false && account["unasked"] == false {
+            let (name, through) = (text(&account["account"]), text(&account["through"]));
+            lines.push(format!("  {name}: its statements reach to {through}"));
+        }
+    }
+    lines
 }
 
 fn row(account: &Value, paint: &Paint) -> String {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use interlock_circuit_breaker::Verdict;
 use interlock_engine::gates::{Group, Reservation};
 use interlock_engine::{
-    Asked, Call, Decision, Effect, Exchange, ExchangeKind, Health as _, Input, Origin, Payment,
-    Sent, Stamp, Subject, classify, intake, status,
+    AccountPolicy, Asked, Call, Decision, Effect, Exchange, ExchangeKind, Health as _, Input,
+    Origin, Payment, Sent, Stamp, Subject, classify, intake, status,
 };
 use interlock_plugin_api::Fact;
 use tokio::sync::SemaphorePermit;
@@ -322,6 +322,30 @@ impl Driver {
         let state_version = account.manifest().state_version;
         let input = Input::Looked { subject, asked, state_version, facts };
         self.put_until_done(&setup, id, input).await;
+    }
+
+    /// Asks about a payment that no row has, in turn with every other inquiry; empty when nothing
+    /// was heard.
+    pub async fn ask_about(
+        &self,
+        setup: &Arc<Setup>,
+        account: &Arc<OpenAccount>,
+        policy: &AccountPolicy,
+        supposed: &Payment,
+    ) -> Vec<Fact> {
+        let (_turn, place) = self.turn_to_ask(setup, account, &supposed.method.kind).await;
+        let asking = self.caller.inquire(account, policy, supposed, Subject::Attempt(0));
+        let (facts, http, elapsed_ms) = asking.await;
+        self.metrics.exchanged(&account.name, "inquire", elapsed_ms);
+        let now = self.clock.now();
+        let verdict = match http {
+            0 => classify::lost(Sent::Maybe, false),
+            status => self.judge(setup, (account, Group::Inquiries), status, &facts, None, now),
+        };
+        if let Some(place) = place {
+            place.settle(now, verdict, elapsed_ms);
+        }
+        facts
     }
 
     /// The last durable version, from memory if it is there.

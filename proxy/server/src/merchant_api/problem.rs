@@ -10,6 +10,9 @@ use crate::access::Scope;
 use crate::driver::DriveError;
 use crate::front_door::Response;
 
+/// Who asks while a journal is restored asks again after this, s.
+const RESTORING_S: u64 = 30;
+
 /// One problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
@@ -163,6 +166,7 @@ impl Problem {
     pub fn of_failure(error: &DriveError) -> Self {
         match error {
             DriveError::Store(StoreError::LowDisk | StoreError::Full) => Self::storage_full(),
+            DriveError::Restoring => Self::restoring("the providers are asked what happened since"),
             _ => Self::journal_failed(),
         }
     }
@@ -173,6 +177,16 @@ impl Problem {
                       sent; payments in progress go on";
         Self::new(503, "storage_full", "The journal's disk is nearly full", detail)
             .retry(Retry::SameKey)
+    }
+
+    /// 503: the journal is a backup, and what this request may repeat is not known yet.
+    pub fn restoring(why: &str) -> Self {
+        let detail = format!(
+            "the journal was restored from a backup, and {why}; nothing was sent; ask again with \
+             the same key"
+        );
+        let title = "The journal is being restored";
+        Self::new(503, "restoring", title, detail).retry(Retry::AfterS(RESTORING_S))
     }
 
     /// 503: the journal can't be used.

@@ -155,7 +155,7 @@ fn nothing_goes_on_before_it_is_known_what_happened() {
     assert!(refused.1.contains("--unasked adyen-eu"), "{}", refused.1);
 
     shop.start(&[UNASKED]);
-    let url = format!("{}/healthz", shop.house.admin);
+    let url = format!("{}/livez", shop.house.admin);
     shop.house.wait_until("it lives", SOON, |h| {
         h.try_send("GET", &url, &[], None).is_some_and(|a| a.status == 200)
     });

@@ -57,6 +57,7 @@ pub async fn suite(ground: &dyn Ground) {
     versions::a_refused_write_leaves_nothing(&*ground.empty().await).await;
     versions::a_write_that_does_not_fit_leaves_nothing(&*ground.empty().await).await;
     reading::the_earliest_due_comes_first(&*ground.empty().await).await;
+    reading::every_open_payment_is_found_page_by_page(&*ground.empty().await).await;
     reading::a_timeline_is_read_in_order_and_in_parts(&*ground.empty().await).await;
     reading::all_events_are_read_in_the_order_of_their_commits(&ground.empty().await).await;
     telling::an_outbox_keeps_what_is_not_delivered(&*ground.empty().await).await;

@@ -347,6 +347,10 @@ impl Store for SqliteStore {
         self.read(|conn| Ok(reader::next_due(conn)?)).await
     }
 
+    async fn open(&self, after: Option<Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.read(move |conn| Ok(reader::open(conn, after, limit)?)).await
+    }
+
     async fn timeline(
         &self,
         payment: &str,

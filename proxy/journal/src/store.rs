@@ -86,6 +86,13 @@ pub trait Store: Send + Sync + 'static {
     /// Like every read.
     async fn next_due(&self) -> Result<Option<i64>, StoreError>;
 
+    /// Open payments by due time and id, from behind one of them: what is due later than it was
+    /// is found again, and none is passed over.
+    ///
+    /// # Errors
+    /// Like every read.
+    async fn open(&self, after: Option<Due>, limit: usize) -> Result<Vec<Due>, StoreError>;
+
     /// One payment's timeline after `after_seq`, in the order of `seq`, at most `limit` (capped at
     /// 10,000).
     ///

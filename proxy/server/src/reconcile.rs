@@ -20,7 +20,7 @@ use jiff::civil::Date;
 pub use books::Kind;
 pub use cases::{Body as CaseBody, Entry, Ours, close as close_case, read as read_case};
 pub use reader::{Hears, Reader};
-pub use run::{Run, Tally, Word};
+pub use run::{Run, Tally, Word, position_while};
 pub use unpack::{PIECE_BYTES_MAX, Piece, check as check_file, packing_of, pieces};
 
 use crate::driver::Driver;

@@ -14,6 +14,8 @@ use crate::failpoint::{self, Side};
 const TICK_MS: u64 = 100;
 /// How many payments are looked at in one tick.
 const BATCH: usize = 512;
+/// How many open payments are read at once at the start.
+const PAGE: usize = 10_000;
 /// How many are worked on at once.
 const AT_ONCE: usize = 64;
 /// How often the clock's high-water mark is made durable, ms.
@@ -28,18 +30,23 @@ pub const HIGH_WATER: &str = "clock_high_water_ms";
 /// The journal can't be read.
 pub async fn recover(driver: &Arc<Driver>) -> Result<usize, crate::driver::DriveError> {
     let mut seen = BTreeSet::new();
+    let mut after = None;
     loop {
-        // Recovery moves every due time to now or later, so what was not seen yet comes first.
-        let due = driver.store.due(i64::MAX, 10_000).await?;
-        let fresh: Vec<String> =
-            due.into_iter().map(|d| d.payment).filter(|id| !seen.contains(id)).collect();
-        if fresh.is_empty() {
+        let page = driver.store.open(after, PAGE).await?;
+        // What was recovered already may be due later now, and come again.
+        let fresh: Vec<String> = page
+            .iter()
+            .map(|due| &due.payment)
+            .filter(|id| seen.insert((*id).clone()))
+            .cloned()
+            .collect();
+        after = page.into_iter().next_back();
+        if after.is_none() {
             return Ok(seen.len());
         }
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = tokio::task::JoinSet::new();
         for id in fresh {
-            seen.insert(id.clone());
             let (driver, permits) = (Arc::clone(driver), Arc::clone(&permits));
             tasks.spawn(async move {
                 let _permit = permits.acquire_owned().await;

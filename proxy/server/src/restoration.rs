@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use interlock_engine::restored::later_numbers;
-use interlock_engine::{Input, Line, Payment, Stamp, Statement};
+use interlock_engine::{Input, Line, Stamp, Statement};
+use interlock_journal::Store;
 use interlock_plugin_api::Operation;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -29,7 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::driver::{Beside, DriveError, Driver};
 use crate::merchant_api::answer;
-use crate::reconcile::{Reader, Reconciler, Run};
+use crate::reconcile::{Reader, Reconciler, Run, position_while};
 use crate::setup::{OpenAccount, Setup};
 use asking::Lost;
 use gather::Gathering;
@@ -48,13 +49,15 @@ const STATEMENT_EVERY: Duration = Duration::from_secs(3_600);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// No day on earth begins earlier or later than this beside UTC, hours.
 const ZONES_HOURS: i64 = 14;
-/// Open payments that are read at once.
-const OPEN_MAX: usize = 1_000_000;
+/// Providers do not answer for more, ms.
+const GAP_MAX_MS: i64 = 92 * 24 * 3_600_000;
+/// Open payments of one page.
+const PAGE: usize = 10_000;
 
 /// What an operator says when he starts a restored journal.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// When the backup was made, Unix ms; the journal's own clock mark when absent.
+    /// When the backup was made, Unix ms; the latest moment that the journal knows when absent.
     pub backup_ms: Option<i64>,
     /// Accounts that nobody can ask: he has looked himself.
     pub unasked: Vec<String>,
@@ -135,7 +138,10 @@ impl Restoration {
         let mark = match (told, kept) {
             (None, None) => return Ok(None),
             (None, Some(kept)) => kept,
-            (Some(told), kept) => begun(&driver.setup(), told, kept, high_water_ms, since)?,
+            (Some(told), kept) => {
+                let known_ms = last_event_ms(&*driver.store).await?.max(high_water_ms);
+                begun(&driver.setup(), told, kept, known_ms, since)?
+            }
         };
         let heard = mark.heard;
         let (reader, phase) = (reader.clone(), if heard { Phase::Open } else { waiting(driver) });
@@ -173,7 +179,7 @@ impl Restoration {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
         for payment in open {
-            let stated = lines.remove(&payment.id).unwrap_or_default();
+            let stated = lines.remove(&payment).unwrap_or_default();
             let (driver, since) = (Arc::clone(&self.driver), self.since);
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
             tasks.spawn(async move {
@@ -266,30 +272,31 @@ impl Restoration {
         }
     }
 
-    async fn open_payments(&self) -> Result<Vec<Payment>, DriveError> {
-        let due = self.driver.store.due(i64::MAX, OPEN_MAX).await?;
-        let mut open = Vec::with_capacity(due.len());
-        for due in due {
-            match self.driver.payment(&due.payment).await {
-                Ok(found) => open.extend(found),
-                Err(DriveError::Unreadable(id)) => {
-                    tracing::error!(payment = id, "can't be read, so it hears nothing");
-                }
-                Err(error) => return Err(error),
+    /// The ids of those that the backup left open.
+    async fn open_payments(&self) -> Result<Vec<String>, DriveError> {
+        let mut open = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.driver.store.open(after, PAGE).await?;
+            open.extend(page.iter().map(|due| due.payment.clone()));
+            after = page.into_iter().next_back();
+            if after.is_none() {
+                return Ok(open);
             }
         }
-        Ok(open)
     }
 
     /// What statements say of open payments, as far as the providers have made them.
-    async fn statements(&self, open: &[Payment]) -> HashMap<String, Vec<Line>> {
+    async fn statements(&self, open: &[String]) -> HashMap<String, Vec<Line>> {
         let setup = self.driver.setup();
         let mut later = HashMap::new();
-        for payment in open {
-            let numbers = later_numbers(payment, &*self.driver.numbers);
+        for id in open {
+            // One that can't be read now says why when it is to hear.
+            let Ok(Some(payment)) = self.driver.payment(id).await else { continue };
+            let numbers = later_numbers(&payment, &*self.driver.numbers);
             later.extend(numbers.map(|number| (number, payment.id.clone())));
         }
-        let known: HashSet<&str> = open.iter().map(|payment| payment.id.as_str()).collect();
+        let known: HashSet<&str> = open.iter().map(String::as_str).collect();
         let mut lines = HashMap::new();
         for account in setup.open.values() {
             if !account.manifest().offers(Operation::DownloadStatement) {
@@ -387,20 +394,34 @@ impl Restoration {
 }
 
 /// One payment hears what the providers say of it.
-async fn hear(driver: &Arc<Driver>, since: Stamp, payment: &Payment, stated: Vec<Line>) {
+async fn hear(driver: &Arc<Driver>, since: Stamp, id: &str, stated: Vec<Line>) {
     let mut lines = stated;
     let setup = driver.setup();
+    let payment = loop {
+        match driver.payment(id).await {
+            Ok(Some(payment)) => break payment,
+            Ok(None) => return,
+            Err(DriveError::Unreadable(_)) => {
+                tracing::error!(payment = id, "can't be read, so it hears nothing");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(payment = id, %error, "it can't be read yet");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
+    };
     for account in setup.open.values() {
         for tries in 1..=ASKED_MAX {
-            match asking::ask(driver, &setup, account, payment).await {
+            match asking::ask(driver, &setup, account, &payment).await {
                 Ok(heard) => {
                     lines.extend(heard);
                     break;
                 }
                 Err(why) if tries == ASKED_MAX => {
                     // Its own attempts are asked about again later, and what is late is told.
-                    let (payment, account) = (&payment.id, &account.name);
-                    tracing::warn!(payment, account, why, "the provider can't be asked");
+                    let account = &account.name;
+                    tracing::warn!(payment = id, account, why, "the provider can't be asked");
                 }
                 Err(_) => tokio::time::sleep(AGAIN_AFTER).await,
             }
@@ -409,14 +430,21 @@ async fn hear(driver: &Arc<Driver>, since: Stamp, payment: &Payment, stated: Vec
     let stated = Statement { since, lines };
     loop {
         let beside = Beside { stated: Some(stated.clone()), ..Beside::default() };
-        match driver.put(&payment.id, Input::Restored, beside).await {
+        match driver.put(id, Input::Restored, beside).await {
             Ok(_) => return,
             Err(error) => {
-                tracing::error!(payment = payment.id, %error, "it has not heard its provider yet");
+                tracing::error!(payment = id, %error, "it has not heard its provider yet");
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         }
     }
+}
+
+/// When the last thing happened that the journal knows, Unix ms; 0 for an empty one.
+async fn last_event_ms(store: &dyn Store) -> Result<i64, String> {
+    let last = position_while(store, |_| true).await?;
+    let found = store.events(last.saturating_sub(1), 2).await.map_err(|e| e.to_string())?;
+    Ok(found.last().map_or(0, |(_, event)| event.at_ms))
 }
 
 /// A restoration that an operator begins. One whose gap was never covered goes on from there.
@@ -424,17 +452,24 @@ fn begun(
     setup: &Setup,
     told: &Told,
     kept: Option<Mark>,
-    high_water_ms: i64,
+    known_ms: i64,
     since: Stamp,
 ) -> Result<Mark, String> {
     let names: Vec<&String> = setup.open.keys().chain(setup.disabled.keys()).collect();
     if let Some(name) = told.unasked.iter().find(|name| !names.contains(name)) {
         return Err(format!("there is no account `{name}`"));
     }
-    let mut backup_ms = told.backup_ms.unwrap_or(high_water_ms).min(since.wall_ms);
+    let mut backup_ms = told.backup_ms.unwrap_or(known_ms).min(since.wall_ms);
     let unfinished = kept.filter(|mark| !mark.heard || !mark.all_covered());
     if let Some(unfinished) = &unfinished {
         backup_ms = backup_ms.min(unfinished.backup_ms);
+    }
+    if since.wall_ms.saturating_sub(backup_ms) > GAP_MAX_MS {
+        let at = answer::time(backup_ms);
+        return Err(format!(
+            "the backup seems to be of {at}, which is too long ago for asking the providers; if it \
+             is younger, say so: `interlock run --restored --backup-of TIME`"
+        ));
     }
     let nobody: Vec<&str> = names
         .iter()
@@ -493,4 +528,37 @@ fn days(from_ms: i64, until_ms: i64) -> Vec<Date> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    #[test]
+    fn the_days_of_a_gap_are_those_of_every_zone() {
+        // 2026-11-30T20:00Z, which is the next day in Beijing.
+        let evening = 1_796_068_800_000;
+        let told: Vec<String> =
+            days(evening, evening + DAY_MS).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["2026-11-30", "2026-12-01", "2026-12-02"]);
+        assert_eq!(days(0, 0).len(), 2);
+        assert!(days(i64::MIN, i64::MAX).is_empty(), "no time of this world");
+    }
+
+    #[test]
+    fn an_account_is_covered_when_nothing_is_missing_before_the_restoration() {
+        let reach = |through_ms, unasked| Reach { through_ms, unasked };
+        let accounts = [("a", reach(9, false)), ("b", reach(10, false)), ("c", reach(0, true))];
+        let accounts = accounts.map(|(name, reach)| (name.to_owned(), reach)).into();
+        let mut mark = Mark { backup_ms: 0, began_ms: 10, heard: true, accounts };
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| mark.is_covered(name)),
+            [false, true, false, false]
+        );
+        assert!(!mark.all_covered());
+        mark.accounts.remove("a");
+        assert!(mark.all_covered(), "an operator has looked at the third");
+    }
 }

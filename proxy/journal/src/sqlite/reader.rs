@@ -244,6 +244,23 @@ pub(super) fn due(conn: &Connection, before_ms: i64, limit: usize) -> rusqlite::
     .collect()
 }
 
+pub(super) fn open(
+    conn: &Connection,
+    after: Option<Due>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Due>> {
+    let after = after.unwrap_or(Due { payment: String::new(), due_at_ms: i64::MIN });
+    conn.prepare_cached(
+        "SELECT id, due_at_ms FROM payment
+         WHERE due_at_ms IS NOT NULL AND due_at_ms >= ?1 AND (due_at_ms > ?1 OR id > ?2)
+         ORDER BY due_at_ms, id LIMIT ?3",
+    )?
+    .query_map(params![after.due_at_ms, after.payment, rows_of(limit)], |row| {
+        Ok(Due { payment: row.get(0)?, due_at_ms: row.get(1)? })
+    })?
+    .collect()
+}
+
 pub(super) fn next_due(conn: &Connection) -> rusqlite::Result<Option<i64>> {
     conn.prepare_cached("SELECT min(due_at_ms) FROM payment WHERE due_at_ms IS NOT NULL")?
         .query_row([], |row| row.get(0))

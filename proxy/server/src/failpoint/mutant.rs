@@ -162,6 +162,10 @@ impl Store for Hasty {
         self.store.next_due().await
     }
 
+    async fn open(&self, after: Option<Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.store.open(after, limit).await
+    }
+
     async fn timeline(
         &self,
         payment: &str,

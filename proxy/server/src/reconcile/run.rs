@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use interlock_engine::{AccountPolicy, Input, Payment, status};
-use interlock_journal::NoticeRow;
+use interlock_journal::{EventRow, NoticeRow, Store};
 use interlock_plugin_api::{
     Covers, Fact, LineKind, LineState, Money, StatementLine, StatementPart,
 };
@@ -348,7 +348,9 @@ impl Comparison {
 
     /// What the journal says was moved in the statement's time and no line has told of.
     async fn only_ours(&mut self, covers: Covers) -> Result<(), String> {
-        let mut after = self.position_before(covers.from_ms.saturating_sub(CLOCK_MS)).await?;
+        let from_ms = covers.from_ms.saturating_sub(CLOCK_MS);
+        let store = &*self.driver.store;
+        let mut after = position_while(store, |event| event.at_ms < from_ms).await?;
         let mut seen = HashSet::new();
         loop {
             let page = self.driver.store.events(after, PAGE).await.map_err(|e| e.to_string())?;
@@ -382,28 +384,6 @@ impl Comparison {
             self.write(moved.kind, Some(&p), None, Some(ours), None).await?;
         }
         Ok(())
-    }
-
-    /// A position of the journal's events before which nothing is later than this.
-    async fn position_before(&self, from_ms: i64) -> Result<u64, String> {
-        let store = &self.driver.store;
-        let earlier = async |after: u64| {
-            let found = store.events(after, 1).await.map_err(|e| e.to_string())?;
-            Ok::<_, String>(found.first().is_some_and(|(_, event)| event.at_ms < from_ms))
-        };
-        let (mut low, mut high) = (0, 1);
-        while earlier(high).await? {
-            (low, high) = (high, high * 2);
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if earlier(middle).await? {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
     }
 
     async fn differs(
@@ -464,6 +444,34 @@ impl Comparison {
     fn now_ms(&self) -> i64 {
         self.driver.clock.now().wall_ms
     }
+}
+
+/// The last position of the journal's events up to which this is true of them, as far as it is
+/// true of all before one that it is true of.
+///
+/// # Errors
+/// The journal failed.
+pub async fn position_while(
+    store: &dyn Store,
+    is_true: impl Fn(&EventRow) -> bool + Send,
+) -> Result<u64, String> {
+    let goes_on = async |after: u64| {
+        let found = store.events(after, 1).await.map_err(|e| e.to_string())?;
+        Ok::<_, String>(found.first().is_some_and(|(_, event)| is_true(event)))
+    };
+    let (mut low, mut high) = (0, 1);
+    while goes_on(high).await? {
+        (low, high) = (high, high * 2);
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if goes_on(middle).await? {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }
 
 fn too_many() -> String {

@@ -169,6 +169,16 @@ impl Store for Face {
         })
     }
 
+    async fn open(&self, after: Option<Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.read(|book| {
+            let after = after.as_ref().map(|due| (due.due_at_ms, &due.payment));
+            let rest = book.due().filter(|(at, id)| after.is_none_or(|after| (*at, *id) > after));
+            rest.take(limit.min(MOST_ROWS))
+                .map(|(due_at_ms, id)| Due { payment: id.clone(), due_at_ms })
+                .collect()
+        })
+    }
+
     async fn next_due(&self) -> Result<Option<i64>, StoreError> {
         self.read(Book::next_due)
     }

@@ -58,6 +58,8 @@ pub async fn handle(driver: &Arc<Driver>, account: &str, request: &Request) -> R
             driver.metrics.notified(account, "unknown");
             Response::text(404, "no such payment")
         }
+        // It is told again, after the payment has heard its provider.
+        Err(DriveError::Restoring) => Response::text(503, "not applied yet"),
         Err(error) => {
             tracing::error!(account, %error, "notification was not applied");
             driver.metrics.notified(account, "failed");

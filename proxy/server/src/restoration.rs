@@ -83,6 +83,8 @@ struct Reach {
     through_ms: i64,
     /// Nobody can ask it, and an operator knows that.
     unasked: bool,
+    /// It gives statements; what gives none is asked for each key that the journal does not know.
+    statements: bool,
 }
 
 impl Mark {
@@ -90,8 +92,16 @@ impl Mark {
         self.accounts.get(account).is_some_and(|reach| reach.through_ms >= self.began_ms)
     }
 
+    /// A statement may still come.
+    fn is_owed(&self) -> bool {
+        let comes = |reach: &Reach| reach.statements && reach.through_ms < self.began_ms;
+        self.accounts.values().any(comes)
+    }
+
+    /// No statement is waited for.
     fn all_covered(&self) -> bool {
-        self.accounts.values().all(|reach| reach.unasked || reach.through_ms >= self.began_ms)
+        let waits = |reach: &Reach| reach.statements && !reach.unasked;
+        self.accounts.values().all(|reach| !waits(reach) || reach.through_ms >= self.began_ms)
     }
 }
 
@@ -206,29 +216,24 @@ impl Restoration {
 
     /// Reconciles the days of the gap as their statements are made, until they reach over it.
     pub async fn cover(&self, reconciler: &Arc<Reconciler>) {
-        let mut asked_at: BTreeMap<String, tokio::time::Instant> = BTreeMap::new();
-        while !lock(&self.mark).all_covered() {
+        let mut asked_at = HashMap::new();
+        while lock(&self.mark).is_owed() {
             self.take_ended(reconciler).await;
-            for (name, date) in self.owed() {
+            for (account, date) in self.owed() {
                 let now = tokio::time::Instant::now();
-                let rests = asked_at.get(&name).is_some_and(|at| now < *at + STATEMENT_EVERY);
-                if rests
-                    || reconciler.all().iter().any(|run| run.account == name && run.is_running())
-                {
+                let day = (account.clone(), date.clone());
+                let rests = asked_at.get(&day).is_some_and(|at| now < *at + STATEMENT_EVERY);
+                // One that an operator has begun goes first.
+                let busy = |run: &Arc<Run>| run.account == account && run.is_running();
+                if rests || !self.owed().contains(&day) || reconciler.all().iter().any(busy) {
                     continue;
                 }
-                let before = self.through(&name);
-                let Ok(run) = reconciler.download(&name, &date) else {
-                    asked_at.insert(name, now);
-                    continue;
-                };
+                asked_at.insert(day, now);
+                let Ok(run) = reconciler.download(&account, &date) else { continue };
                 while run.is_running() {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 self.take_ended(reconciler).await;
-                if self.through(&name) == before {
-                    asked_at.insert(name, now);
-                }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -253,6 +258,7 @@ impl Restoration {
                 json!({
                     "account": name, "through": answer::time(reach.through_ms),
                     "covered": mark.is_covered(name), "unasked": reach.unasked,
+                    "statements": reach.statements,
                 })
             })
             .collect();
@@ -335,10 +341,6 @@ impl Restoration {
             Some(days.into_iter().map(|day| (name.clone(), day.to_string())).collect::<Vec<_>>())
         };
         mark.accounts.keys().filter_map(owes).flatten().collect()
-    }
-
-    fn through(&self, account: &str) -> Option<i64> {
-        lock(&self.mark).accounts.get(account).map(|reach| reach.through_ms)
     }
 
     /// What runs that have ended say of the gap, whoever began them.
@@ -487,16 +489,22 @@ fn begun(
             flags.join(" ")
         ));
     }
-    let reach =
-        |name: &String| Reach { through_ms: backup_ms, unasked: told.unasked.contains(name) };
+    let reach = |name: &String| Reach {
+        through_ms: backup_ms,
+        unasked: told.unasked.contains(name),
+        statements: setup.get(name).is_some_and(gives_statements),
+    };
     let accounts = names.into_iter().map(|name| (name.clone(), reach(name))).collect();
     Ok(Mark { backup_ms, began_ms: since.wall_ms, heard: false, accounts })
 }
 
 fn can_be_asked(account: &Arc<OpenAccount>) -> bool {
+    asking::answers_by_number(account) || gives_statements(account)
+}
+
+fn gives_statements(account: &Arc<OpenAccount>) -> bool {
     let manifest = account.manifest();
-    let statements = [Operation::DownloadStatement, Operation::ReadStatement];
-    asking::answers_by_number(account) || statements.iter().any(|op| manifest.offers(*op))
+    [Operation::DownloadStatement, Operation::ReadStatement].iter().any(|op| manifest.offers(*op))
 }
 
 fn waiting(driver: &Driver) -> Phase {
@@ -549,7 +557,7 @@ mod tests {
 
     #[test]
     fn an_account_is_covered_when_nothing_is_missing_before_the_restoration() {
-        let reach = |through_ms, unasked| Reach { through_ms, unasked };
+        let reach = |through_ms, unasked| Reach { through_ms, unasked, statements: true };
         let accounts = [("a", reach(9, false)), ("b", reach(10, false)), ("c", reach(0, true))];
         let accounts = accounts.map(|(name, reach)| (name.to_owned(), reach)).into();
         let mut mark = Mark { backup_ms: 0, began_ms: 10, heard: true, accounts };
@@ -560,5 +568,7 @@ mod tests {
         assert!(!mark.all_covered());
         mark.accounts.remove("a");
         assert!(mark.all_covered(), "an operator has looked at the third");
+        mark.accounts.insert("e".to_owned(), Reach { statements: false, ..reach(0, false) });
+        assert!(mark.all_covered(), "no statement of it will come");
     }
 }

@@ -101,7 +101,8 @@ fn restoration(told: &Value, paint: &Paint) -> Vec<String> {
     let backup = text(&about["backup"]);
     let mut lines = vec![paint.bad(&format!("restored from a backup of {backup}: {phase}"))];
     for account in list_of(about, "accounts") {
-        if account["covered"] == false && account["unasked"] == false {
+        let waits = account["statements"] == true && account["unasked"] == false;
+        if waits && account["covered"] == false {
             let (name, through) = (text(&account["account"]), text(&account["through"]));
             lines.push(format!("  {name}: its statements reach to {through}"));
         }

@@ -198,7 +198,11 @@ fn given_back(p: &Payment, i: usize, line: &StatementLine, amount: i64, failed: 
     if let Some(o) = same.next().filter(|_| unnamed) {
         return Compared::Agrees(vec![o.id.clone()]);
     }
-    fact.op_id = Some(a.op_id.clone());
+    // Where the provider's number leads to the charge, ours is the refund's own: a merchant whose
+    // refund was lost with a disk asks for it again under that number.
+    let leads = a.provider_ref.is_some() && a.provider_ref == fact.provider_ref;
+    let own = line.operation.clone().filter(|_| leads);
+    fact.op_id = Some(own.unwrap_or_else(|| a.op_id.clone()));
     let kind = match line.kind {
         LineKind::Chargeback => Kind::TakenBack,
         _ => Kind::RefundNotOurs,

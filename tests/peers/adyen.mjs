@@ -11,10 +11,11 @@
 // ADYEN_SDK is the folder of the package `@adyen/api-library`. The last line is one JSON object.
 
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import { createRequire } from 'node:module';
 
-const given = JSON.parse(process.argv[2]);
+import { act, clearFault, ledger, listen, order, setFault } from './sandbox.mjs';
+import { conclude, given, passed } from './script.mjs';
+
 const require = createRequire(import.meta.url);
 const sdk = require(process.env.ADYEN_SDK);
 const { CheckoutAPI, Client, EnvironmentEnum, hmacValidator, Types } = sdk;
@@ -27,10 +28,8 @@ const apiWith = (apiKey) => {
 };
 const api = apiWith(given.api_key);
 const validator = new hmacValidator();
-const checks = [];
-const passed = (name) => checks.push(name);
 
-const listener = await listen();
+const listener = await listen(read, given.hook);
 try {
   await aPaymentIsMadeOnceUnderItsKey();
   await aRefusalIsToldByItsNumber();
@@ -41,7 +40,7 @@ try {
 } finally {
   listener.stop();
 }
-console.log(JSON.stringify({ ok: true, checks }));
+conclude();
 
 async function aPaymentIsMadeOnceUnderItsKey() {
   const reference = order('once');
@@ -73,11 +72,7 @@ async function aChallengeIsBroughtBack() {
   assert.equal(shown.resultCode, ResultCodeEnum.RedirectShopper);
   assert.equal(shown.action.type, 'redirect');
   assert.match(shown.action.url, /^http/);
-  const acted = await control('POST', '/customers/act', {
-    account: given.account,
-    op_id: reference,
-    act: 'pay',
-  });
+  const acted = await act({ op_id: reference, act: 'pay' });
   const back = await api.PaymentsApi.paymentsDetails(
     { details: { redirectResult: acted.redirect_result } },
     { idempotencyKey: `${reference}back` },
@@ -143,13 +138,12 @@ async function forgeriesAreSeen() {
     assert.equal(validator.validateHMAC({ ...item, [name]: value }, given.hmac_key), false, name);
   }
   passed('an altered notification is not believed');
-  const fault = { account: given.account, operation: 'notify', fault: 'bad_signature' };
-  const { id } = await control('POST', '/faults', fault);
+  const dial = await setFault({ operation: 'notify', fault: 'bad_signature' });
   const other = order('spoiled');
   await pay(other, card(other));
-  const spoiled = await listener.itemOf(other, 'AUTHORISATION');
+  const spoiled = await listener.heard(`${other} AUTHORISATION`);
   assert.equal(validator.validateHMAC(spoiled, given.hmac_key), false);
-  await control('DELETE', `/faults/${id}`);
+  await clearFault(dial);
   passed('nor is one that the fake signs wrongly when it is told to');
 }
 
@@ -190,13 +184,9 @@ function stored(storedPaymentMethodId) {
   };
 }
 
-function order(kind) {
-  return `peer${kind}${Date.now()}${Math.floor(Math.random() * 1e6)}`;
-}
-
 // A notification whose signature the SDK has verified.
 async function told(reference, event) {
-  const item = await listener.itemOf(reference, event);
+  const item = await listener.heard(`${reference} ${event}`);
   assert.equal(validator.validateHMAC(item, given.hmac_key), true, event);
   return item;
 }
@@ -213,46 +203,9 @@ async function carry(endpoint, json, config, isApiRequired, options = {}) {
   return text;
 }
 
-async function control(method, path, body) {
-  const answer = await fetch(given.control + path, {
-    method,
-    headers: { 'content-type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  assert.equal(answer.status, 200, `${method} ${path}`);
-  return answer.json();
-}
-
-async function ledger(reference) {
-  const movements = await control('GET', `/ledger?account=${given.account}`);
-  return movements.filter((m) => m.reference === reference).map((m) => [m.kind, m.amount]);
-}
-
-// Receives notifications as a merchant would, and hands out their items.
-async function listen() {
-  const seen = new Map();
-  const waiting = new Map();
-  const server = http.createServer(async (request, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    response.end('[accepted]');
-    for (const { NotificationRequestItem: item } of JSON.parse(text).notificationItems) {
-      const name = `${item.merchantReference} ${item.eventCode}`;
-      seen.set(name, item);
-      waiting.get(name)?.(item);
-    }
-  });
-  await new Promise((ready) => server.listen(given.hook, '127.0.0.1', ready));
-  const itemOf = (reference, event) =>
-    new Promise((found, missing) => {
-      const name = `${reference} ${event}`;
-      if (seen.has(name)) return found(seen.get(name));
-      waiting.set(name, found);
-      setTimeout(() => missing(new Error(`no notification: ${name}`)), 10_000).unref();
-    });
-  const stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
-  return { itemOf, stop };
+// Each item of a notification, by the merchant's number and by what it tells.
+function read(text) {
+  const items = JSON.parse(text).notificationItems.map((one) => one.NotificationRequestItem);
+  const heard = items.map((item) => [`${item.merchantReference} ${item.eventCode}`, item]);
+  return { body: '[accepted]', heard };
 }

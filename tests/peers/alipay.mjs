@@ -12,11 +12,12 @@
 // ALIPAY_SDK is the folder of the package `alipay-sdk`. The last line is one JSON object.
 
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const given = JSON.parse(process.argv[2]);
+import { act, clearFault, ledger, listen, order, setFault } from './sandbox.mjs';
+import { conclude, given, passed } from './script.mjs';
+
 const entry = path.join(process.env.ALIPAY_SDK, 'dist', 'esm', 'index.js');
 const { AlipaySdk } = await import(pathToFileURL(entry).href);
 
@@ -42,10 +43,8 @@ const sdkWith = (more) =>
     ...more,
   });
 const sdk = sdkWith({});
-const checks = [];
-const passed = (name) => checks.push(name);
 
-const listener = await listen();
+const listener = await listen(read);
 try {
   await qrIsPaidAskedAndRefunded();
   await barcodeIsPaidOnceAndDeclinedHonestly();
@@ -56,7 +55,7 @@ try {
 } finally {
   listener.stop();
 }
-console.log(JSON.stringify({ ok: true, checks }));
+conclude();
 
 async function qrIsPaidAskedAndRefunded() {
   const number = order('qr');
@@ -133,7 +132,7 @@ async function wrongAnswersAreNotBelieved() {
   const number = order('forged');
   const id = await setFault({ operation: 'inquire', fault: 'bad_signature' });
   await assert.rejects(call('query', { out_trade_no: number }), /验签失败|sign/i);
-  await control('DELETE', `/faults/${id}`);
+  await clearFault(id);
   const asked = await call('query', { out_trade_no: number });
   assert.equal(asked.subCode, 'ACQ.TRADE_NOT_EXIST');
   passed('an answer with a wrong signature is refused');
@@ -144,7 +143,7 @@ async function notificationsAreVerified() {
   const notified = { notify_url: listener.url };
   const made = await call('precreate', bill(number, '66.06'), notified);
   await act({ qr_code: made.qrCode, act: 'pay' });
-  const note = await listener.noticeOf(number);
+  const note = await listener.heard(number);
   assert.equal(note.trade_status, 'TRADE_SUCCESS');
   assert.equal(note.total_amount, '66.06');
   assert.equal(sdk.checkNotifySignV2(note), true);
@@ -165,8 +164,8 @@ async function notificationsAreVerified() {
   const other = order('noteforged');
   const offer = await call('precreate', bill(other, '1.00'), notified);
   await act({ qr_code: offer.qrCode, act: 'pay' });
-  assert.equal(sdk.checkNotifySignV2(await listener.noticeOf(other)), false);
-  await control('DELETE', `/faults/${id}`);
+  assert.equal(sdk.checkNotifySignV2(await listener.heard(other)), false);
+  await clearFault(id);
   passed('nor is one that the fake signs wrongly when it is told to');
 }
 
@@ -175,59 +174,12 @@ function call(method, bizContent, more = {}) {
   return sdk.exec(`alipay.trade.${method}`, params, { validateSign: true });
 }
 
-function order(kind) {
-  return `peer${kind}${Date.now()}${Math.floor(Math.random() * 1e6)}`;
-}
-
 function bill(out_trade_no, total_amount) {
   return { out_trade_no, total_amount, subject: 'Peer' };
 }
 
-async function control(method, path, body) {
-  const answer = await fetch(given.control + path, {
-    method,
-    headers: { 'content-type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  assert.equal(answer.status, 200, `${method} ${path}`);
-  return answer.json();
-}
-
-async function setFault(fault) {
-  return (await control('POST', '/faults', { account: given.account, ...fault })).id;
-}
-
-function act(what) {
-  return control('POST', '/customers/act', { account: given.account, ...what });
-}
-
-async function ledger(reference) {
-  const movements = await control('GET', `/ledger?account=${given.account}`);
-  return movements.filter((m) => m.reference === reference).map((m) => [m.kind, m.amount]);
-}
-
-// Receives notifications as a merchant would, and hands them out by order number.
-async function listen() {
-  const seen = new Map();
-  const waiting = new Map();
-  const server = http.createServer(async (request, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    const note = Object.fromEntries(new URLSearchParams(text));
-    response.end('success');
-    seen.set(note.out_trade_no, note);
-    waiting.get(note.out_trade_no)?.(note);
-  });
-  await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
-  const noticeOf = (number) =>
-    new Promise((found, missing) => {
-      if (seen.has(number)) return found(seen.get(number));
-      waiting.set(number, found);
-      setTimeout(() => missing(new Error(`no notification of ${number}`)), 10_000).unref();
-    });
-  const stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
-  return { url: `http://127.0.0.1:${server.address().port}/notify`, noticeOf, stop };
+// A notification, by the order's number.
+function read(text) {
+  const note = Object.fromEntries(new URLSearchParams(text));
+  return { body: 'success', heard: [[note.out_trade_no, note]] };
 }

@@ -15,12 +15,13 @@
 
 import assert from 'node:assert/strict';
 import { createVerify, X509Certificate } from 'node:crypto';
-import http from 'node:http';
 import { createRequire } from 'node:module';
+
+import { act, clearFault, control, ledger, listen, order, portal, setFault } from './sandbox.mjs';
+import { conclude, given, passed } from './script.mjs';
 
 // The SDK is old and uses what Node warns of.
 process.noDeprecation = true;
-const given = JSON.parse(process.argv[2]);
 const require = createRequire(import.meta.url);
 const { core, orders, payments } = require(process.env.PAYPAL_SDK);
 
@@ -39,10 +40,8 @@ const clientWith = (id, secret) => {
   return client;
 };
 const client = clientWith(given.client_id, given.client_secret);
-const checks = [];
-const passed = (name) => checks.push(name);
 
-const listener = await listen();
+const listener = await listen(read, given.hook);
 try {
   await anApprovedOrderIsTaken();
   await aRequestIdIsExecutedOnce();
@@ -61,7 +60,7 @@ try {
 } finally {
   listener.stop();
 }
-console.log(JSON.stringify({ ok: true, checks }));
+conclude();
 
 async function anApprovedOrderIsTaken() {
   const name = order('sale');
@@ -118,7 +117,7 @@ async function aRequestIdIsExecutedOnce() {
   await act({ op_id: id, act: 'pay' });
   const dial = await setFault({ operation: 'continue', fault: 'error_after' });
   await refused(captureOrder(id, `${other}c`), 500, undefined);
-  await control('DELETE', `/faults/${dial}`);
+  await clearFault(dial);
   assert.equal((await captureOrder(id, `${other}c`)).result.status, 'COMPLETED');
   assert.deepEqual(await ledger(other), [['charge', 700]]);
   passed('nor does it after an answer that was lost');
@@ -245,7 +244,7 @@ async function whatIsNotWellFormedIsNamed() {
 async function tokensAreFetchedAgain() {
   const name = order('token');
   const before = await requestsFor('token');
-  await control('POST', '/portal', { account: given.account, act: 'revoke' });
+  await portal({ act: 'revoke' });
   const made = await create(name, 'CAPTURE', '1.00');
   assert.equal(made.statusCode, 201);
   assert.equal((await create(name, 'CAPTURE', '1.00')).result.id, made.result.id);
@@ -275,12 +274,12 @@ async function strangersAreTurnedAway() {
 async function webhooksAreVerified() {
   const name = order('hook');
   const capture = await sale(name, '42.00');
-  const approved = await listener.messageOf(name, 'CHECKOUT.ORDER.APPROVED');
-  const taken = await listener.messageOf(name, 'PAYMENT.CAPTURE.COMPLETED');
+  const approved = await listener.heard(`${name} CHECKOUT.ORDER.APPROVED`);
+  const taken = await listener.heard(`${name} PAYMENT.CAPTURE.COMPLETED`);
   assert.equal(taken.event.resource.id, capture.id);
   assert.deepEqual(taken.event.resource.amount, euros('42.00'));
   await giveBack(capture.id, `${name}r`, '2.00');
-  const back = await listener.messageOf(name, 'PAYMENT.CAPTURE.REFUNDED');
+  const back = await listener.heard(`${name} PAYMENT.CAPTURE.REFUNDED`);
   assert.equal(back.event.resource.amount.value, '2.00');
   for (const message of [approved, taken, back]) {
     assert.equal(await isGenuine(message), true, message.event.event_type);
@@ -298,7 +297,7 @@ async function webhooksAreVerified() {
 async function forgeriesAreSeen() {
   const name = order('forged');
   await sale(name, '1.00');
-  const message = await listener.messageOf(name, 'PAYMENT.CAPTURE.COMPLETED');
+  const message = await listener.heard(`${name} PAYMENT.CAPTURE.COMPLETED`);
   assert.equal(await isGenuine(message), true);
   const { text, headers } = message;
   const richer = text.replace('"1.00"', '"9.00"');
@@ -322,8 +321,8 @@ async function forgeriesAreSeen() {
   const dial = await setFault({ operation: 'notify', fault: 'bad_signature' });
   const other = order('spoiled');
   await sale(other, '1.00');
-  const spoiled = await listener.messageOf(other, 'PAYMENT.CAPTURE.COMPLETED');
-  await control('DELETE', `/faults/${dial}`);
+  const spoiled = await listener.heard(`${other} PAYMENT.CAPTURE.COMPLETED`);
+  await clearFault(dial);
   assert.equal(await isGenuine(spoiled), false);
   assert.equal(await asksBack(spoiled), 'FAILURE');
   passed('nor is one that the fake signs wrongly when it is told to');
@@ -333,7 +332,7 @@ async function aLimitIsTold() {
   const name = order('often');
   const dial = await setFault({ operation: 'authorize', fault: 'rate_limited' });
   const told = await refused(create(name, 'CAPTURE', '1.00'), 429, undefined);
-  await control('DELETE', `/faults/${dial}`);
+  await clearFault(dial);
   assert.deepEqual([told.name, told.details], ['RATE_LIMIT_REACHED', []]);
   passed('a limit is told');
 }
@@ -485,66 +484,16 @@ function crc32(bytes) {
   return ~sum >>> 0;
 }
 
-function order(kind) {
-  return `peer${kind}${Date.now()}${Math.floor(Math.random() * 1e6)}`;
-}
-
-async function control(method, path, body) {
-  const answer = await fetch(given.control + path, {
-    method,
-    headers: { 'content-type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  const told = await answer.json();
-  assert.equal(answer.status, 200, `${method} ${path}: ${JSON.stringify(told)}`);
-  return told;
-}
-
-async function setFault(fault) {
-  return (await control('POST', '/faults', { account: given.account, ...fault })).id;
-}
-
-function act(what) {
-  return control('POST', '/customers/act', { account: given.account, ...what });
-}
-
-async function ledger(reference) {
-  const movements = await control('GET', `/ledger?account=${given.account}`);
-  return movements.filter((m) => m.reference === reference).map((m) => [m.kind, m.amount]);
-}
-
 async function requestsFor(call) {
   const all = await control('GET', `/requests?account=${given.account}`);
   return all.filter((one) => one.call === call).length;
 }
 
-// Receives webhooks as a merchant would, and hands them out by the merchant's own mark.
-async function listen() {
-  const seen = new Map();
-  const waiting = new Map();
-  const server = http.createServer(async (request, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    response.writeHead(204).end();
-    const event = JSON.parse(text);
-    const { resource } = event;
-    const mark = resource.custom_id ?? resource.purchase_units?.[0].custom_id;
-    const name = `${mark} ${event.event_type}`;
-    const message = { text, event, headers: request.headers };
-    seen.set(name, message);
-    waiting.get(name)?.(message);
-  });
-  await new Promise((ready) => server.listen(given.hook, '127.0.0.1', ready));
-  const messageOf = (mark, type) =>
-    new Promise((found, missing) => {
-      const name = `${mark} ${type}`;
-      if (seen.has(name)) return found(seen.get(name));
-      waiting.set(name, found);
-      setTimeout(() => missing(new Error(`no webhook: ${name}`)), 10_000).unref();
-    });
-  const stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
-  return { messageOf, stop };
+// A webhook, by the merchant's own mark and by what it tells.
+function read(text, headers) {
+  const event = JSON.parse(text);
+  const { resource } = event;
+  const mark = resource.custom_id ?? resource.purchase_units?.[0].custom_id;
+  const name = `${mark} ${event.event_type}`;
+  return { status: 204, heard: [[name, { text, event, headers }]] };
 }

@@ -13,22 +13,22 @@
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 
-const given = JSON.parse(process.argv[2]);
+import { conclude, given, passed } from './script.mjs';
+
 const require = createRequire(import.meta.url);
 const { Formatter, Rsa } = require(process.env.WECHATPAY_SDK);
 const own = Rsa.from(given.merchant_private_key, Rsa.KEY_TYPE_PRIVATE);
 const shown = Rsa.from(given.merchant_public_key, Rsa.KEY_TYPE_PUBLIC);
 
-const checks = [];
 for (const pay of given.pays) {
   const { sign, ...content } = pay.paySign ? ofPage(pay) : ofApp(pay);
   const text = Formatter.joinedByLineFeed(...Object.values(content));
   assert.equal(sign, Rsa.sign(text, own));
   assert.equal(Rsa.verify(text, sign, shown), true);
   assert.equal(Rsa.verify(`${text}\n`, sign, shown), false);
-  checks.push(pay.paySign ? 'page' : 'app');
+  passed(pay.paySign ? 'page' : 'app');
 }
-console.log(JSON.stringify({ ok: true, checks }));
+conclude();
 
 // What is signed, in the order in which it is signed.
 function ofPage({ appId, timeStamp, nonceStr, package: bought, signType, paySign, ...more }) {

@@ -21,7 +21,20 @@ import http from 'node:http';
 import { createRequire } from 'node:module';
 import { gunzipSync } from 'node:zlib';
 
-const given = JSON.parse(process.argv[2]);
+import {
+  act,
+  clearFault,
+  control,
+  ledger,
+  listen,
+  movements,
+  order,
+  portal,
+  setFault,
+  tryControl,
+} from './sandbox.mjs';
+import { conclude, given, passed } from './script.mjs';
+
 const require = createRequire(import.meta.url);
 const { Wechatpay, Aes, Decorator, Formatter, Hash, Rsa } = require(process.env.WECHATPAY_SDK);
 const publicKey = Rsa.from(given.public_key, Rsa.KEY_TYPE_PUBLIC);
@@ -40,10 +53,8 @@ const sdkWith = (more) =>
     ...more,
   });
 const sdk = sdkWith({});
-const checks = [];
-const passed = (name) => checks.push(name);
 
-const listener = await listen();
+const listener = await listen(read);
 try {
   await qrIsPaidAskedAndClosed();
   await thePagesOrderIsSignedAndPaid();
@@ -65,9 +76,9 @@ try {
   throw new Error(`${message} (${code}): ${told}\n${stack}`);
 } finally {
   listener.stop();
-  await control('POST', '/portal', signsWith('public_key'));
+  await signsWith('public_key');
 }
-console.log(JSON.stringify({ ok: true, checks }));
+conclude();
 
 async function qrIsPaidAskedAndClosed() {
   const number = order('qr');
@@ -259,7 +270,7 @@ async function refundsMoveOnce() {
 
 async function certificatesAreOpenedAndBelieved() {
   // The way to the first certificates: they are opened, and then verify the answer they came in.
-  await control('POST', '/portal', signsWith('current'));
+  await signsWith('current');
   const pems = {};
   const learning = sdkWith({ certs: { none: undefined } });
   const usual = learning.client.v3.defaults.transformResponse;
@@ -289,7 +300,7 @@ async function certificatesAreOpenedAndBelieved() {
   const next = data.data.length > 1 ? ['next'] : [];
   const serials = new Set();
   for (const identity of ['current', ...next]) {
-    await control('POST', '/portal', signsWith(identity));
+    await signsWith(identity);
     const answer = await believing.v3.certificates.get();
     serials.add(answer.headers['wechatpay-serial']);
     await rejectedFor(sdk.v3.certificates.get(), 'EV3_RES_HEADER_PLATFORM_SERIAL');
@@ -301,7 +312,7 @@ async function certificatesAreOpenedAndBelieved() {
     believing.v3.certificates.get({ headers }),
     'EV3_RES_HEADER_PLATFORM_SERIAL',
   );
-  await control('POST', '/portal', signsWith('public_key'));
+  await signsWith('public_key');
   await sdk.v3.certificates.get();
   passed('whoever signs is known by name: certificates, and the public key when asked for');
 }
@@ -319,13 +330,13 @@ async function billsAddUp() {
   assert.equal(Number(summary['总交易单数']), rows.length);
   const [row, ...more] = rows.filter((one) => one['商户订单号'] === number);
   assert.deepEqual([row['订单金额'], row['交易状态'], more.length], ['12.30', 'SUCCESS', 0]);
-  const all = await control('GET', `/ledger?account=${given.account}`);
+  const all = await movements();
   const inBeijing = (at) => new Date(Date.parse(at) + 8 * 3_600_000).toISOString().slice(0, 10);
-  const movements = all.filter((m) => inBeijing(m.at) === date);
-  const taken = movements.filter((m) => m.kind === 'charge').map((m) => m.amount);
+  const ofDay = all.filter((m) => inBeijing(m.at) === date);
+  const taken = ofDay.filter((m) => m.kind === 'charge').map((m) => m.amount);
   const fen = taken.reduce((sum, amount) => sum + amount, 0);
   assert.equal(Math.round(Number(summary['订单总金额']) * 100), fen);
-  assert.equal(rows.length, movements.length);
+  assert.equal(rows.length, ofDay.length);
   passed('the bill of trades has its digest and every movement');
 
   const { data: packed } = await sdk.v3.bill.tradebill.get({
@@ -367,11 +378,11 @@ async function wrongAnswersAreNotBelieved() {
   const number = order('forged');
   const dial = await setFault({ operation: 'authorize', fault: 'bad_signature' });
   await rejectedFor(pay(number, '01'), 'EV3_RES_HEADER_SIGNATURE_DIGEST');
-  await control('DELETE', `/faults/${dial}`);
+  await clearFault(dial);
   assert.deepEqual(await ledger(number), [['charge', 1230]]);
   const other = await setFault({ operation: 'inquire', fault: 'bad_signature' });
   await rejectedFor(query(number), 'EV3_RES_HEADER_SIGNATURE_DIGEST');
-  await control('DELETE', `/faults/${other}`);
+  await clearFault(other);
   assert.equal((await query(number)).trade_state, 'SUCCESS');
   const { publicKey: mistaken } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const deceived = sdkWith({ certs: { [given.public_key_id]: mistaken } });
@@ -387,7 +398,7 @@ async function notificationsAreVerifiedAndOpened() {
   const number = order('note');
   const made = await sdk.v3.pay.transactions.native.post(bill(number, 6606));
   await act({ qr_code: made.data.code_url, act: 'pay' });
-  const { note, text, headers } = await listener.messageOf(number);
+  const { note, text, headers } = await listener.heard(number);
   assert.deepEqual(note, await query(number));
   const { event_type: event, resource } = JSON.parse(text);
   assert.deepEqual([event, resource.original_type], ['TRANSACTION.SUCCESS', 'transaction']);
@@ -410,8 +421,8 @@ async function notificationsAreVerifiedAndOpened() {
   const other = order('probed');
   const offer = await sdk.v3.pay.transactions.native.post(bill(other, 100));
   await act({ qr_code: offer.data.code_url, act: 'pay' });
-  await listener.messageOf(other);
-  await control('DELETE', `/faults/${dial}`);
+  await listener.heard(other);
+  await clearFault(dial);
   const after = await probes();
   assert.deepEqual(after, { refused: before.refused + 1, taken: 0 });
   passed('a probe with a false signature is refused, and the good one follows');
@@ -462,7 +473,7 @@ function refundQuery(number) {
 
 // What a refund came to.
 async function toldOf(number) {
-  return (await listener.messageOf(number)).note.refund_status;
+  return (await listener.heard(number)).note.refund_status;
 }
 
 // The file lies where the answer says, on the provider's own host; the token alone is of it.
@@ -502,41 +513,8 @@ function isGenuine(text, headers) {
   return Rsa.verify(signed, headers['wechatpay-signature'], publicKey);
 }
 
-// No number comes twice, and 32 characters are the most that WeChat Pay takes.
-function order(kind) {
-  return `${kind}${Date.now()}${Math.floor(Math.random() * 1e6)}`;
-}
-
 function signsWith(identity) {
-  return { account: given.account, act: 'signs_with', identity };
-}
-
-async function tryControl(method, path, body) {
-  const answer = await fetch(given.control + path, {
-    method,
-    headers: { 'content-type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  return { status: answer.status, body: await answer.json() };
-}
-
-async function control(method, path, body) {
-  const answer = await tryControl(method, path, body);
-  assert.equal(answer.status, 200, `${method} ${path}: ${JSON.stringify(answer.body)}`);
-  return answer.body;
-}
-
-async function setFault(fault) {
-  return (await control('POST', '/faults', { account: given.account, ...fault })).id;
-}
-
-function act(what) {
-  return control('POST', '/customers/act', { account: given.account, ...what });
-}
-
-async function ledger(reference) {
-  const movements = await control('GET', `/ledger?account=${given.account}`);
-  return movements.filter((m) => m.reference === reference).map((m) => [m.kind, m.amount]);
+  return portal({ act: 'signs_with', identity });
 }
 
 async function probes() {
@@ -552,38 +530,12 @@ function carry(options, done) {
   return http.request({ ...options, path, headers }, done);
 }
 
-// Receives notifications as a merchant would: a signature that does not fit is refused, and what
-// is sealed is handed out by the number of the order, or of the refund.
-async function listen() {
-  const seen = new Map();
-  const waiting = new Map();
-  const server = http.createServer(async (request, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    const { headers } = request;
-    if (!isGenuine(text, headers)) {
-      response.writeHead(401).end();
-      return;
-    }
-    const { ciphertext, nonce, associated_data: aad } = JSON.parse(text).resource;
-    const note = JSON.parse(Aes.AesGcm.decrypt(ciphertext, given.api_v3_key, nonce, aad));
-    response.writeHead(204).end();
-    const name = note.out_refund_no ?? note.out_trade_no;
-    const message = { note, text, headers };
-    seen.set(name, message);
-    waiting.get(name)?.(message);
-  });
-  await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
-  const messageOf = (number) =>
-    new Promise((found, missing) => {
-      if (seen.has(number)) return found(seen.get(number));
-      waiting.set(number, found);
-      setTimeout(() => missing(new Error(`no notification of ${number}`)), 10_000).unref();
-    });
-  const stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
-  const url = `http://127.0.0.1:${server.address().port}/notify`;
-  return { url, messageOf, stop };
+// A signature that does not fit is refused; what is sealed is heard by the number of the order, or
+// of the refund.
+function read(text, headers) {
+  if (!isGenuine(text, headers)) return { status: 401, heard: [] };
+  const { ciphertext, nonce, associated_data: aad } = JSON.parse(text).resource;
+  const note = JSON.parse(Aes.AesGcm.decrypt(ciphertext, given.api_v3_key, nonce, aad));
+  const name = note.out_refund_no ?? note.out_trade_no;
+  return { status: 204, heard: [[name, { note, text, headers }]] };
 }

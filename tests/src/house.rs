@@ -551,9 +551,10 @@ impl House {
             .expect("the binary is built")
     }
 
-    /// RSA keys take seconds to make, so one set serves every house of a test run.
+    /// RSA keys take seconds to make, so one set serves every house of a test run. It is held in
+    /// memory: nobody drops a static, and a folder in one would be left behind.
     fn write_keys(&self) {
-        static KEYS: OnceLock<TempDir> = OnceLock::new();
+        static KEYS: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
         let made = KEYS.get_or_init(|| {
             let dir = tempfile::tempdir().expect("a folder");
             let keys = |names: &[&str]| {
@@ -569,8 +570,8 @@ impl House {
             keys(&["alipay-main", "alipay-backup"]);
             // The same pairs elsewhere: nobody there knows of the others.
             let at = |name: &str| dir.path().join(name);
-            copy_tree(&at("alipay-main"), &at("wechat-main"));
-            copy_tree(&at("alipay-backup"), &at("wechat-backup"));
+            copy_files(&at("alipay-main"), &at("wechat-main"));
+            copy_files(&at("alipay-backup"), &at("wechat-backup"));
             fs::create_dir(at("paypal-main")).expect("a folder");
             for (from, to) in [("app", "webhook_ca"), ("gateway", "webhook")] {
                 for half in ["private", "public"] {
@@ -580,9 +581,13 @@ impl House {
                 }
             }
             keys(&["--webhooks", "paypal-main"]);
-            dir
+            accounts_keys(dir.path())
         });
-        copy_tree(made.path(), &self.dir.path().join("keys"));
+        for (name, pem) in made {
+            let path = self.dir.path().join("keys").join(name);
+            fs::create_dir_all(path.parent().expect("a folder above")).expect("a folder");
+            fs::write(path, pem).expect("a key is written");
+        }
     }
 }
 
@@ -918,16 +923,26 @@ fn hmac_key(n: usize) -> String {
     key.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+fn copy_files(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder").map_while(Result::ok) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("copied");
-        }
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
     }
+}
+
+/// The files in the folders of accounts, by their path below `root`.
+fn accounts_keys(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let inside = |folder: &Path| {
+        let entries = fs::read_dir(folder).expect("a folder").map_while(Result::ok);
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let files = inside(root).into_iter().flat_map(|account| inside(&account));
+    files
+        .map(|path| {
+            let name = path.strip_prefix(root).expect("below it").to_owned();
+            (name, fs::read(path).expect("a key"))
+        })
+        .collect()
 }
 
 fn terminate(pid: libc::pid_t) {

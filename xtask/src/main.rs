@@ -14,6 +14,7 @@ mod failpoints;
 mod ground;
 mod rehearsal;
 mod safety;
+mod scratch;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use crate::deny;
 use crate::failpoints;
 use crate::ground::{Ground, Progress, apt_install, need_c_tools, version_of};
 use crate::safety::{self, Size};
+use crate::scratch::Scratch;
 
 /// The oldest Node that the peers' SDKs run on.
 const NODE_MAJOR: u32 = 20;
@@ -40,9 +41,13 @@ pub fn run(ground: &Ground, progress: &Progress, wish: &Wish) -> Result<bool, St
         need_python_peers(ground, progress)?;
         need_proxies(ground, progress)?;
     }
+    let scratch = Scratch::make(ground, progress)?;
     let cargo = |arguments: &[&str]| {
         let mut cargo = ground.cargo();
         cargo.args(arguments).env("PATH", &path).env("RUST_BACKTRACE", "1");
+        if let Some(scratch) = &scratch {
+            cargo.env("TMPDIR", scratch.folder());
+        }
         if wish.quick {
             cargo.env("INTERLOCK_QUICK", "1").env("INTERLOCK_SKIP_PEERS", "1");
         }

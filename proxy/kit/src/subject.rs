@@ -37,7 +37,6 @@ pub struct Subject {
     library: PathBuf,
     program: Option<Program>,
     host: Arc<PluginHost>,
-    _copy: TempDir,
 }
 
 /// What a step gave.
@@ -92,7 +91,8 @@ impl Walk {
 
 impl Subject {
     /// Loads and opens a plugin. What it is asked is written into `diary` before each call, for
-    /// whoever finds this process dead. `program` is what runs it in a process of its own.
+    /// whoever finds this process dead; other files of the same folder are the subject's, too.
+    /// `program` is what runs it in a process of its own.
     ///
     /// # Errors
     /// In words: the library, its account or its fixtures can't be used.
@@ -104,9 +104,12 @@ impl Subject {
     ) -> Result<Self, Finding> {
         let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let fail = |what: String| Finding::new(name.clone(), what);
+        // Beside the diary, because a plugin that ends this process leaves it behind: whoever
+        // started the process removes that folder.
+        let beside = diary.parent().unwrap_or(Path::new("."));
+        let copy = TempDir::new_in(beside).map_err(|e| fail(format!("no folder, {}", e.kind())))?;
         let diary = Diary::open(diary).map_err(|e| fail(format!("no diary, {}", e.kind())))?;
         let host = PluginHost::new(Options { workers: 1, ..Options::default() });
-        let copy = TempDir::new().map_err(|e| fail(format!("no folder, {}", e.kind())))?;
         let again: PathBuf = copy.path().join(format!("again-{name}"));
         fs::copy(library, &again).map_err(|e| fail(format!("can't be read, {}", e.kind())))?;
         let account = Account::read(fixtures).map_err(|e| fail(e.to_string()))?;
@@ -124,6 +127,8 @@ impl Subject {
         };
         let one = open(library)?;
         let two = open(&again)?;
+        // The host has read it.
+        drop(copy);
         let manifest = one.generation().manifest().clone();
         let fixtures = if fixtures.is_dir() {
             Fixture::read_all(fixtures)
@@ -132,17 +137,7 @@ impl Subject {
             Vec::new()
         };
         let asks = Asking { manifest, account };
-        Ok(Self {
-            asks,
-            fixtures,
-            one,
-            two,
-            diary,
-            library: library.to_owned(),
-            program,
-            host,
-            _copy: copy,
-        })
+        Ok(Self { asks, fixtures, one, two, diary, library: library.to_owned(), program, host })
     }
 
     /// Opens the plugin for another account.

@@ -15,6 +15,7 @@ use interlock_plugin_api::{
 };
 use interlock_plugin_host::*;
 use secrecy::SecretString;
+use tempfile::TempDir;
 
 const HARD_MS: u64 = 500;
 
@@ -103,11 +104,12 @@ async fn two_accounts_have_two_processes() {
 async fn a_process_ends_with_its_account() {
     let host = host();
     // Under a name of its own, so that it can be told from those of other tests.
-    let path = build("echo.c").with_file_name("serve-once");
+    let folder = folder();
+    let path = folder.path().join("serve-once");
     fs::copy(program().path, &path).unwrap();
     let program = Program { path: path.clone(), args: Vec::new() };
-    let generation =
-        host.load_where(&build("script.c"), Pin::Unpinned, &|_| Some(program.clone())).unwrap();
+    let library = build(&folder, "script.c");
+    let generation = host.load_where(&library, Pin::Unpinned, &|_| Some(program.clone())).unwrap();
     let apart = generation.open("acct", &"".into(), secrets()).unwrap();
     step(&apart, b"S").await.unwrap();
     assert_eq!(running(&path), 1);
@@ -121,10 +123,10 @@ async fn a_process_ends_with_its_account() {
 
 #[test]
 fn a_program_that_is_not_there_is_a_reason_and_no_panic() {
-    let host = host();
+    let (host, folder) = (host(), folder());
     let program = Program { path: "nowhere/serve".into(), args: Vec::new() };
-    let generation =
-        host.load_where(&build("echo.c"), Pin::Unpinned, &|_| Some(program.clone())).unwrap();
+    let library = build(&folder, "echo.c");
+    let generation = host.load_where(&library, Pin::Unpinned, &|_| Some(program.clone())).unwrap();
     let error = generation.open("acct", &"".into(), secrets()).unwrap_err().to_string();
     assert!(error.contains("can't be started"), "{error}");
 }
@@ -162,7 +164,9 @@ fn host() -> Arc<PluginHost> {
 }
 
 fn load(host: &PluginHost, source: &str, apart: bool) -> Arc<Generation> {
-    let path = build(source);
+    // The host has read it when it is loaded.
+    let folder = folder();
+    let path = build(&folder, source);
     match apart {
         true => host.load_where(&path, Pin::Unpinned, &|_| Some(program())),
         false => host.load(&path, Pin::Unpinned),
@@ -219,16 +223,15 @@ fn program() -> Program {
     Program { path, args: Vec::new() }
 }
 
+/// A folder where programs may be run from.
+fn folder() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
 /// A test plugin in C, compiled.
-fn build(source: &str) -> PathBuf {
+fn build(folder: &TempDir, source: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
-        "apart-{}-{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    ));
-    fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(source).with_extension("so");
+    let path = folder.path().join(source).with_extension("so");
     let built = Command::new("cc")
         .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-I"])
         .arg(root.join("../../plugin-api/include"))

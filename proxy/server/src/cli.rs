@@ -5,7 +5,6 @@
 
 mod account;
 mod case;
-mod cases;
 mod check;
 mod client;
 mod config;
@@ -20,6 +19,7 @@ mod plugin;
 mod reconcile;
 mod record;
 mod reload;
+mod routing_tests;
 mod status;
 mod webhook;
 
@@ -62,7 +62,7 @@ enum Command {
         json: bool,
     },
     /// Run routing cases from files that end in .routes.toml, without a server.
-    Test(cases::Wanted),
+    Test(routing_tests::Wanted),
     /// One screen of truth: accounts, payments, doubts, the journal.
     Status(status::Look),
     /// Who would be tried for a payment, in which order, and why others not. Sends nothing.
@@ -165,7 +165,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, backup } => start(&config, backup.told()),
         Command::Check { config, strict, json } => check::check(&config.path, strict, json),
         Command::Reload(wanted) => reload::run(&wanted),
-        Command::Test(wanted) => cases::run(&wanted),
+        Command::Test(wanted) => routing_tests::run(&wanted),
         Command::Status(look) => status::run(&look),
         Command::Explain(asked) => explain::run(&asked),
         Command::Account { command } => account::run(command),

@@ -4,6 +4,7 @@
 //! how it was answered: a copy is told the present state with 200, whatever its own body says. A
 //! request that was refused is not remembered, and executes again.
 
+mod order;
 mod orders;
 mod reports;
 mod shown;
@@ -25,7 +26,8 @@ use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::faults::Operation;
 use crate::keys::KeyError;
 use crate::moment;
-use orders::{Asked, Effects, Fate, Order, Orders, Rules};
+use order::{Fate, Order};
+use orders::{Asked, Effects, Orders, Rules};
 use tokens::Tokens;
 use webhooks::{Blank, Stamp};
 use wire::{Issue, Problem, plain};

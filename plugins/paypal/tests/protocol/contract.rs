@@ -84,6 +84,28 @@ fn every_request_is_what_the_manifest_calls_it() {
     }
 }
 
+/// By the native pass-through; no operation of the plugin builds these.
+#[test]
+fn what_only_a_merchants_own_sdk_sends_is_called_what_it_is() {
+    let contract = manifest().contract;
+    for (method, path, purpose, effect) in [
+        ("POST", "/v1/oauth2/token", "token", Effect::Read),
+        ("GET", "/v2/payments/authorizations/5PE", "authorization", Effect::Read),
+        ("POST", "/v2/payments/authorizations/5PE/reauthorize", "reauthorize", Effect::Move),
+    ] {
+        let rule = contract.rule(method, path, &[]).unwrap();
+        assert_eq!((rule.purpose.as_str(), rule.effect), (purpose, effect), "{method} {path}");
+    }
+    assert_eq!(contract.move_rule("reauthorize").class, IdempotencyClass::None);
+    for (method, path) in [
+        ("GET", "/v1/oauth2/token"),
+        ("POST", "/v2/payments/authorizations/5PE"),
+        ("POST", "/v2/payments/authorizations/5PE/reauthorize/"),
+    ] {
+        assert!(contract.rule(method, path, &[]).is_none(), "{method} {path}");
+    }
+}
+
 #[test]
 fn nothing_but_listed_words_is_a_proof() {
     let contract = manifest().contract;

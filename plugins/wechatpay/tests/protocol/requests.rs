@@ -210,6 +210,21 @@ fn the_manifest_pins_the_effect_of_every_request() {
     assert!(manifest.contract.expiry_of("qr").is_none());
 }
 
+/// By the native pass-through; no operation of the plugin builds these.
+#[test]
+fn what_only_a_merchants_own_sdk_asks_is_called_a_read() {
+    let contract = Manifest::parse(WeChatPay::MANIFEST.as_bytes()).unwrap().contract;
+    for (path, purpose) in [
+        ("/v3/pay/transactions/id/42000", "query_by_id"),
+        ("/v3/pay/partner/transactions/id/42000", "query_by_id"),
+        ("/v3/bill/fundflowbill", "fund_bill"),
+    ] {
+        let rule = contract.rule("GET", path, &[]).unwrap();
+        assert_eq!((rule.purpose.as_str(), rule.effect), (purpose, Effect::Read), "{path}");
+        assert!(contract.rule("POST", path, &[]).is_none(), "{path}");
+    }
+}
+
 #[test]
 fn a_request_that_is_sent_again_repeats_its_body_and_has_another_nonce() {
     let (provider, host) = (peer::provider(), peer::host());

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::orders::{Capture, Fate, Order, Orders, Refund};
+use super::order::{Capture, Fate, Order, Refund};
+use super::orders::Orders;
 use super::shown::fee;
 use super::wire::{money, second, unreported};
 use crate::desk::Answer;

@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::orders::{Approval, Authorization, Capture, Event, Fate, Order, Refund};
+use super::order::{Approval, Authorization, Capture, Fate, Order, Refund};
+use super::orders::Event;
 use super::wire::{fresh, link, money, second};
 use super::wish::Intent;
 use crate::faults::Operation;

@@ -1,7 +1,8 @@
-//! `interlock test`: routing cases in files beside the configuration, run without a server.
+//! `interlock test`: an operator's tests of routing rules, run without a server.
 //!
-//! A case gives a payment, the draw and the health, and expects a route, an order and reasons.
-//! Nothing is random and nothing is now, so a case that passes passes everywhere.
+//! They are cases in files beside the configuration. A case gives a payment, the draw and the
+//! health, and expects a route, an order and reasons. Nothing is random and nothing is now, so a
+//! case that passes passes everywhere.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,8 @@
 //! PayPal's number of a payment is the order's, for as long as it is spoken of. Captures and
 //! authorizations have numbers of their own, so whatever is done with them begins with a look at
 //! the order. `requests` builds, `order` and `answers` read, `codes` says what refusals mean,
-//! `notification` verifies what is posted to us, `statement` reads the report of a day.
+//! `notification` verifies what is posted to us, `statement` reads the report of a day and
+//! `transaction` its lines.
 
 mod answers;
 mod codes;
@@ -12,6 +13,7 @@ mod notification;
 mod order;
 mod requests;
 mod statement;
+mod transaction;
 
 use interlock_plugin_api::{
     CaptureMode, Class, Cx, Event, Fact, Fault, Operation, Provider, Request, Step, StepResult,
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use answers::Continued;
 use codes::Purpose;
 use order::{Doubt, Order};
+use statement::Pages;
 
 const UNASKED: Fault = Fault::input("this event was not asked for");
 /// Characters of a brand's name.
@@ -88,8 +91,8 @@ pub enum State {
     Sent(String),
     /// PayPal is asked whether it signed what says this.
     Verifying(notification::Told),
-    /// This page of a report.
-    Page(u32),
+    /// So far is a report read.
+    Report(Pages),
 }
 
 impl Provider for Paypal {
@@ -271,12 +274,10 @@ impl Provider for Paypal {
         e: &Event,
     ) -> StepResult<Self> {
         match (s, e) {
-            (State::Begun, Event::Start) => statement::ask(r, 1),
-            (State::Page(page), Event::Start) => statement::ask(r, page),
-            (State::Page(page), Event::Response { status, .. }) => {
-                statement::read(r, page, *status, cx.body)
-            }
-            (State::Page(_), Event::Transport { .. }) => {
+            (State::Begun, Event::Start) => Pages::FIRST.ask(r),
+            (State::Report(pages), Event::Start) => pages.ask(r),
+            (State::Report(pages), Event::Response { status, .. }) => pages.read(cx, r, *status),
+            (State::Report(_), Event::Transport { .. }) => {
                 Err(Fault::input("the report did not come"))
             }
             _ => Err(UNASKED),

@@ -44,10 +44,10 @@ impl Transaction<'_> {
             is_op_id(number).then(|| number.to_owned())
         };
         let (mark, invoice) = (own(self.custom), own(self.invoice));
-        // A refund has a mark of its own; everything else has the order's, and the capture of an
-        // authorization its own invoice.
+        // A refund of ours has a mark of its own, and one that was made elsewhere the order's;
+        // everything else has the order's, and the capture of an authorization its own invoice.
         let (number, operation) = match kind {
-            LineKind::Refund => (None, mark),
+            LineKind::Refund => (mark.clone(), mark),
             _ => {
                 let operation = invoice.filter(|invoice| Some(invoice) != mark.as_ref());
                 (mark, operation)

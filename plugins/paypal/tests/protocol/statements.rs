@@ -87,7 +87,7 @@ fn a_payment_and_a_refund_are_told_with_every_number() {
     );
     assert_eq!((charge.amount.amount, charge.fee.unwrap().amount), (4_900, 220));
     assert_eq!((refund.kind, refund.state), (LineKind::Refund, LineState::Done));
-    assert_eq!((refund.number.as_deref(), refund.provider_ref.as_deref()), (None, None));
+    assert_eq!((refund.number.as_deref(), refund.provider_ref.as_deref()), (Some(CHANGE), None));
     assert_eq!(refund.operation.as_deref(), Some(CHANGE));
     assert_eq!(refund.operation_ref.as_deref(), Some(REFUND));
     assert_eq!((refund.amount.amount, refund.fee.unwrap().amount), (1_234, -30));

@@ -4,13 +4,14 @@
 //! PayPal's number of a payment is the order's, for as long as it is spoken of. Captures and
 //! authorizations have numbers of their own, so whatever is done with them begins with a look at
 //! the order. `requests` builds, `order` and `answers` read, `codes` says what refusals mean,
-//! `notification` verifies what is posted to us, `statement` reads the report of a day and
-//! `transaction` its lines.
+//! `notification` verifies what is posted to us, `statement` reads the report of a day
+//! page by page and `report` from a file, `transaction` is a line of either.
 
 mod answers;
 mod codes;
 mod notification;
 mod order;
+mod report;
 mod requests;
 mod statement;
 mod transaction;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use answers::Continued;
 use codes::Purpose;
 use order::{Doubt, Order};
+use report::Reading;
 use statement::Pages;
 
 const UNASKED: Fault = Fault::input("this event was not asked for");
@@ -93,6 +95,8 @@ pub enum State {
     Verifying(notification::Told),
     /// So far is a report read.
     Report(Pages),
+    /// So far is a report's file read.
+    File(Reading),
 }
 
 impl Provider for Paypal {
@@ -282,6 +286,17 @@ impl Provider for Paypal {
             }
             _ => Err(UNASKED),
         }
+    }
+
+    fn read_statement(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+        let mut reading = match (s, e) {
+            (State::Begun, Event::Piece { .. }) => Reading::default(),
+            (State::File(reading), Event::Piece { .. }) => reading,
+            _ => return Err(Fault::input("only a piece of a report can be read")),
+        };
+        let last = matches!(e, Event::Piece { last: true });
+        let part = reading.piece(r, cx.body, last)?;
+        Ok(Step::part(part, State::File(reading)))
     }
 
     /// A question about an order that nobody has: "no such order" shows life.

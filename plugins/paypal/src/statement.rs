@@ -95,7 +95,7 @@ impl Pages {
 }
 
 /// The day that is asked for.
-fn day(r: &Request) -> Result<Date, Fault> {
+pub(crate) fn day(r: &Request) -> Result<Date, Fault> {
     let date = r.period.as_ref().map(|period| period.date.as_str());
     let date = date.filter(|date| date.len() == 10).and_then(|date| date.parse().ok());
     date.ok_or(DAY)

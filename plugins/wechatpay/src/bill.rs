@@ -17,6 +17,10 @@ use crate::wire::{self, Purpose, object};
 
 /// The path of every file.
 pub const FILE: &str = "/v3/billdownload/file";
+/// A bill is made by then, counted from the end of its day: WeChat Pay begins an hour earlier.
+const MADE_AFTER_MS: i64 = 10 * 3_600_000;
+const NOT_YET: Fault =
+    Fault::input("the statement is not ready yet; ask after 10:00 Beijing time of the next day");
 const UNREADABLE: Fault = Fault::input("the file is no trade bill of wechatpay");
 
 /// The day that is asked for.
@@ -51,23 +55,22 @@ pub fn told(
     e: &Event,
     status: u16,
 ) -> Result<StatementPart, Fault> {
-    let covers = Some(covers(r)?);
+    let covers = covers(r)?;
     if status == 200 {
         if !wire::is_signed(account, cx, e)? {
             return Err(Fault::input("the answer with the bill's address is not verified"));
         }
         let made = object(cx.body).ok_or(Fault::input("the bill's address can't be read"))?;
         let file = Some(file(account, cx, made)?);
-        return Ok(StatementPart { covers, file, ..StatementPart::default() });
+        return Ok(StatementPart { covers: Some(covers), file, ..StatementPart::default() });
     }
+    let can_be_made = cx.now_ms >= covers.until_ms.saturating_add(MADE_AFTER_MS);
     match codes::code(cx.body).map(|code| codes::bare(&code)).as_deref() {
         // Nobody paid on that day.
-        Some("NOSTATEMENTEXIST") if status == 400 => {
-            Ok(StatementPart { covers, ..StatementPart::default() })
+        Some("NOSTATEMENTEXIST") if status == 400 && can_be_made => {
+            Ok(StatementPart { covers: Some(covers), ..StatementPart::default() })
         }
-        Some("STATEMENTCREATING") if status == 400 => Err(Fault::input(
-            "the statement is not ready yet; ask after 10:00 Beijing time of the next day",
-        )),
+        Some("NOSTATEMENTEXIST" | "STATEMENTCREATING") if status == 400 => Err(NOT_YET),
         _ => Err(Fault::input("wechatpay did not make the bill")),
     }
 }

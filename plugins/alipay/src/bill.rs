@@ -296,14 +296,16 @@ fn line(needed: [&str; NEEDED.len()]) -> Result<StatementLine, Fault> {
     let amount = units(amount).filter(|fen| kind != LineKind::Charge || *fen >= 0);
     let amount = amount.ok_or(Fault::input("an amount of the bill can't be read"))?;
     let told = |text: &str| Some(text).filter(|text| !text.is_empty()).map(str::to_owned);
+    let refund = told(refund).filter(|_| kind != LineKind::Charge);
     Ok(StatementLine {
         kind,
         state,
         at_ms: beijing_ms(finished),
         number: told(number),
         provider_ref: told(trade),
-        operation: told(refund).filter(|_| kind != LineKind::Charge),
-        operation_ref: None,
+        operation: refund.clone(),
+        // Alipay has no other name of a refund: one that was made in its portal is known by it.
+        operation_ref: refund,
         amount: Money::new(amount.abs(), currency),
         fee: units(fee).map(|fee| Money::new(kept(kind, fee), currency)),
     })

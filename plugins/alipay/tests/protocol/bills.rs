@@ -297,10 +297,12 @@ fn a_refund_is_what_went_back_under_our_number_of_it() {
     assert_eq!(line.at_ms, Some(1_763_953_200_000));
     assert_eq!(line.number.as_deref(), Some("op1234567890"));
     assert_eq!(line.operation.as_deref(), Some("refund42"));
+    assert_eq!(line.operation_ref.as_deref(), Some("refund42"), "Alipay has no other name of it");
     let positive = refund().replace("-10.00", "10.00").replace("0.06", "-0.06");
     assert_eq!(read(&[&details(&[positive])]).unwrap(), [line], "neither are a refund's signs");
     let without = one(&[("业务类型", "退款"), ("订单金额（元）", "-88.88")]);
-    assert_eq!((without.amount.amount, without.operation), (8_888, None), "a cancel has no number");
+    let number = (without.operation, without.operation_ref);
+    assert_eq!((without.amount.amount, number), (8_888, (None, None)), "a cancel has no number");
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::gateway::{self, Node, Purpose};
 
 /// The path of every file.
 const FILE: &str = "/downloadBillFile.resource";
+/// A bill is made by then, counted from the end of its day: as a rule it is an hour earlier.
+const MADE_AFTER_MS: i64 = 10 * 3_600_000;
 const DAY: Fault = Fault::input("the day is not like 2025-11-24");
 const UNREADABLE: Fault = Fault::input("the file is no trade bill of alipay");
 
@@ -39,23 +41,28 @@ fn covers(r: &Request) -> Result<Covers, Fault> {
 
 /// What the answer to a request for a bill says.
 pub fn told(cx: &Cx<'_>, r: &Request, status: u16) -> Result<StatementPart, Fault> {
-    let covers = Some(covers(r)?);
+    let covers = covers(r)?;
     let node = gateway::open(cx, Purpose::Bill, status)?
         .map_err(|_| Fault::input("the answer with the bill's address is not verified"))?;
-    let file = if is_empty(&node) { None } else { Some(file(&node)?) };
-    Ok(StatementPart { covers, file, ..StatementPart::default() })
+    let not_there = is_not_there(&node);
+    if not_there && cx.now_ms < covers.until_ms.saturating_add(MADE_AFTER_MS) {
+        return Err(Fault::input(
+            "the bill is not there, or not yet; ask after 10:00 Beijing time of the next day",
+        ));
+    }
+    // Beside the address of a file it may be said that the file has no lines.
+    let empty = node.text("bill_file_code") == Some("EMPTY_DATA_WITH_BILL_FILE");
+    let empty = not_there || empty && node.text("sub_code").is_none();
+    let file = if empty { None } else { Some(file(&node)?) };
+    Ok(StatementPart { covers: Some(covers), file, ..StatementPart::default() })
 }
 
-/// Whether nothing happened on that day: said instead of an address, in the words of the documents
-/// or of the gateway, or beside the address of a file without lines.
-fn is_empty(node: &Node) -> bool {
-    match node.text("sub_code") {
-        None => node.text("bill_file_code") == Some("EMPTY_DATA_WITH_BILL_FILE"),
-        Some(code) => {
-            let bare = code.rsplit('.').next().unwrap_or(code).to_ascii_uppercase();
-            node.outer() == "40004" && ["BILL_NOT_EXIST", "NO_BILL_DATA"].contains(&bare.as_str())
-        }
-    }
+/// Whether there is no bill, in the words of the documents or of the gateway. The same is said of
+/// a day on which nothing happened, and of one whose bill is not made yet.
+fn is_not_there(node: &Node) -> bool {
+    let code = node.text("sub_code").unwrap_or_default();
+    let bare = code.rsplit('.').next().unwrap_or(code).to_ascii_uppercase();
+    node.outer() == "40004" && ["BILL_NOT_EXIST", "NO_BILL_DATA"].contains(&bare.as_str())
 }
 
 /// The file. Of its address only path and query count: it is got from the account's own endpoint.
@@ -289,14 +296,16 @@ fn line(needed: [&str; NEEDED.len()]) -> Result<StatementLine, Fault> {
     let amount = units(amount).filter(|fen| kind != LineKind::Charge || *fen >= 0);
     let amount = amount.ok_or(Fault::input("an amount of the bill can't be read"))?;
     let told = |text: &str| Some(text).filter(|text| !text.is_empty()).map(str::to_owned);
+    let refund = told(refund).filter(|_| kind != LineKind::Charge);
     Ok(StatementLine {
         kind,
         state,
         at_ms: beijing_ms(finished),
         number: told(number),
         provider_ref: told(trade),
-        operation: told(refund).filter(|_| kind != LineKind::Charge),
-        operation_ref: None,
+        operation: refund.clone(),
+        // Alipay has no other name of a refund: one that was made in its portal is known by it.
+        operation_ref: refund,
         amount: Money::new(amount.abs(), currency),
         fee: units(fee).map(|fee| Money::new(kept(kind, fee), currency)),
     })

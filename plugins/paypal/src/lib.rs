@@ -4,14 +4,17 @@
 //! PayPal's number of a payment is the order's, for as long as it is spoken of. Captures and
 //! authorizations have numbers of their own, so whatever is done with them begins with a look at
 //! the order. `requests` builds, `order` and `answers` read, `codes` says what refusals mean,
-//! `notification` verifies what is posted to us, `statement` reads the report of a day.
+//! `notification` verifies what is posted to us, `statement` reads the report of a day
+//! page by page and `report` from a file, `transaction` is a line of either.
 
 mod answers;
 mod codes;
 mod notification;
 mod order;
+mod report;
 mod requests;
 mod statement;
+mod transaction;
 
 use interlock_plugin_api::{
     CaptureMode, Class, Cx, Event, Fact, Fault, Operation, Provider, Request, Step, StepResult,
@@ -22,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use answers::Continued;
 use codes::Purpose;
 use order::{Doubt, Order};
+use report::Reading;
+use statement::Pages;
 
 const UNASKED: Fault = Fault::input("this event was not asked for");
 /// Characters of a brand's name.
@@ -88,8 +93,10 @@ pub enum State {
     Sent(String),
     /// PayPal is asked whether it signed what says this.
     Verifying(notification::Told),
-    /// This page of a report.
-    Page(u32),
+    /// So far is a report read.
+    Report(Pages),
+    /// So far is a report's file read.
+    File(Reading),
 }
 
 impl Provider for Paypal {
@@ -271,16 +278,25 @@ impl Provider for Paypal {
         e: &Event,
     ) -> StepResult<Self> {
         match (s, e) {
-            (State::Begun, Event::Start) => statement::ask(r, 1),
-            (State::Page(page), Event::Start) => statement::ask(r, page),
-            (State::Page(page), Event::Response { status, .. }) => {
-                statement::read(r, page, *status, cx.body)
-            }
-            (State::Page(_), Event::Transport { .. }) => {
+            (State::Begun, Event::Start) => Pages::FIRST.ask(r),
+            (State::Report(pages), Event::Start) => pages.ask(r),
+            (State::Report(pages), Event::Response { status, .. }) => pages.read(cx, r, *status),
+            (State::Report(_), Event::Transport { .. }) => {
                 Err(Fault::input("the report did not come"))
             }
             _ => Err(UNASKED),
         }
+    }
+
+    fn read_statement(&self, cx: &Cx<'_>, r: &Request, s: State, e: &Event) -> StepResult<Self> {
+        let mut reading = match (s, e) {
+            (State::Begun, Event::Piece { .. }) => Reading::default(),
+            (State::File(reading), Event::Piece { .. }) => reading,
+            _ => return Err(Fault::input("only a piece of a report can be read")),
+        };
+        let last = matches!(e, Event::Piece { last: true });
+        let part = reading.piece(r, cx.body, last)?;
+        Ok(Step::part(part, State::File(reading)))
     }
 
     /// A question about an order that nobody has: "no such order" shows life.

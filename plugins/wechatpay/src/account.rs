@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use interlock_plugin_api::Fault;
 use serde::Deserialize;
 
+use crate::wire::Purpose;
+
 /// The host's name of the current key of WeChat Pay.
 const PUBLIC_KEY: &str = "wechatpay_public_key";
 /// And of the one that follows it.
@@ -37,6 +39,29 @@ pub struct WeChatPay {
     pub(crate) h5_type: String,
     pub(crate) h5_app_name: Option<String>,
     pub(crate) h5_url: Option<String>,
+    #[serde(default)]
+    pub(crate) statement: Statement,
+}
+
+/// Which bill of a day is downloaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Statement {
+    /// Orders and refunds.
+    #[default]
+    Trade,
+    /// What flowed through the merchant's account.
+    FundFlow,
+}
+
+impl Statement {
+    /// How it is asked for.
+    pub(crate) fn purpose(self) -> Purpose {
+        match self {
+            Self::Trade => Purpose::Bill,
+            Self::FundFlow => Purpose::FundFlow,
+        }
+    }
 }
 
 fn store_id() -> String {
@@ -50,8 +75,8 @@ fn h5_type() -> String {
 impl WeChatPay {
     /// Reads the account's settings.
     pub(crate) fn read(config: &serde_json::Value) -> Result<Self, Fault> {
-        let account =
-            Self::deserialize(config).map_err(|_| Fault::config("a setting is of another type"))?;
+        let account = Self::deserialize(config)
+            .map_err(|_| Fault::config("a setting is of another type or no known word"))?;
         let fits = |s: &Option<String>, good: fn(&str) -> bool| s.as_deref().is_none_or(good);
         let named = |s: &str| !s.trim().is_empty();
         let checks = [
@@ -81,6 +106,11 @@ impl WeChatPay {
             ),
             (named(&account.store_id), "`store_id` is empty"),
             (named(&account.h5_type), "`h5_type` is empty"),
+            (
+                account.sub_mchid.is_none() || account.statement == Statement::Trade,
+                "`statement` is `fund_flow`, which a partner gets of its own account only, not of \
+                 `sub_mchid`",
+            ),
         ];
         match checks.into_iter().find(|(good, _)| !good) {
             Some((_, problem)) => Err(Fault::config(problem)),

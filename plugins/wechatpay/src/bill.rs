@@ -1,7 +1,9 @@
 //! The day's bill: where its file is, and what its lines say.
 //!
-//! The file is CSV whose fields begin with a backtick, so that a comma in a text is no end of a
-//! field. Its columns are found by their names. After the lines come two of a summary.
+//! There are two, of trades and of what flowed through the merchant's account. The file of either
+//! is CSV whose fields begin with a backtick, so that a comma in a text is no end of a field. Its
+//! columns are found by their names, and say which bill it is. After the lines come two of a
+//! summary.
 
 use interlock_plugin_api::{
     Covers, Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send,
@@ -13,11 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::WeChatPay;
 use crate::codes;
+use crate::fund_flow;
 use crate::wire::{self, Purpose, object};
 
 /// The path of every file.
 pub const FILE: &str = "/v3/billdownload/file";
-const UNREADABLE: Fault = Fault::input("the file is no trade bill of wechatpay");
+/// A bill is made by then, counted from the end of its day: WeChat Pay begins an hour earlier.
+const MADE_AFTER_MS: i64 = 10 * 3_600_000;
+const NOT_YET: Fault =
+    Fault::input("the statement is not ready yet; ask after 10:00 Beijing time of the next day");
+pub const UNREADABLE: Fault = Fault::input("the file is no bill of wechatpay");
+pub const AMOUNT: Fault = Fault::input("an amount of the bill can't be read");
 
 /// The day that is asked for.
 pub fn day(r: &Request) -> Result<Date, Fault> {
@@ -51,23 +59,22 @@ pub fn told(
     e: &Event,
     status: u16,
 ) -> Result<StatementPart, Fault> {
-    let covers = Some(covers(r)?);
+    let covers = covers(r)?;
     if status == 200 {
         if !wire::is_signed(account, cx, e)? {
             return Err(Fault::input("the answer with the bill's address is not verified"));
         }
         let made = object(cx.body).ok_or(Fault::input("the bill's address can't be read"))?;
         let file = Some(file(account, cx, made)?);
-        return Ok(StatementPart { covers, file, ..StatementPart::default() });
+        return Ok(StatementPart { covers: Some(covers), file, ..StatementPart::default() });
     }
+    let can_be_made = cx.now_ms >= covers.until_ms.saturating_add(MADE_AFTER_MS);
     match codes::code(cx.body).map(|code| codes::bare(&code)).as_deref() {
         // Nobody paid on that day.
-        Some("NOSTATEMENTEXIST") if status == 400 => {
-            Ok(StatementPart { covers, ..StatementPart::default() })
+        Some("NOSTATEMENTEXIST") if status == 400 && can_be_made => {
+            Ok(StatementPart { covers: Some(covers), ..StatementPart::default() })
         }
-        Some("STATEMENTCREATING") if status == 400 => Err(Fault::input(
-            "the statement is not ready yet; ask after 10:00 Beijing time of the next day",
-        )),
+        Some("NOSTATEMENTEXIST" | "STATEMENTCREATING") if status == 400 => Err(NOT_YET),
         _ => Err(Fault::input("wechatpay did not make the bill")),
     }
 }
@@ -90,14 +97,50 @@ fn file(account: &WeChatPay, cx: &Cx<'_>, made: Made) -> Result<StatementFile, F
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reading {
-    /// The names of the columns; none before the first line.
+    /// What the file is; not known before the first line.
+    form: Option<Form>,
+    /// The names of the columns.
     columns: Vec<String>,
     /// The summary was reached.
     ended: bool,
 }
 
+/// Which of WeChat Pay's two bills a file is: its columns say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Form {
+    Trade,
+    FundFlow,
+}
+
+impl Form {
+    /// The columns without which it can't be read.
+    fn needed(self) -> &'static [&'static str] {
+        match self {
+            Self::Trade => &NEEDED,
+            Self::FundFlow => &fund_flow::NEEDED,
+        }
+    }
+
+    /// The column of the only text that others may choose.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Trade => PRODUCT,
+            Self::FundFlow => fund_flow::REMARK,
+        }
+    }
+
+    /// How the summary after its lines begins.
+    fn summary(self) -> &'static str {
+        match self {
+            Self::Trade => "总交易单数",
+            Self::FundFlow => "资金流水总笔数",
+        }
+    }
+}
+
 const PRODUCT: &str = "商品名称";
-/// The columns without which a bill can't be read.
+/// The columns without which a trade bill can't be read.
 const NEEDED: [&str; 12] = [
     "交易时间",
     "微信订单号",
@@ -112,7 +155,6 @@ const NEEDED: [&str; 12] = [
     "订单金额",
     "申请退款金额",
 ];
-const SUMMARY: &str = "总交易单数";
 
 impl Reading {
     /// The lines of a piece of the file, which is of whole lines.
@@ -126,13 +168,15 @@ impl Reading {
         let text = std::str::from_utf8(piece).map_err(|_| UNREADABLE)?;
         let mut lines = Vec::new();
         for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+            let Some(form) = self.form else {
+                self.begin(line.trim_start_matches('\u{feff}'))?;
+                continue;
+            };
             if self.ended {
                 break;
-            } else if self.columns.is_empty() {
-                self.begin(line.trim_start_matches('\u{feff}'))?;
             } else if let Some(row) = line.strip_prefix('`') {
-                lines.extend(self.row(account, row)?);
-            } else if line.starts_with(SUMMARY) {
+                lines.extend(self.row(form, account, row)?);
+            } else if line.starts_with(form.summary()) {
                 self.ended = true;
             } else {
                 return Err(UNREADABLE);
@@ -145,54 +189,71 @@ impl Reading {
     }
 
     fn begin(&mut self, header: &str) -> Result<(), Fault> {
-        self.columns = header.split(',').map(|name| name.trim().to_owned()).collect();
+        let name = |name: &str| name.trim().replace('（', "(").replace('）', ")");
+        self.columns = header.split(',').map(name).collect();
         let has = |name: &&str| self.columns.iter().any(|column| column == name);
-        match NEEDED.iter().all(has) {
-            true => Ok(()),
-            false => Err(Fault::input("the bill lacks a column that is needed")),
+        let is = |form: &Form| form.needed().iter().all(has);
+        self.form = [Form::Trade, Form::FundFlow].into_iter().find(is);
+        match self.form {
+            Some(_) => Ok(()),
+            None => Err(Fault::input("the bill lacks a column that is needed")),
         }
     }
 
     /// `None` for a line of another merchant of the same partner.
-    fn row(&self, account: &WeChatPay, row: &str) -> Result<Option<StatementLine>, Fault> {
+    fn row(
+        &self,
+        form: Form,
+        account: &WeChatPay,
+        row: &str,
+    ) -> Result<Option<StatementLine>, Fault> {
         let fields: Vec<&str> = row.split(",`").collect();
-        // What is too much is of the product's name, the only text that others may choose.
         let extra = fields.len().checked_sub(self.columns.len()).ok_or(UNREADABLE)?;
         let place = |name: &str| self.columns.iter().position(|column| column == name);
-        let product = place(PRODUCT);
+        let free = place(form.text());
         let field = |name: &str| {
             let at = place(name)?;
-            let at = if product.is_some_and(|product| at > product) { at + extra } else { at };
+            let at = if free.is_some_and(|free| at > free) { at + extra } else { at };
             fields.get(at).map(|field| field.trim())
         };
-        let text = |name: &str| field(name).unwrap_or_default();
-        let sub = account.sub_mchid.as_deref();
-        if sub.is_some_and(|sub| field("特约商户号").is_some_and(|theirs| theirs != sub)) {
-            return Ok(None);
+        match form {
+            Form::Trade => trade(account, &field),
+            Form::FundFlow => fund_flow::line(&field).map(Some),
         }
-        let (kind, state, amount) = match text("交易状态") {
-            "SUCCESS" => (LineKind::Charge, LineState::Done, "订单金额"),
-            "REFUND" => (LineKind::Refund, refund_state(text("退款状态")), "申请退款金额"),
-            // A payment by code that was taken back.
-            "REVOKED" => (LineKind::Refund, LineState::Done, "订单金额"),
-            _ => (LineKind::Other, LineState::Unknown, "订单金额"),
-        };
-        let currency = Currency::parse(text("货币种类")).ok_or(UNREADABLE)?;
-        let amount = parse_units(text(amount), 2)
-            .map_err(|_| Fault::input("an amount of the bill can't be read"))?;
-        let number = |name| field(name).filter(|text| !text.is_empty() && *text != "0");
-        Ok(Some(StatementLine {
-            kind,
-            state,
-            at_ms: beijing_ms(text("交易时间")),
-            number: number("商户订单号").map(str::to_owned),
-            provider_ref: number("微信订单号").map(str::to_owned),
-            operation: number("商户退款单号").map(str::to_owned),
-            operation_ref: number("微信退款单号").map(str::to_owned),
-            amount: Money::new(amount, currency),
-            fee: fee(text("手续费")).map(|fee| Money::new(fee, currency)),
-        }))
     }
+}
+
+/// A line of the trade bill, by its fields' names.
+fn trade<'a>(
+    account: &WeChatPay,
+    field: &impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<StatementLine>, Fault> {
+    let text = |name: &str| field(name).unwrap_or_default();
+    let sub = account.sub_mchid.as_deref();
+    if sub.is_some_and(|sub| field("特约商户号").is_some_and(|theirs| theirs != sub)) {
+        return Ok(None);
+    }
+    let (kind, state, amount) = match text("交易状态") {
+        "SUCCESS" => (LineKind::Charge, LineState::Done, "订单金额"),
+        "REFUND" => (LineKind::Refund, refund_state(text("退款状态")), "申请退款金额"),
+        // A payment by code that was taken back.
+        "REVOKED" => (LineKind::Refund, LineState::Done, "订单金额"),
+        _ => (LineKind::Other, LineState::Unknown, "订单金额"),
+    };
+    let currency = Currency::parse(text("货币种类")).ok_or(UNREADABLE)?;
+    let amount = parse_units(text(amount), 2).map_err(|_| AMOUNT)?;
+    let number = |name| field(name).filter(|text| !text.is_empty() && *text != "0");
+    Ok(Some(StatementLine {
+        kind,
+        state,
+        at_ms: beijing_ms(text("交易时间")),
+        number: number("商户订单号").map(str::to_owned),
+        provider_ref: number("微信订单号").map(str::to_owned),
+        operation: number("商户退款单号").map(str::to_owned),
+        operation_ref: number("微信退款单号").map(str::to_owned),
+        amount: Money::new(amount, currency),
+        fee: fee(text("手续费")).map(|fee| Money::new(fee, currency)),
+    }))
 }
 
 fn refund_state(word: &str) -> LineState {
@@ -213,7 +274,7 @@ fn fee(text: &str) -> Option<i64> {
 }
 
 /// `2025-11-24 10:00:00` in Beijing.
-fn beijing_ms(text: &str) -> Option<i64> {
+pub fn beijing_ms(text: &str) -> Option<i64> {
     beijing(text.parse().ok()?)
 }
 

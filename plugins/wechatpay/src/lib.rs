@@ -11,6 +11,7 @@ mod answers;
 mod bill;
 mod certificates;
 mod codes;
+mod fund_flow;
 mod notification;
 mod offers;
 mod wire;
@@ -136,8 +137,8 @@ impl Provider for WeChatPay {
         e: &Event,
     ) -> StepResult<Self> {
         match e {
-            Event::Start => self.send(cx, r, Purpose::Bill, String::new()),
-            Event::Response { status, .. } if s.sent == Some(Purpose::Bill) => {
+            Event::Start => self.send(cx, r, self.statement.purpose(), String::new()),
+            Event::Response { status, .. } if s.sent == Some(self.statement.purpose()) => {
                 Ok(Step::part(bill::told(self, cx, r, e, *status)?, State::default()))
             }
             Event::Transport { .. } => Err(Fault::input("the bill was not answered for")),
@@ -224,7 +225,7 @@ impl WeChatPay {
         let number = answers::number(r);
         let named = match purpose {
             Purpose::Certificates => "",
-            Purpose::Bill => &bill::day(r)?.to_string(),
+            Purpose::Bill | Purpose::FundFlow => &bill::day(r)?.to_string(),
             _ if ![number, &r.op_id].iter().all(|number| is_number(number)) => {
                 return Err(Fault::input("a number is not of 6 to 32 letters, digits, `_` or `-`"));
             }
@@ -258,6 +259,7 @@ impl WeChatPay {
             Purpose::Certificates => ("GET", "/v3/certificates".into()),
             Purpose::Bill => ("GET", "/v3/bill/tradebill".into()),
             Purpose::BillFile => ("GET", bill::FILE.into()),
+            Purpose::FundFlow => ("GET", "/v3/bill/fundflowbill".into()),
         };
         let sub = self.sub_mchid.as_deref().map(|sub| ("sub_mchid", sub));
         let query: BTreeMap<&str, &str> = match purpose {
@@ -267,6 +269,11 @@ impl WeChatPay {
                 let asks = [("bill_date", named), ("bill_type", "ALL"), ("tar_type", "GZIP")];
                 asks.into_iter().chain(sub).collect()
             }
+            Purpose::FundFlow => BTreeMap::from([
+                ("bill_date", named),
+                ("account_type", "BASIC"),
+                ("tar_type", "GZIP"),
+            ]),
             _ => BTreeMap::new(),
         };
         let mut send = Send::to(method, "api", path);

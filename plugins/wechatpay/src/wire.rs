@@ -32,6 +32,7 @@ pub enum Purpose {
     Certificates,
     Bill,
     BillFile,
+    FundFlow,
 }
 
 /// A signed request. Only the `Authorization` carries the present, so a re-send repeats the body

@@ -76,6 +76,8 @@ pub enum Portal {
     SignsWith,
     /// Every access token ends.
     Revoke,
+    /// The merchant takes the file of the day's report.
+    Statement,
 }
 
 /// One account.

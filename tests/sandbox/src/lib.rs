@@ -130,10 +130,11 @@
 //! `POST /portal` plays who moves money past the merchant's requests: `{account, act, op_id,
 //! amount, currency}`, amounts in minor units. At PayPal `charge` is a payment on its own pages,
 //! `refund` one by the merchant's clerk, `reverse` takes back what is left of a capture, `dispute`
-//! is a complaint, after which a `reverse` is a chargeback; all of them send webhooks, and `revoke`
-//! ends every access token. At Alipay and WeChat Pay `charge` pays the number `op_id`, `refund`
-//! gives back of it, and nobody is told; at WeChat Pay `signs_with` with `identity` (`current`,
-//! `next`, `public_key`) turns a rotation. Bills also cover today.
+//! is a complaint, after which a `reverse` is a chargeback; all of them send webhooks; `revoke`
+//! ends every access token, and `statement` answers with the `file` of today's settlement report.
+//! At Alipay and WeChat Pay `charge` pays the number `op_id`, `refund` gives back of it, and nobody
+//! is told; at WeChat Pay `signs_with` with `identity` (`current`, `next`, `public_key`) turns a
+//! rotation. Bills also cover today.
 //!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund

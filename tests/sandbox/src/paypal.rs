@@ -309,6 +309,10 @@ impl Paypal {
                 self.state().tokens = Tokens::default();
                 return Ok(json!({ "ok": true }));
             }
+            Portal::Statement => {
+                let file = reports::settlement(&self.state().orders, moment::now_ms());
+                return Ok(json!({ "file": file }));
+            }
             Portal::Refund | Portal::Reverse | Portal::Dispute => {}
         }
         let name = portal.op_id.as_deref().ok_or("no op_id")?;

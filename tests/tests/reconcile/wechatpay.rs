@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use interlock_tests::house::{Answer, House};
+use interlock_tests::house::{Answer, House, Plan};
 use serde_json::{Value, json};
 
-use crate::{CONFIG, SOON, net, number, text};
+use crate::{CONFIG, all_closed, case, file, lift, net, number, portal, refund, text};
 
 const ACCOUNT: &str = "wechat-main";
 /// Hours east of Greenwich where its days begin.
@@ -37,10 +36,7 @@ fn what_nobody_told_is_booked_once_and_the_rest_is_a_case() {
     let Some(day) = today() else { return };
     let house = House::start();
     let known = pay_by_code(&house, 1_250);
-    let refund = json!({ "payment": known["id"], "amount": 100 });
-    let refund = house.post("/v1/refunds", "r-1", &refund);
-    let path = format!("/v1/refunds/{}", text(&refund, "id"));
-    house.wait_until("it is given back", SOON, |h| h.get(&path)["status"] == "succeeded");
+    refund(&house, &known, 100);
     // From now on nobody tells, and nobody answers.
     house.fault(ACCOUNT, "notify", "notify_lose");
     let silence = house.fault(ACCOUNT, "inquire", "hang");
@@ -48,18 +44,13 @@ fn what_nobody_told_is_booked_once_and_the_rest_is_a_case() {
         "amount": 1_900, "currency": "CNY", "method": { "type": "wechat_pay", "flow": "qr" },
     }));
     house.shopper(ACCOUNT, &number(&shown), "pay");
-    let portal = |act: &str, number: &str, amount: i64| {
-        let body = json!({ "account": ACCOUNT, "act": act, "op_id": number, "amount": amount });
-        let done = house.control("POST", "/portal", Some(&body));
-        assert_eq!(done.status, 200, "{done:?}");
-    };
-    portal("charge", "elsewhere-1", 500);
-    portal("refund", &number(&known), 250);
+    act(&house, "charge", "elsewhere-1", 500);
+    act(&house, "refund", &number(&known), 250);
     let id = text(&shown, "id");
     assert_eq!(house.payment(&id)["status"], "requires_action", "paid and not credited");
     let sent = house.payments_sent();
     // A bill is asked for like a payment.
-    house.control("DELETE", &format!("/faults/{}", silence.as_str().expect("an id")), None);
+    lift(&house, &silence);
 
     let (code, report) = reconcile(&house, &day, &[]);
     let run = &report["reconciliation"];
@@ -105,43 +96,102 @@ fn a_file_shows_other_amounts_and_what_it_lacks() {
     let house = House::start();
     let [right, other, missing] = [1_100, 1_200, 1_300].map(|amount| pay_by_code(&house, amount));
     let bill = bill(&[row(&right, "11.00"), row(&other, "12.34")], &day);
-    let file = |name: &str, bytes: &[u8]| -> String {
-        let path: PathBuf = house.dir.path().join(name);
-        fs::write(&path, bytes).expect("written");
-        path.to_str().expect("a path").to_owned()
-    };
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(bill.as_bytes()).expect("packed");
     let packed = packed.finish().expect("packed");
-    for path in [file("bill.csv", bill.as_bytes()), file("bill.gz", &packed)] {
+    for path in [file(&house, "bill.csv", bill.as_bytes()), file(&house, "bill.gz", &packed)] {
         let (code, report) = reconcile(&house, &day, &["--file", &path]);
         let run = &report["reconciliation"];
         let ended = (code, &run["status"], &run["agrees"]);
         assert_eq!(ended, (1, &json!("done"), &json!(1)), "{report}");
         assert_eq!(run["differences"], json!({ "amount_differs": 1, "only_ours": 1 }), "{report}");
-        let of = |kind: &str| {
-            let mut cases = report["cases"].as_array().expect("cases").iter();
-            cases.find(|case| case["kind"] == kind).expect("a case").clone()
-        };
-        assert_eq!(of("amount_differs")["payment"], other["id"]);
-        assert_eq!(of("amount_differs")["theirs"]["amount"], 1_234);
-        assert_eq!(of("amount_differs")["ours"]["amount"], 1_200);
-        assert_eq!(of("only_ours")["payment"], missing["id"]);
+        let differs = case(&report, "amount_differs");
+        assert_eq!(differs["payment"], other["id"]);
+        assert_eq!(differs["theirs"]["amount"], 1_234);
+        assert_eq!(differs["ours"]["amount"], 1_200);
+        assert_eq!(case(&report, "only_ours")["payment"], missing["id"]);
     }
     // A later file has everything: nobody needs to close what was found before.
     let all = [row(&right, "11.00"), row(&other, "12.00"), row(&missing, "13.00")];
-    let whole = file("whole.csv", self::bill(&all, &day).as_bytes());
+    let whole = file(&house, "whole.csv", self::bill(&all, &day).as_bytes());
     let (code, report) = reconcile(&house, &day, &["--file", &whole]);
     assert_eq!((code, &report["reconciliation"]["agrees"]), (0, &json!(3)), "{report}");
-    assert!(report["cases"].as_array().expect("cases").iter().all(|case| case["open"] == false));
+    assert!(all_closed(&report), "{report}");
     assert_eq!(house.payment(&text(&missing, "id"))["amount_refunded"], 0, "nothing was moved");
 
     let (lines, _) = bill.split_once("总交易单数").expect("a summary");
-    let cut = file("cut.csv", lines.as_bytes());
+    let cut = file(&house, "cut.csv", lines.as_bytes());
     let (code, report) = reconcile(&house, &day, &["--file", &cut]);
     let run = &report["reconciliation"];
     assert_eq!((code, &run["status"]), (1, &json!("failed")), "{report}");
     assert!(run["error"].as_str().is_some_and(|why| why.contains("summary")), "{report}");
+}
+
+#[test]
+fn a_refund_that_a_bill_lacks_or_calls_closed_is_a_case_and_moves_nothing() {
+    let Some(day) = today() else { return };
+    let house = House::start();
+    let paid = pay_by_code(&house, 1_100);
+    let given = refund(&house, &paid, 300);
+    let sent = house.payments_sent();
+    let back = |state: &str| {
+        let row =
+            row(&paid, "0.00").replace("`SUCCESS", "`REFUND").replace(",`0,`0,`,`tea", "BACK");
+        let (given, row) = (text(&given, "op_id"), row.replace("`0.00,`0.00", "`0.00,`3.00"));
+        row.replace("BACK", &format!(",`5000000038,`{given},`{state},`tea"))
+    };
+    for (rows, kind) in [
+        (vec![row(&paid, "11.00")], "refund_only_ours"),
+        (vec![row(&paid, "11.00"), back("CLOSED")], "state_differs"),
+    ] {
+        let path = file(&house, "bill.csv", bill(&rows, &day).as_bytes());
+        let (code, report) = reconcile(&house, &day, &["--file", &path]);
+        let run = &report["reconciliation"];
+        assert_eq!((code, &run["differences"]), (1, &json!({ kind: 1 })), "{report}");
+        let found = case(&report, kind);
+        assert_eq!((&found["payment"], &found["ours"]["amount"]), (&paid["id"], &json!(300)));
+    }
+    let rows = [row(&paid, "11.00"), back("SUCCESS")];
+    let path = file(&house, "bill.csv", bill(&rows, &day).as_bytes());
+    let (code, report) = reconcile(&house, &day, &["--file", &path]);
+    assert_eq!((code, &report["reconciliation"]["agrees"]), (0, &json!(2)), "{report}");
+    assert!(all_closed(&report), "{report}");
+    assert_eq!(house.payment(&text(&paid, "id"))["amount_refunded"], 300);
+    assert_eq!((net(&house, &paid), house.payments_sent()), (800, sent), "nothing was moved");
+}
+
+#[test]
+fn the_fund_flow_is_held_against_the_journal_where_the_account_says_so() {
+    let Some(day) = today() else { return };
+    let mut house = House::prepared(Plan::default());
+    let path = house.dir.path().join(CONFIG);
+    let config = fs::read_to_string(&path).expect("a configuration");
+    let key = "public_key_id = ";
+    let flow = config.replace(key, &format!("statement = \"fund_flow\", {key}"));
+    assert_ne!(flow, config);
+    fs::write(&path, flow).expect("written");
+    house.start_proxy();
+    let paid = pay_by_code(&house, 1_250);
+    refund(&house, &paid, 100);
+    act(&house, "charge", "elsewhere-1", 500);
+    act(&house, "refund", &number(&paid), 250);
+    let (code, report) = reconcile(&house, &day, &[]);
+    let run = &report["reconciliation"];
+    assert_eq!((code, &run["status"]), (1, &json!("done")), "{report}");
+    // Of a refund in the portal the bill names a number that is none of ours, and no order.
+    assert_eq!(run["differences"], json!({ "only_theirs": 2 }), "{report}");
+    assert_eq!(run["agrees"], 2, "{report}");
+    assert!(
+        run["ignored"].as_u64().is_some_and(|fees| fees >= 2),
+        "fees are passed over: {report}"
+    );
+    let asked = house.requests(ACCOUNT);
+    assert!(asked.iter().any(|request| request["path"] == "/v3/bill/fundflowbill"), "{asked:?}");
+}
+
+fn act(house: &House, act: &str, number: &str, amount: i64) {
+    let body = json!({ "account": ACCOUNT, "act": act, "op_id": number, "amount": amount });
+    portal(house, &body);
 }
 
 /// A row of the trade bill for a payment.

@@ -21,10 +21,18 @@ fn asked() -> Request {
     Request { period, ..testkit::request(0, "CNY", 2) }
 }
 
-/// What comes of this raw answer.
+/// When the day's bill is made at the latest: 10:00 Beijing time of the next day.
+const MADE_MS: i64 = 1_764_036_000_000;
+
+/// What comes of this raw answer, when the bill is made.
 fn got(status: u16, body: &str) -> Result<StatementPart, Fault> {
+    got_at(MADE_MS, status, body)
+}
+
+fn got_at(now_ms: i64, status: u16, body: &str) -> Result<StatementPart, Fault> {
     let (provider, host) = (peer::provider(), peer::host());
     let mut drive = Drive::new(&provider, &host, Operation::DownloadStatement, asked());
+    drive.envelope.now_ms = now_ms;
     drive.start()?.sent();
     Ok(drive.answer(status, body.as_bytes())?.done().statement.unwrap())
 }
@@ -154,6 +162,23 @@ fn a_day_without_a_bill_is_an_empty_statement() {
     assert_eq!(refused(&other), FaultKind::Input, "a business code of another outer code");
 }
 
+#[test]
+fn a_bill_that_is_not_made_yet_is_no_empty_day() {
+    const HOUR_MS: i64 = 3_600_000;
+    let refusal = json!({ "code": "40004", "sub_code": "isp.bill_not_exist" });
+    let refusal = peer::sealed(METHOD, &refusal.to_string());
+    for now_ms in [MADE_MS - 1, MADE_MS - 10 * HOUR_MS, MADE_MS - 24 * HOUR_MS] {
+        let fault = got_at(now_ms, 200, &refusal).unwrap_err();
+        assert!(fault.text.contains("10:00"), "{}", fault.text);
+        let file = got_at(now_ms, 200, &peer::sealed(METHOD, &made(URL).to_string()));
+        assert!(file.unwrap().file.is_some(), "a bill that is there is read");
+    }
+    let mut empty = made(URL);
+    empty["bill_file_code"] = "EMPTY_DATA_WITH_BILL_FILE".into();
+    let part = got_at(MADE_MS - 1, 200, &peer::sealed(METHOD, &empty.to_string())).unwrap();
+    assert_eq!((part.lines.len(), part.file), (0, None), "made, and without lines");
+}
+
 const HEADER: &str = "支付宝交易号,商户订单号,业务类型,商品名称,创建时间,完成时间,门店编号,门店名称,\
     操作员,终端号,对方账户,订单金额（元）,商家实收（元）,支付宝红包（元）,集分宝（元）,支付宝优惠（元）,\
     商家优惠（元）,券核销金额（元）,券名称,商家红包消费金额（元）,卡消费金额（元）,退款批次号/请求号,\
@@ -272,10 +297,12 @@ fn a_refund_is_what_went_back_under_our_number_of_it() {
     assert_eq!(line.at_ms, Some(1_763_953_200_000));
     assert_eq!(line.number.as_deref(), Some("op1234567890"));
     assert_eq!(line.operation.as_deref(), Some("refund42"));
+    assert_eq!(line.operation_ref.as_deref(), Some("refund42"), "Alipay has no other name of it");
     let positive = refund().replace("-10.00", "10.00").replace("0.06", "-0.06");
     assert_eq!(read(&[&details(&[positive])]).unwrap(), [line], "neither are a refund's signs");
     let without = one(&[("业务类型", "退款"), ("订单金额（元）", "-88.88")]);
-    assert_eq!((without.amount.amount, without.operation), (8_888, None), "a cancel has no number");
+    let number = (without.operation, without.operation_ref);
+    assert_eq!((without.amount.amount, number), (8_888, (None, None)), "a cancel has no number");
 }
 
 #[test]

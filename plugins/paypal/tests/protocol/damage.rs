@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use interlock_plugin_api::testkit::{Drive, TestHost, Wanted};
-use interlock_plugin_api::{CaptureMode, Operation, Period, Request};
+use interlock_plugin_api::{CaptureMode, Event, Operation, Period, Request};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -79,4 +79,20 @@ fn damaged_changes_and_reports_are_facts_or_nothing() {
         drive.start().unwrap().sent();
         let _ = drive.answer(200, body);
     });
+}
+
+#[test]
+fn damaged_files_are_lines_or_refused() {
+    let (plugin, host) = (peer::provider(), TestHost::default());
+    let mut read = 0;
+    let cases = mutator::each(&["tests/corpora/reports-paypal"], 2_000, |body| {
+        let period = Some(Period { date: "2025-11-24".into() });
+        let r = Request { period, ..peer::payment(CaptureMode::Automatic) };
+        let mut drive = Drive::new(&plugin, &host, Operation::ReadStatement, r);
+        match drive.step(Event::Piece { last: true }, body) {
+            Ok(wanted) => read += wanted.done().statement.unwrap().lines.len(),
+            Err(fault) => assert!(!fault.to_string().is_empty()),
+        }
+    });
+    assert!(cases > 1_000 && read > 0, "{read} of {cases} were read");
 }

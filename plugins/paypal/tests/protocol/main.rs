@@ -10,6 +10,7 @@ mod damage;
 mod notifications;
 mod orders;
 mod peer;
+mod reports;
 mod requests;
 mod statements;
 

@@ -1,4 +1,6 @@
-//! The report of a day: lines, pages, and what is no report.
+//! The report of a day: lines, pages, what it covers, and what is no report.
+
+use std::slice;
 
 use interlock_plugin_api::testkit::{Drive, TestHost};
 use interlock_plugin_api::{
@@ -7,6 +9,11 @@ use interlock_plugin_api::{
 use serde_json::{Value, json};
 
 use crate::peer::{self, CAPTURE, CHANGE, ORDER, PAYMENT, REFUND, payment};
+
+/// The day begins.
+const DAY_MS: i64 = 1_795_910_400_000;
+const HOUR_MS: i64 = 3_600_000;
+const NEXT_DAY_MS: i64 = DAY_MS + 24 * HOUR_MS;
 
 fn request() -> Request {
     let period = Some(Period { date: "2026-11-29".into() });
@@ -24,17 +31,38 @@ fn row(code: &str, value: &str) -> Value {
     } })
 }
 
+/// A page of a report that knows the whole day.
 fn page(page: u32, of: u32, rows: Value) -> Value {
-    json!({ "transaction_details": rows, "page": page, "total_items": 0, "total_pages": of })
+    json!({
+        "transaction_details": rows, "page": page, "total_items": 0, "total_pages": of,
+        "last_refreshed_datetime": "2026-11-30T03:00:00+0000",
+    })
+}
+
+/// A page that knows the day until then.
+fn known(until: &str, number: u32, of: u32) -> Value {
+    let mut body = page(number, of, json!([]));
+    body["last_refreshed_datetime"] = until.into();
+    body
 }
 
 fn read(body: &Value) -> Result<StatementPart, Fault> {
+    read_at(NEXT_DAY_MS, slice::from_ref(body)).map(|mut parts| parts.remove(0))
+}
+
+/// What comes of these pages, one after the other, at this time.
+fn read_at(now_ms: i64, pages: &[Value]) -> Result<Vec<StatementPart>, Fault> {
     let (plugin, host) = (peer::provider(), TestHost::default());
     let mut drive = Drive::new(&plugin, &host, Operation::DownloadStatement, request());
-    drive.start().unwrap().sent();
-    let done = drive.answer(200, body.to_string().as_bytes())?.done();
-    assert!(done.facts.is_empty());
-    Ok(done.statement.unwrap())
+    drive.envelope.now_ms = now_ms;
+    let mut parts = Vec::new();
+    for body in pages {
+        drive.start().unwrap().sent();
+        let done = drive.answer(200, body.to_string().as_bytes())?.done();
+        assert!(done.facts.is_empty());
+        parts.extend(done.statement);
+    }
+    Ok(parts)
 }
 
 #[test]
@@ -59,7 +87,7 @@ fn a_payment_and_a_refund_are_told_with_every_number() {
     );
     assert_eq!((charge.amount.amount, charge.fee.unwrap().amount), (4_900, 220));
     assert_eq!((refund.kind, refund.state), (LineKind::Refund, LineState::Done));
-    assert_eq!((refund.number.as_deref(), refund.provider_ref.as_deref()), (None, None));
+    assert_eq!((refund.number.as_deref(), refund.provider_ref.as_deref()), (Some(CHANGE), None));
     assert_eq!(refund.operation.as_deref(), Some(CHANGE));
     assert_eq!(refund.operation_ref.as_deref(), Some(REFUND));
     assert_eq!((refund.amount.amount, refund.fee.unwrap().amount), (1_234, -30));
@@ -112,6 +140,7 @@ fn what_a_line_is_follows_from_its_code_and_its_sign() {
 fn pages_are_asked_one_after_the_other() {
     let (plugin, host) = (peer::provider(), TestHost::default());
     let mut drive = Drive::new(&plugin, &host, Operation::DownloadStatement, request());
+    drive.envelope.now_ms = NEXT_DAY_MS;
     let mut lines = 0;
     for number in 1..=3_u32 {
         let (send, _) = drive.step(Event::Start, b"").unwrap().sent();
@@ -123,6 +152,51 @@ fn pages_are_asked_one_after_the_other() {
         assert_eq!(part.more, number < 3);
     }
     assert_eq!(lines, 3);
+}
+
+#[test]
+fn a_report_covers_what_paypal_has_refreshed() {
+    let covers = |now_ms, body: Value| {
+        let part = read_at(now_ms, &[body]).unwrap().remove(0);
+        let covers = part.covers.unwrap();
+        assert_eq!(covers.from_ms, DAY_MS);
+        covers.until_ms
+    };
+    let noon_ms = DAY_MS + 12 * HOUR_MS;
+    assert_eq!(covers(NEXT_DAY_MS, known("2026-11-30T03:00:00+0000", 1, 1)), NEXT_DAY_MS);
+    assert_eq!(covers(NEXT_DAY_MS, known("2026-11-30T00:00:00+0000", 1, 1)), NEXT_DAY_MS);
+    assert_eq!(covers(NEXT_DAY_MS, known("2026-11-29T12:00:00+0000", 1, 1)), noon_ms);
+    assert_eq!(covers(NEXT_DAY_MS, known("2026-11-29T05:00:00-0700", 1, 1)), noon_ms);
+    // A report that does not say it is three hours behind.
+    let mut silent = page(1, 1, json!([]));
+    silent.as_object_mut().unwrap().remove("last_refreshed_datetime");
+    assert_eq!(covers(noon_ms + 3 * HOUR_MS, silent.clone()), noon_ms);
+    assert_eq!(covers(NEXT_DAY_MS + 3 * HOUR_MS, silent.clone()), NEXT_DAY_MS);
+    for (now_ms, body) in [
+        (noon_ms, known("2026-11-29T00:00:00+0000", 1, 1)),
+        (noon_ms, known("2026-11-28T23:00:00+0000", 1, 1)),
+        (DAY_MS + 3 * HOUR_MS, silent),
+    ] {
+        let fault = read_at(now_ms, slice::from_ref(&body)).unwrap_err();
+        assert!(fault.text.contains("later"), "{body}: {}", fault.text);
+    }
+    assert!(read(&known("yesterday", 1, 1)).is_err());
+}
+
+#[test]
+fn what_the_first_page_covers_counts_for_all() {
+    let covers = |first: &str, second: Value| {
+        let parts = read_at(NEXT_DAY_MS, &[known(first, 1, 2), second])?;
+        Ok::<_, Fault>(parts.iter().map(|part| part.covers.unwrap().until_ms).collect::<Vec<_>>())
+    };
+    let (noon, one) = ("2026-11-29T12:00:00+0000", "2026-11-29T13:00:00+0000");
+    let noon_ms = DAY_MS + 12 * HOUR_MS;
+    assert_eq!(covers(noon, known(one, 2, 2)), Ok(vec![noon_ms; 2]), "it was refreshed between");
+    let mut silent = page(2, 2, json!([]));
+    silent.as_object_mut().unwrap().remove("last_refreshed_datetime");
+    assert_eq!(covers(noon, silent), Ok(vec![noon_ms; 2]));
+    let fault = covers(one, known(noon, 2, 2)).unwrap_err();
+    assert!(fault.text.contains("later"), "{}", fault.text);
 }
 
 #[test]

@@ -20,9 +20,18 @@ fn asked() -> Request {
     Request { period, ..testkit::request(0, "CNY", 2) }
 }
 
+/// When the day's bill is made at the latest: 10:00 Beijing time of the next day.
+const MADE_MS: i64 = 1_764_036_000_000;
+
+/// What comes of an answer, just when the day is over.
 fn got(status: u16, signed: bool, body: &Value) -> Result<StatementPart, Fault> {
+    got_at(peer::NOW * 1_000, status, signed, body)
+}
+
+fn got_at(now_ms: i64, status: u16, signed: bool, body: &Value) -> Result<StatementPart, Fault> {
     let (provider, host) = (peer::provider(), peer::host());
     let mut drive = Drive::new(&provider, &host, Operation::DownloadStatement, asked());
+    drive.envelope.now_ms = now_ms;
     drive.start()?.sent();
     let body = body.to_string().into_bytes();
     let headers = if signed { peer::signed(&body) } else { Vec::new() };
@@ -96,8 +105,15 @@ fn a_file_anywhere_else_or_an_answer_that_is_not_verified_is_refused() {
     other["hash_type"] = "MD5".into();
     assert_eq!(refused(200, true, &other), FaultKind::Input);
     assert_eq!(refused(200, true, &json!({})), FaultKind::Input);
-    let code = |status, code: &str| got(status, false, &json!({ "code": code, "message": "x" }));
+    let at = |now_ms, status, code: &str| {
+        got_at(now_ms, status, false, &json!({ "code": code, "message": "x" }))
+    };
+    let code = |status, code: &str| at(MADE_MS, status, code);
     for spelled in ["NO_STATEMENT_EXIST", "NOSTATEMENTEXIST"] {
+        for early_ms in [1, 10 * 3_600_000, 24 * 3_600_000] {
+            let fault = at(MADE_MS - early_ms, 400, spelled).unwrap_err();
+            assert!(fault.text.contains("10:00"), "it can't be made yet: {}", fault.text);
+        }
         let part = code(400, spelled).unwrap();
         assert_eq!((part.lines.len(), part.file, part.more), (0, None, false), "nobody paid");
         let covers = part.covers.unwrap();

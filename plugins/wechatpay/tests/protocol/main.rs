@@ -8,6 +8,7 @@ mod bills;
 mod codes;
 mod damage;
 mod doubts;
+mod fund_flows;
 mod keys;
 mod notifications;
 mod peer;

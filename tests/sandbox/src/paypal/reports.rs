@@ -1,4 +1,7 @@
-//! The list of transactions that a merchant reconciles with: what moved his balance, by its date.
+//! What a merchant reconciles with, by its date: the list of transactions, and the settlement
+//! report, a file of what moved his balance.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -11,6 +14,14 @@ use crate::moment;
 
 const LONGEST_MS: i64 = 31 * 24 * 3_600_000;
 const LARGEST_PAGE: usize = 500;
+const DAY_MS: i64 = 24 * 3_600_000;
+const MERCHANT: &str = "SANDBOX0MERCH";
+/// Of a settlement report.
+const COLUMNS: &str = "\"CH\",\"Transaction ID\",\"Invoice ID\",\"PayPal Reference ID\",\
+    \"PayPal Reference ID Type\",\"Transaction Event Code\",\"Transaction Initiation Date\",\
+    \"Transaction Completion Date\",\"Transaction Debit or Credit\",\"Gross Transaction Amount\",\
+    \"Gross Transaction Currency\",\"Fee Debit or Credit\",\"Fee Amount\",\"Fee Currency\",\
+    \"Custom Field\",\"Consumer ID\",\"Payment Tracking ID\",\"Store ID\"";
 
 /// What is asked for.
 struct Asked {
@@ -66,7 +77,6 @@ pub fn list(orders: &Orders, query: &str, seen_ms: i64) -> Answer {
     let ids = orders.journal(asked.from_ms, asked.until_ms.min(seen_ms));
     let wanted = |id: &&str| asked.transaction.as_ref().is_none_or(|one| one == id);
     let shown = ids.filter(wanted).filter_map(|id| row(orders.owner(id)?, id));
-    let moves_balance = |row: &Value| matches!(row["transaction_status"].as_str(), Some("S" | "V"));
     let rows: Vec<Value> = shown
         .filter(|row| !asked.only_balance || moves_balance(row))
         .map(|row| json!({ "transaction_info": row }))
@@ -75,7 +85,7 @@ pub fn list(orders: &Orders, query: &str, seen_ms: i64) -> Answer {
     let page: Vec<&Value> = rows.iter().skip(first).take(asked.page_size).collect();
     let body = json!({
         "transaction_details": page,
-        "account_number": "SANDBOX0MERCH",
+        "account_number": MERCHANT,
         "start_date": date_text(asked.from_ms),
         "end_date": date_text(asked.until_ms),
         "last_refreshed_datetime": date_text(seen_ms),
@@ -85,6 +95,83 @@ pub fn list(orders: &Orders, query: &str, seen_ms: i64) -> Answer {
         "links": [],
     });
     Answer::json(200, body.to_string())
+}
+
+fn moves_balance(row: &Value) -> bool {
+    matches!(row["transaction_status"].as_str(), Some("S" | "V"))
+}
+
+/// The settlement report of the day that `now_ms` is in, whole as if that day were over. Its
+/// window is UTC.
+pub fn settlement(orders: &Orders, now_ms: i64) -> String {
+    let from_ms = now_ms - now_ms.rem_euclid(DAY_MS);
+    let until_ms = from_ms + DAY_MS - 1_000;
+    let mut text = format!(
+        "\u{feff}\"RH\",{},\"A\",\"{MERCHANT}\",009,\n\"FH\",01\n\
+         \"SH\",{},{},\"{MERCHANT}\",\"\"\n{COLUMNS}\n",
+        slashed(now_ms),
+        slashed(from_ms),
+        slashed(until_ms)
+    );
+    // By currency: what came in, what went out, fees given back, fees kept, records.
+    let mut sums: BTreeMap<String, [i64; 5]> = BTreeMap::new();
+    let rows = orders.journal(from_ms, until_ms + 999).filter_map(|id| row(orders.owner(id)?, id));
+    for row in rows.filter(moves_balance) {
+        let field = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let currency = row["transaction_amount"]["currency_code"].as_str().unwrap_or_default();
+        let (gross, fee) = (hundredths(&row["transaction_amount"]), hundredths(&row["fee_amount"]));
+        let sums = sums.entry(currency.to_owned()).or_default();
+        sums[usize::from(gross < 0)] += gross.abs();
+        sums[2 + usize::from(fee < 0)] += fee.abs();
+        sums[4] += 1;
+        let at = field("transaction_initiation_date");
+        let at = slashed(moment::parse_rfc3339(&at).unwrap_or(from_ms));
+        let mut fields = vec![quoted("SB")];
+        fields.extend(
+            [
+                "transaction_id",
+                "invoice_id",
+                "paypal_reference_id",
+                "paypal_reference_id_type",
+                "transaction_event_code",
+            ]
+            .map(|name| quoted(&field(name))),
+        );
+        fields.extend([at.clone(), at]);
+        for amount in [gross, fee] {
+            let way = if amount < 0 { "DR" } else { "CR" };
+            fields.extend([quoted(way), amount.abs().to_string(), quoted(currency)]);
+        }
+        fields.extend([field("custom_field"), "PAYER".into()].map(|text| quoted(&text)));
+        fields.extend([quoted(""), quoted("")]);
+        text += &(fields.join(",") + "\n");
+    }
+    let total: i64 = sums.values().map(|sums| sums[4]).sum();
+    for footer in ["SF", "RF"] {
+        for (currency, sums) in &sums {
+            let sums = sums.map(|sum| sum.to_string()).join(",");
+            text += &format!("{},{},{sums}\n", quoted(footer), quoted(currency));
+        }
+        let count = footer.replace('F', "C");
+        text += &format!("{},{total}\n", quoted(&count));
+    }
+    text + &format!("\"FF\",{total}\n")
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// As a report's file writes an amount, whatever its currency.
+fn hundredths(money: &Value) -> i64 {
+    let text = money["value"].as_str().unwrap_or("0");
+    let (whole, part) = text.split_once('.').unwrap_or((text, "00"));
+    format!("{whole}{part}").parse().unwrap_or(0)
+}
+
+/// As a report's file writes a date: `2026/11/29 10:30:00 +0000`.
+fn slashed(ms: i64) -> String {
+    second(ms).replace('-', "/").replace('T', " ").replace('Z', " +0000")
 }
 
 fn row(order: &Order, id: &str) -> Option<Value> {

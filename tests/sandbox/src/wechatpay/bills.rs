@@ -171,11 +171,11 @@ impl Sheet<'_> {
                 Some(refund) => &refund.refund_id,
                 None => order.transaction_id().unwrap_or_default(),
             };
-            // A refund takes back the fee too.
             let steps = [
                 ("交易", paid),
                 ("扣除交易手续费", -self.fee(paid)),
-                ("退款", self.fee(back) - back),
+                ("退款", -back),
+                ("退还交易手续费", self.fee(back)),
             ];
             for (name, fen) in steps.into_iter().filter(|(_, fen)| *fen != 0) {
                 balance += fen;

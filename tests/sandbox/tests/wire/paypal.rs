@@ -540,6 +540,11 @@ async fn the_report_lists_what_moved_the_balance() {
     let (_, pending) = shop.sale("p", "1.11").await;
     let (_, report) = shop.report("").await;
     assert_eq!((&report["total_items"], &report["total_pages"]), (&json!(2), &json!(1)));
+    let known = |report: &Value| {
+        let until = report["last_refreshed_datetime"].as_str().expect("how far it is");
+        moment::parse_rfc3339(until).expect("a time")
+    };
+    assert!((0..60_000).contains(&(moment::now_ms() - known(&report))), "{report}");
     let rows = &report["transaction_details"];
     let taken = &rows[0]["transaction_info"];
     assert_eq!(taken["transaction_id"], json!(capture));
@@ -580,9 +585,37 @@ async fn the_report_lists_what_moved_the_balance() {
 
     let late = Shop::with("report_delay_ms = 600").await;
     late.sale("k", "10.00").await;
-    assert_eq!(late.report("").await.1["total_items"], 0, "not yet");
+    let (_, early) = late.report("").await;
+    assert_eq!(early["total_items"], 0, "not yet");
+    assert!(moment::now_ms() - known(&early) >= 600, "{early}");
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(late.report("").await.1["total_items"], 1);
+}
+
+#[tokio::test]
+async fn the_settlement_report_of_the_day_is_a_file() {
+    let shop = Shop::with("magic_amounts = true").await;
+    let (_, capture) = shop.sale("k", "10.00").await;
+    let part = json!({ "amount": euro("4.00") });
+    shop.post(&format!("/v2/payments/captures/{capture}/refund"), Some("r"), part).await;
+    shop.sale("p", "1.14").await;
+    let taken = json!({ "account": MAIN, "act": "statement" });
+    let (status, taken) = shop.stage.control("POST", "/portal", taken).await;
+    assert_eq!(status, 200, "{taken}");
+    let file = taken["file"].as_str().unwrap();
+    let of = |kind: &str| {
+        let begins = format!("\"{kind}\",");
+        file.lines().filter(|line| line.trim_start_matches('\u{feff}').starts_with(&begins)).count()
+    };
+    let kinds = ["RH", "FH", "SH", "CH", "SB", "SF", "SC", "RF", "RC", "FF"];
+    assert_eq!(
+        kinds.map(of),
+        [1, 1, 1, 1, 2, 1, 1, 1, 1, 1],
+        "what is pending moved nothing: {file}"
+    );
+    let row = file.lines().find(|line| line.contains(&capture)).unwrap();
+    assert!(row.contains(",\"CR\",1000,\"EUR\",\"DR\",83,\"EUR\","), "{row}");
+    assert!(file.contains(",\"DR\",400,\"EUR\","), "{file}");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //! what can't be booked is a case. Money is read from the sandbox's ledger.
 
 mod alipay;
+mod doubt;
+mod million;
 mod paypal;
 mod refusals;
 mod wechatpay;

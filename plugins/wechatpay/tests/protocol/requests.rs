@@ -217,7 +217,6 @@ fn what_only_a_merchants_own_sdk_asks_is_called_a_read() {
     for (path, purpose) in [
         ("/v3/pay/transactions/id/42000", "query_by_id"),
         ("/v3/pay/partner/transactions/id/42000", "query_by_id"),
-        ("/v3/bill/fundflowbill", "fund_bill"),
     ] {
         let rule = contract.rule("GET", path, &[]).unwrap();
         assert_eq!((rule.purpose.as_str(), rule.effect), (purpose, Effect::Read), "{path}");

@@ -1,7 +1,7 @@
 //! Every difference is a case: found once, found again, booked, closed, each with its time.
 
 use interlock_journal::{CaseQuery, CaseRow, Store, StoreError};
-use interlock_plugin_api::StatementLine;
+use interlock_plugin_api::{Covers, StatementLine};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct Body {
     pub theirs: Option<StatementLine>,
     /// What we say.
     pub ours: Option<Ours>,
+    /// What the statement covers in which it was found last.
+    #[serde(default)]
+    pub covers: Option<Covers>,
     /// A person closed it: it stays closed when it is found again.
     #[serde(default)]
     pub settled: bool,
@@ -67,6 +70,8 @@ pub struct Found {
     pub theirs: Option<StatementLine>,
     /// Our side.
     pub ours: Option<Ours>,
+    /// What the statement covers.
+    pub covers: Option<Covers>,
     /// What the engine made of it, if it took it in: then nobody needs to look.
     pub booked: Option<String>,
 }
@@ -111,6 +116,7 @@ pub async fn found(
         let mut body = before.as_ref().map_or_else(Body::default, |row| read(&row.body));
         body.theirs.clone_from(&found.theirs);
         body.ours.clone_from(&found.ours);
+        body.covers = found.covers;
         let what = if before.is_some() { "found again" } else { "found" };
         let mut say = |what: &str| {
             let (actor, what) = (RECONCILIATION.to_owned(), what.to_owned());
@@ -165,13 +171,16 @@ pub async fn close(
     Err(StoreError::Busy)
 }
 
-/// Closes the open cases of a day that a run over the whole of it has not found any more.
+/// Closes the open cases of a day that a run over the whole of it has not found any more. Of two
+/// statements of one date, which may be days of two time zones, only one that covers all of the
+/// other knows better.
 ///
 /// # Errors
 /// The journal's.
 pub async fn close_others(
     store: &dyn Store,
     (account, date): (&str, &str),
+    covers: Covers,
     still: &std::collections::BTreeSet<String>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
@@ -179,7 +188,12 @@ pub async fn close_others(
     let mut query = CaseQuery { account, date, open: Some(true), after: 0, limit: 500 };
     loop {
         let page = store.cases(query.clone()).await?;
-        for row in page.rows.iter().filter(|row| !still.contains(&row.id)) {
+        let knows_better = |row: &&CaseRow| {
+            let within =
+                |of: Covers| covers.from_ms <= of.from_ms && of.until_ms <= covers.until_ms;
+            !still.contains(&row.id) && read(&row.body).covers.is_none_or(within)
+        };
+        for row in page.rows.iter().filter(knows_better) {
             close(store, &row.id, now_ms, RECONCILIATION, "both books agree now").await?;
         }
         match page.next {

@@ -299,11 +299,12 @@ impl Comparison {
         let covers = self.run.tally().covers;
         let Some(mut covers) = covers else { return Ok(()) };
         // What is later than the statement itself can't be in it.
+        let whole = covers;
         covers.until_ms = covers.until_ms.min(self.run.started_ms.saturating_add(SKEW_MS));
         self.only_ours(covers).await?;
         let (account, date) = (self.open.name.as_str(), self.run.date.as_str());
         let store = &*self.driver.store;
-        let closed = cases::close_others(store, (account, date), &self.cases, self.now_ms());
+        let closed = cases::close_others(store, (account, date), whole, &self.cases, self.now_ms());
         closed.await.map_err(|e| e.to_string())
     }
 
@@ -417,6 +418,7 @@ impl Comparison {
             payment: payment.map(|p| p.id.clone()),
             theirs,
             ours,
+            covers: self.run.tally().covers,
             booked,
         };
         let found = cases::found(&*self.driver.store, &found, self.now_ms()).await;

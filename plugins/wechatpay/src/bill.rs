@@ -6,15 +6,14 @@
 //! summary.
 
 use interlock_plugin_api::{
-    Covers, Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send,
-    StatementFile, StatementLine, StatementPart, parse_units,
+    Currency, Cx, Event, Fault, LineKind, LineState, Money, Packing, Request, Send, StatementFile,
+    StatementLine, StatementPart, parse_units,
 };
-use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 
 use crate::account::WeChatPay;
 use crate::codes;
+use crate::day::{AMOUNT, UNREADABLE, beijing_ms, covers};
 use crate::fund_flow;
 use crate::wire::{self, Purpose, object};
 
@@ -24,25 +23,6 @@ pub const FILE: &str = "/v3/billdownload/file";
 const MADE_AFTER_MS: i64 = 10 * 3_600_000;
 const NOT_YET: Fault =
     Fault::input("the statement is not ready yet; ask after 10:00 Beijing time of the next day");
-pub const UNREADABLE: Fault = Fault::input("the file is no bill of wechatpay");
-pub const AMOUNT: Fault = Fault::input("an amount of the bill can't be read");
-
-/// The day that is asked for.
-pub fn day(r: &Request) -> Result<Date, Fault> {
-    let date = r.period.as_ref().map(|period| period.date.as_str());
-    let date = date.filter(|date| date.len() == 10).and_then(|date| date.parse().ok());
-    date.ok_or(Fault::input("the day is not like 2025-11-24"))
-}
-
-/// The day in Beijing.
-fn covers(r: &Request) -> Result<Covers, Fault> {
-    let date = day(r)?;
-    let begins = |date: Date| beijing(date.to_datetime(Time::midnight()));
-    let next = date.tomorrow().ok().and_then(begins);
-    let covers = begins(date).zip(next);
-    let covers = covers.map(|(from_ms, until_ms)| Covers { from_ms, until_ms });
-    covers.ok_or(Fault::input("the day is not like 2025-11-24"))
-}
 
 #[derive(Deserialize)]
 struct Made {
@@ -271,13 +251,4 @@ fn fee(text: &str) -> Option<i64> {
         Some(back) => parse_units(back, 2).ok().map(|fee| -fee),
         None => parse_units(text, 2).ok(),
     }
-}
-
-/// `2025-11-24 10:00:00` in Beijing.
-pub fn beijing_ms(text: &str) -> Option<i64> {
-    beijing(text.parse().ok()?)
-}
-
-fn beijing(at: DateTime) -> Option<i64> {
-    Some(Offset::constant(8).to_timestamp(at).ok()?.as_millisecond())
 }

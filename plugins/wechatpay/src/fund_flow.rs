@@ -7,7 +7,7 @@ use interlock_plugin_api::{
     Currency, Fault, LineKind, LineState, Money, StatementLine, parse_units,
 };
 
-use crate::bill::{AMOUNT, UNREADABLE, beijing_ms};
+use crate::day::{AMOUNT, UNREADABLE, beijing_ms};
 
 pub const REMARK: &str = "备注";
 const BOOKED: &str = "记账时间";

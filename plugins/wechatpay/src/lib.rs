@@ -11,6 +11,7 @@ mod answers;
 mod bill;
 mod certificates;
 mod codes;
+mod day;
 mod fund_flow;
 mod notification;
 mod offers;
@@ -225,7 +226,7 @@ impl WeChatPay {
         let number = answers::number(r);
         let named = match purpose {
             Purpose::Certificates => "",
-            Purpose::Bill | Purpose::FundFlow => &bill::day(r)?.to_string(),
+            Purpose::Bill | Purpose::FundFlow => &day::day(r)?.to_string(),
             _ if ![number, &r.op_id].iter().all(|number| is_number(number)) => {
                 return Err(Fault::input("a number is not of 6 to 32 letters, digits, `_` or `-`"));
             }

@@ -14,10 +14,9 @@ use crate::exchange::{Exchange, ExchangeKind, Reply, Track};
 use crate::input::Statement;
 use crate::mutant::{self, Mutant};
 use crate::operation::OperationState;
-use crate::payment::{AttemptState, CloseReason, Offer, Payment};
+use crate::payment::{Attempt, AttemptState, CloseReason, Offer, Payment};
 use crate::policy::AccountPolicy;
 use crate::stamp::Stamp;
-use crate::statement::lost_attempt;
 use crate::turn::{Flow, Stop, Turn, at_rest};
 use crate::world::Mint;
 
@@ -42,6 +41,37 @@ pub fn supposed<'a>(
             lost_attempt(p, (String::new(), account, &number), p.created_ms, Track::default());
         Payment { attempts: vec![lost], operations: Vec::new(), ..p.clone() }
     })
+}
+
+/// The attempt that a lost row has made: its id, its account, its number.
+pub(crate) fn lost_attempt(
+    p: &Payment,
+    (id, account, op_id): (String, &str, &str),
+    started_ms: i64,
+    track: Track,
+) -> Attempt {
+    Attempt {
+        id,
+        account: account.to_owned(),
+        op_id: op_id.to_owned(),
+        method: p.method.kind.clone(),
+        flow: p.method.flow.clone(),
+        started_ms,
+        state: AttemptState::Fenced,
+        track,
+        provider_ref: None,
+        offer: None,
+        order_seen: true,
+        unconfirmed: None,
+        refund_due_ver: None,
+        loser: false,
+        manual: false,
+        alert: None,
+        payer_amount: None,
+        captured_ms: None,
+        second_charge_of: None,
+        outside: Vec::new(),
+    }
 }
 
 fn number(p: &Payment, mint: &dyn Mint, index: usize) -> String {

@@ -10,42 +10,11 @@ use crate::answers::Source;
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Asked, Line, Statement, Subject};
 use crate::operation::{Operation, OperationState, Origin};
-use crate::payment::{Attempt, AttemptState, Payment};
+use crate::payment::{Attempt, AttemptState};
 use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
-use crate::restored::LATER_NUMBERS;
+use crate::restored::{LATER_NUMBERS, lost_attempt};
 use crate::stamp::Stamp;
 use crate::turn::{Flow, Turn};
-
-/// The attempt that a lost row has made: its id, its account, its number.
-pub(crate) fn lost_attempt(
-    p: &Payment,
-    (id, account, op_id): (String, &str, &str),
-    started_ms: i64,
-    track: Track,
-) -> Attempt {
-    Attempt {
-        id,
-        account: account.to_owned(),
-        op_id: op_id.to_owned(),
-        method: p.method.kind.clone(),
-        flow: p.method.flow.clone(),
-        started_ms,
-        state: AttemptState::Fenced,
-        track,
-        provider_ref: None,
-        offer: None,
-        order_seen: true,
-        unconfirmed: None,
-        refund_due_ver: None,
-        loser: false,
-        manual: false,
-        alert: None,
-        payer_amount: None,
-        captured_ms: None,
-        second_charge_of: None,
-        outside: Vec::new(),
-    }
-}
 
 /// How many give-backs of one charge are known again by their numbers.
 const GIVE_BACKS_KNOWN: usize = 8;

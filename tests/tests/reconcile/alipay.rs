@@ -4,89 +4,26 @@ use std::io::{Cursor, Write};
 
 use encoding_rs::GBK;
 use interlock_tests::house::{Answer, House};
-use serde_json::{Value, json};
+use serde_json::json;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::{all_closed, case, file, lift, net, number, portal, refund, text};
+use crate::till::Till;
+use crate::{all_closed, case, file, net, number, refund, text};
 
-const ACCOUNT: &str = "alipay-main";
-/// Hours east of Greenwich where its days begin.
-const EAST: i8 = 8;
-
-fn today() -> Option<String> {
-    crate::today(EAST)
-}
-
-fn reconcile(house: &House, day: &str, more: &[&str]) -> (i32, Value) {
-    crate::reconcile(house, ACCOUNT, day, more)
-}
-
-fn pay_by_code(house: &House, amount: i64) -> Answer {
-    let paid = house.pay(&json!({
-        "amount": amount, "currency": "CNY",
-        "method": { "type": "alipay", "flow": "barcode", "auth_code": "287391044173052701" },
-    }));
-    assert_eq!(paid["status"], "succeeded", "{paid:?}");
-    paid
-}
+const TILL: Till =
+    Till { account: "alipay-main", method: "alipay", auth_code: "287391044173052701" };
 
 #[test]
 fn what_nobody_told_is_booked_once_and_the_rest_is_a_case() {
-    let Some(day) = today() else { return };
-    let house = House::start();
-    let known = pay_by_code(&house, 1_250);
-    refund(&house, &known, 100);
-    // From now on nobody tells, and nobody answers.
-    house.fault(ACCOUNT, "notify", "notify_lose");
-    let silence = house.fault(ACCOUNT, "inquire", "hang");
-    let shown = house.pay(&json!({
-        "amount": 1_900, "currency": "CNY", "method": { "type": "alipay", "flow": "qr" },
-    }));
-    house.shopper(ACCOUNT, &number(&shown), "pay");
-    let act = |act: &str, number: &str, amount: i64| {
-        let body = json!({ "account": ACCOUNT, "act": act, "op_id": number, "amount": amount });
-        portal(&house, &body);
-    };
-    act("charge", "elsewhere1", 500);
-    act("refund", &number(&known), 250);
-    let id = text(&shown, "id");
-    assert_eq!(house.payment(&id)["status"], "requires_action", "paid and not credited");
-    let sent = house.payments_sent();
-    // A bill is asked for like a payment.
-    lift(&house, &silence);
-
-    let (code, report) = reconcile(&house, &day, &[]);
-    let run = &report["reconciliation"];
-    assert_eq!((code, &run["status"]), (1, &json!("done")), "{report}");
-    let differences = json!({ "not_credited": 1, "only_theirs": 1, "refund_not_ours": 1 });
-    assert_eq!((&run["differences"], &run["booked"]), (&differences, &json!(2)), "{report}");
-    assert_eq!(run["agrees"], 2, "the payment and its refund: {report}");
-    assert_eq!(house.payment(&id)["status"], "succeeded");
-    let known = house.payment(&text(&known, "id"));
-    assert_eq!(known["amount_refunded"], 350);
-    assert_eq!((net(&house, &known), net(&house, &house.payment(&id))), (900, 1_900));
-    assert_eq!(house.payments_sent(), sent, "nothing was sent for it");
-
-    let (code, report) = reconcile(&house, &day, &[]);
-    let run = &report["reconciliation"];
-    assert_eq!((code, &run["differences"]), (1, &json!({ "only_theirs": 1 })), "{report}");
-    assert_eq!((&run["agrees"], &run["booked"]), (&json!(4), &json!(0)), "{report}");
-    let theirs = case(&report, "only_theirs");
-    assert_eq!(
-        (&theirs["theirs"]["number"], &theirs["open"]),
-        (&json!("elsewhere1"), &json!(true))
-    );
-    for booked in ["not_credited", "refund_not_ours"] {
-        assert_eq!(case(&report, booked)["open"], false, "{report}");
-    }
+    TILL.what_nobody_told();
 }
 
 #[test]
 fn an_archive_shows_other_amounts_and_what_it_lacks() {
-    let Some(day) = today() else { return };
+    let Some(day) = Till::today() else { return };
     let house = House::start();
-    let payments = [1_100, 1_200, 1_300, 1_400].map(|amount| pay_by_code(&house, amount));
+    let payments = [1_100, 1_200, 1_300, 1_400].map(|amount| TILL.paid(&house, amount));
     let [right, other, missing, given_back] = &payments;
     let given = refund(&house, given_back, 300);
     let before: Vec<i64> = payments.iter().map(|payment| net(&house, payment)).collect();
@@ -97,7 +34,7 @@ fn an_archive_shows_other_amounts_and_what_it_lacks() {
         [charge(right, "11.00"), charge(other, "12.34"), charge(given_back, "14.00")].concat();
     let path = file(&house, "bill.zip", &archive(&lacks, &day));
     for _ in 0..2 {
-        let (code, report) = reconcile(&house, &day, &["--file", &path]);
+        let (code, report) = TILL.reconcile(&house, &day, &["--file", &path]);
         let run = &report["reconciliation"];
         assert_eq!(
             (code, &run["status"], &run["agrees"]),
@@ -126,7 +63,7 @@ fn an_archive_shows_other_amounts_and_what_it_lacks() {
     ]
     .concat();
     let whole = file(&house, "whole.zip", &archive(&all, &day));
-    let (code, report) = reconcile(&house, &day, &["--file", &whole]);
+    let (code, report) = TILL.reconcile(&house, &day, &["--file", &whole]);
     assert_eq!((code, &report["reconciliation"]["agrees"]), (0, &json!(5)), "{report}");
     assert!(all_closed(&report), "{report}");
     let after: Vec<i64> = payments.iter().map(|payment| net(&house, payment)).collect();
@@ -134,7 +71,7 @@ fn an_archive_shows_other_amounts_and_what_it_lacks() {
 
     let cut = details(&all, &day).replace("业务明细列表结束", "");
     let cut = file(&house, "cut.csv", &GBK.encode(&cut).0);
-    let (code, report) = reconcile(&house, &day, &["--file", &cut]);
+    let (code, report) = TILL.reconcile(&house, &day, &["--file", &cut]);
     let run = &report["reconciliation"];
     assert_eq!((code, &run["status"]), (1, &json!("failed")), "{report}");
     assert!(run["error"].as_str().is_some_and(|why| why.contains("details")), "{report}");

@@ -6,6 +6,7 @@ mod doubt;
 mod million;
 mod paypal;
 mod refusals;
+mod till;
 mod wechatpay;
 
 use std::fs;

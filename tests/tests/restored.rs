@@ -149,6 +149,29 @@ fn what_the_backup_does_not_know_is_known_again_and_charged_once() {
 }
 
 #[test]
+fn a_second_attempt_that_the_backup_never_saw_is_known_again() {
+    let mut shop = Shop::open();
+    shop.house.fault("alipay-main", "authorize", "hang");
+    let doubt = shop.house.pay_within(&barcode(1_700, "02"), 1);
+    assert_eq!(doubt["status"], "processing", "{doubt:?}");
+    // The copy is of a moment, as a snapshot's is.
+    shop.house.signal_proxy("STOP");
+    put(&shop.house.dir.path().join("data"), &shop.copy);
+    shop.house.signal_proxy("CONT");
+    let paid = shop.house.wait_for(&id(&doubt), 2 * SOON, |p| p["status"] == "succeeded");
+    assert_eq!((&paid["account"], shop.charges(&paid)), (&json!("alipay-backup"), 1));
+    shop.house.lift_faults();
+    shop.lose_the_disk();
+
+    shop.restore(&[UNASKED, "paypal-main"]);
+    let known = shop.house.wait_for(&id(&doubt), SOON, |p| p["status"] == "succeeded");
+    assert_eq!(known["account"], "alipay-backup", "{known:?}");
+    let attempts = known["attempts"].as_array().expect("attempts");
+    assert_eq!((attempts.len(), &attempts[1]["op_id"]), (2, &paid["attempts"][1]["op_id"]));
+    assert_eq!((shop.charges(&known), shop.net(&known)), (1, 1_700));
+}
+
+#[test]
 fn nothing_goes_on_before_it_is_known_what_happened() {
     let mut shop = Shop::open();
     shop.house.pay(&by_wechat(100));

@@ -173,7 +173,7 @@ impl Driver {
         &self.caller
     }
 
-    /// Nothing goes on but that payments hear what the providers say of them, or all goes on.
+    /// Nothing goes on but what follows when payments hear their providers, or all goes on.
     pub fn hold_back(&self, held: bool) {
         self.held_back.store(held, Ordering::Release);
     }
@@ -267,7 +267,7 @@ impl Driver {
         input: Input,
         mut beside: Beside,
     ) -> Result<Moved, DriveError> {
-        if self.held_back.load(Ordering::Acquire) && !matches!(input, Input::Restored) {
+        if self.held_back.load(Ordering::Acquire) && !is_of_the_restored(&input) {
             return Err(DriveError::Restoring);
         }
         let input = failpoint::heard_of(input);
@@ -608,6 +608,13 @@ impl Driver {
 /// The stored form of a payment, read back.
 pub fn decode(id: &str, body: &[u8]) -> Result<Payment, DriveError> {
     serde_json::from_slice(body).map_err(|_| DriveError::Unreadable(id.to_owned()))
+}
+
+/// Whether an input comes of a payment that has heard its provider: nothing else is sent or asked
+/// while the others wait for it.
+fn is_of_the_restored(input: &Input) -> bool {
+    use Input::{GoesOn, Heard, Looked, Lost, Restored};
+    matches!(input, Restored | Heard { .. } | GoesOn { .. } | Lost { .. } | Looked { .. })
 }
 
 /// Whether an input may wait for a place: what carries an outcome must become durable now.

@@ -216,6 +216,9 @@ impl Restoration {
 
     /// Reconciles the days of the gap as their statements are made, until they reach over it.
     pub async fn cover(&self, reconciler: &Arc<Reconciler>) {
+        if !lock(&self.mark).is_owed() {
+            return;
+        }
         let mut asked_at = HashMap::new();
         while lock(&self.mark).is_owed() {
             self.take_ended(reconciler).await;

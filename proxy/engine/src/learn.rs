@@ -75,9 +75,7 @@ impl Turn<'_> {
         let other = self.p.attempts.iter().enumerate().any(|(n, a)| n != i && a.state.is_success());
         let late = self.p.settled.is_some();
         if late && !other && self.may_keep_late(captured) {
-            self.kept(i, captured);
-            self.p.settled = Some(Settled::Succeeded);
-            self.say(&name, "paid after all; kept by the merchant's rule", Some("recovered"));
+            self.keep_late(i);
             return Ok(());
         }
         if other || late {
@@ -99,6 +97,14 @@ impl Turn<'_> {
         self.kept(i, captured);
         self.say(&name, if captured { "paid" } else { "authorized" }, None);
         self.others_lose(i)
+    }
+
+    /// A payment that had failed has succeeded after all.
+    pub(crate) fn keep_late(&mut self, i: usize) {
+        self.kept(i, true);
+        self.p.settled = Some(Settled::Succeeded);
+        let name = self.p.attempts[i].account.clone();
+        self.say(&name, "paid after all; kept by the merchant's rule", Some("recovered"));
     }
 
     fn kept(&mut self, i: usize, captured: bool) {

@@ -10,7 +10,7 @@ use crate::answers::Source;
 use crate::exchange::{ExchangeKind, Track};
 use crate::input::{Asked, Line, Statement, Subject};
 use crate::operation::{Operation, OperationState, Origin};
-use crate::payment::{Attempt, AttemptState};
+use crate::payment::{Attempt, AttemptState, Settled};
 use crate::policy::{AccountPolicy, TIMEOUT_MAX_MS};
 use crate::restored::{LATER_NUMBERS, lost_attempt};
 use crate::stamp::Stamp;
@@ -40,6 +40,9 @@ impl Turn<'_> {
             let Some((i, account)) = index.and_then(|i| Some((i, self.account(i)?))) else {
                 continue;
             };
+            if self.was_kept_late(i, line, statement) {
+                self.keep_late(i);
+            }
             self.hear_charge(i, account, &line.fact, &statement.lines, &source)?;
         }
         for line in &statement.lines {
@@ -88,6 +91,18 @@ impl Turn<'_> {
             let theirs = |(kind, op_id): &(ExchangeKind, String)| !self.is_ours(&id, *kind, op_id);
             same && line.operation.as_ref().is_some_and(theirs)
         })
+    }
+
+    /// Whether a charge that the backup takes for failed was kept late by the merchant's rule in the
+    /// lost time: something was done with it that only he could want.
+    fn was_kept_late(&self, i: usize, charge: &Line, statement: &Statement) -> bool {
+        let rule = self.world.policy.merchants.get(&self.p.merchant);
+        let failed = matches!(self.p.attempts[i].state, AttemptState::Failed { .. })
+            && self.p.settled == Some(Settled::Failed);
+        failed
+            && rule.is_some_and(|rule| rule.accept_late_ms.is_some())
+            && matches!(charge.fact.what, What::Captured | What::Refunded)
+            && self.asked_for(charge, statement)
     }
 
     /// Which attempt of this payment a number names.

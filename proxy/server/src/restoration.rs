@@ -43,7 +43,10 @@ const AT_ONCE: usize = 16;
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How often it is asked about before what is known then has to do.
 const ASKED_MAX: u32 = 3;
-/// How often a provider that has not made its statement yet is asked for it.
+/// A provider that has not made its statement yet is asked again after this, and after twice as
+/// long each time.
+const STATEMENT_AFTER: Duration = Duration::from_secs(5);
+/// But not more rarely than so.
 const STATEMENT_EVERY: Duration = Duration::from_secs(3_600);
 /// How often runs are looked at that have ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -219,24 +222,31 @@ impl Restoration {
         if !lock(&self.mark).is_owed() {
             return;
         }
-        let mut asked_at = HashMap::new();
+        // When each day may be asked for again, and how long it is let be then.
+        let mut rests = HashMap::new();
         while lock(&self.mark).is_owed() {
             self.take_ended(reconciler).await;
             for (account, date) in self.owed() {
                 let now = tokio::time::Instant::now();
                 let day = (account.clone(), date.clone());
-                let rests = asked_at.get(&day).is_some_and(|at| now < *at + STATEMENT_EVERY);
+                let (until, wait) = rests.get(&day).copied().unwrap_or((now, STATEMENT_AFTER));
                 // One that an operator has begun goes first.
                 let busy = |run: &Arc<Run>| run.account == account && run.is_running();
-                if rests || !self.owed().contains(&day) || reconciler.all().iter().any(busy) {
+                if now < until || !self.owed().contains(&day) || reconciler.all().iter().any(busy) {
                     continue;
                 }
-                asked_at.insert(day, now);
+                rests.insert(day.clone(), (now + wait, (2 * wait).min(STATEMENT_EVERY)));
+                let before = self.through(&account);
                 let Ok(run) = reconciler.download(&account, &date) else { continue };
                 while run.is_running() {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 self.take_ended(reconciler).await;
+                // A day that was read and reaches no further is over; one that reaches further may
+                // be a report that is still being made.
+                if run.tally().status == "done" && self.through(&account) == before {
+                    rests.insert(day, (now + STATEMENT_EVERY, STATEMENT_EVERY));
+                }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -344,6 +354,10 @@ impl Restoration {
             Some(days.into_iter().map(|day| (name.clone(), day.to_string())).collect::<Vec<_>>())
         };
         mark.accounts.keys().filter_map(owes).flatten().collect()
+    }
+
+    fn through(&self, account: &str) -> Option<i64> {
+        lock(&self.mark).accounts.get(account).map(|reach| reach.through_ms)
     }
 
     /// What runs that have ended say of the gap, whoever began them.

@@ -17,7 +17,7 @@ const LINES: usize = 1_000_000;
 const HELD_MAX: u64 = 128 * 1024;
 
 #[test]
-#[ignore = "a measurement, minutes: cargo test -p interlock-tests --test reconcile -- --ignored --nocapture"]
+#[ignore = "a measurement: `--test reconcile -- --ignored --nocapture`"]
 fn a_million_lines_are_held_a_piece_at_a_time() {
     let Some(day) = today(EAST) else { return };
     let house = House::start();

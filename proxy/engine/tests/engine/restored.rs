@@ -2,8 +2,8 @@
 //! by its numbers, and nothing is sent that may have been sent already.
 
 use interlock_engine::{
-    ExchangeKind, Input, Line, OperationState, Origin, Refusal, Request, Settled, Statement,
-    Subject,
+    ExchangeKind, Input, Line, MerchantPolicy, OperationState, Origin, Refusal, Request, Settled,
+    Statement, Subject,
 };
 use interlock_plugin_api::{Class, Fact, NotFound, What};
 
@@ -243,4 +243,31 @@ fn an_older_word_that_comes_after_the_statement_does_not_redo_what_was_undone() 
     let number = desk.op(0).op_id.clone();
     desk.notice("a", Fact::new(What::Refunded).with_amount(money(AMOUNT)).about(number));
     assert_eq!((desk.op(0).state, desk.p().refunded()), (OperationState::Rejected, 0));
+}
+
+#[test]
+fn what_was_kept_late_and_refunded_in_the_lost_time_is_the_merchants() {
+    let mut desk = by_card(card(NotFound::AfterFence));
+    let late = MerchantPolicy { accept_late_ms: Some(HOUR), instant_switch: false };
+    let merchant = desk.p().merchant.clone();
+    desk.policy.merchants.insert(merchant, late);
+    desk.hear(refused(Class::DeclinedHard));
+    assert_eq!(desk.told(), Some(Settled::Failed));
+    let after = lost(&desk, |on| {
+        on.notice("a", paid().about(on.attempt(0).op_id.clone()));
+        on.look(0, paid());
+        on.refund("r1", None).unwrap();
+        on.hear_of(ExchangeKind::Refund, Fact::new(What::Refunded));
+    });
+    assert_eq!((after.told(), after.p().refunded()), (Some(Settled::Succeeded), AMOUNT));
+    let done = Fact::new(What::Refunded).with_amount(money(AMOUNT));
+    let lines = vec![charge(&after, 0, Fact::new(What::Refunded)), operation(&after, 0, done)];
+    assert!(restore(&mut desk, lines).is_empty(), "nothing is given back a second time");
+    assert_eq!((desk.told(), desk.p().refunded()), (Some(Settled::Succeeded), AMOUNT));
+    let effects = desk.refund("r1", None).unwrap();
+    assert!(sends(&effects).is_empty());
+    assert_eq!(
+        (desk.op(0).id.as_str(), desk.op(0).origin),
+        (after.op(0).id.as_str(), Origin::Merchant)
+    );
 }

@@ -93,8 +93,8 @@ impl Turn<'_> {
         })
     }
 
-    /// Whether a charge that the backup takes for failed was kept late by the merchant's rule since:
-    /// something was done with it that only he could want.
+    /// Whether a charge that the backup takes for failed was kept since, by the merchant's rule:
+    /// then something was done with it that only he could want.
     fn was_kept_late(&self, i: usize, charge: &Line, statement: &Statement) -> bool {
         let rule = self.world.policy.merchants.get(&self.p.merchant);
         let failed = matches!(self.p.attempts[i].state, AttemptState::Failed { .. })

@@ -167,9 +167,9 @@ impl Reconciler {
             }
         }
         let id = format!("rec_{}", ulid::Ulid::generate());
-        let run = Run::new(id, account, date, self.driver.clock.now().wall_ms);
+        let run = Run::new(id, (account, date), self.driver.clock.now().wall_ms, word);
         let driver = Arc::clone(&self.driver);
-        let comparison = Comparison::new(driver, setup, open, Arc::clone(&run), word);
+        let comparison = Comparison::new(driver, setup, open, Arc::clone(&run));
         Ok((run, comparison))
     }
 

@@ -166,7 +166,8 @@ impl Shop<'_> {
             None => {
                 let url = format!("{}/v1/payments?merchant_ref={}", self.api, sale.reference);
                 let listed = self.line.ask("GET", &url, &[BEARER], None);
-                listed.map(|(status, mut list)| (status, list["data"][0].take()))
+                // What was refused was not journalled, so it may not be there.
+                listed.map(|(status, list)| (status, list["data"][0].clone()))
             }
         };
         if let Some((200, payment)) = found

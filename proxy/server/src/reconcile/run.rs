@@ -116,14 +116,21 @@ pub struct Run {
     pub date: String,
     /// When it began, Unix ms.
     pub started_ms: i64,
+    /// On whose word.
+    pub word: Word,
     tally: Mutex<Tally>,
 }
 
 impl Run {
     /// A run that begins.
-    pub fn new(id: String, account: &str, date: &str, started_ms: i64) -> Arc<Self> {
+    pub fn new(
+        id: String,
+        (account, date): (&str, &str),
+        started_ms: i64,
+        word: Word,
+    ) -> Arc<Self> {
         let (account, date) = (account.to_owned(), date.to_owned());
-        Arc::new(Self { id, account, date, started_ms, tally: Mutex::new(Tally::begun()) })
+        Arc::new(Self { id, account, date, started_ms, word, tally: Mutex::new(Tally::begun()) })
     }
 
     /// Where it stands.
@@ -156,7 +163,6 @@ pub struct Comparison {
     setup: Arc<Setup>,
     open: Arc<OpenAccount>,
     run: Arc<Run>,
-    word: Word,
     /// Ids of what the statement has, 16 bytes each.
     met: HashSet<[u8; 16]>,
     cases: BTreeSet<String>,
@@ -203,10 +209,9 @@ impl Comparison {
         setup: Arc<Setup>,
         open: Arc<OpenAccount>,
         run: Arc<Run>,
-        word: Word,
     ) -> Self {
         let (met, cases, told) = (HashSet::new(), BTreeSet::new(), Vec::new());
-        Self { driver, setup, open, run, word, met, cases, told }
+        Self { driver, setup, open, run, met, cases, told }
     }
 
     /// The account that the statement is of.
@@ -265,7 +270,7 @@ impl Comparison {
         payment: &Payment,
         news: Fact,
     ) -> Result<(), String> {
-        if self.word == Word::Nobody {
+        if self.run.word == Word::Nobody {
             let put = self.driver.put(&payment.id, Input::Refresh, Beside::default()).await;
             return put.map(|_| ()).map_err(|e| e.to_string());
         }
@@ -340,7 +345,7 @@ impl Comparison {
     /// In words: on whose word it was booked, and what the payment is now.
     fn booked(&self, p: &Payment) -> String {
         let is_now = format!("the payment is now {}", status_word(p));
-        match &self.word {
+        match &self.run.word {
             Word::Provider => format!("booked: {is_now}"),
             Word::Operator { name, reason } => format!("booked by {name}: {reason}; {is_now}"),
             Word::Nobody => format!("confirmed by the provider: {is_now}"),

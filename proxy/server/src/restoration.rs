@@ -91,6 +91,27 @@ struct Reach {
 }
 
 impl Mark {
+    /// Takes over how far a run reaches; true when that is further than before.
+    fn reaches(&mut self, run: &Run) -> bool {
+        let covers = match &*run.tally() {
+            // A file on nobody's word may lack what was taken, and what is not decided yet may
+            // still be a charge.
+            tally if tally.status == "done" && run.word != Word::Nobody && tally.undecided == 0 => {
+                tally.covers
+            }
+            _ => None,
+        };
+        let (Some(covers), Some(reach)) = (covers, self.accounts.get_mut(&run.account)) else {
+            return false;
+        };
+        let until_ms = covers.until_ms.min(run.started_ms);
+        let further = covers.from_ms <= reach.through_ms && until_ms > reach.through_ms;
+        if further {
+            reach.through_ms = until_ms;
+        }
+        further
+    }
+
     fn is_covered(&self, account: &str) -> bool {
         self.accounts.get(account).is_some_and(|reach| reach.through_ms >= self.began_ms)
     }
@@ -360,41 +381,27 @@ impl Restoration {
         lock(&self.mark).accounts.get(account).map(|reach| reach.through_ms)
     }
 
-    /// What runs that have ended say of the gap, whoever began them.
+    /// What runs that have ended say of the gap, whoever began them. An account counts as covered
+    /// only when what was found there can be looked up: until then its provider is asked.
     async fn take_ended(&self, reconciler: &Reconciler) {
         let mut runs = reconciler.all();
         runs.sort_by_key(|run| run.tally().covers.map(|covers| covers.from_ms));
+        let mut mark = lock(&self.mark).clone();
         let mut news = false;
         for run in runs {
-            news |= self.reaches(&run);
+            news |= mark.reaches(&run);
         }
         if !news {
             return;
         }
         if let Err(why) = self.find_lost().await {
             tracing::error!(why, "what the statements have found can't be read yet");
+            return;
         }
+        *lock(&self.mark) = mark;
         if let Err(error) = self.keep().await {
             tracing::error!(%error, "how far the statements reach is not durable yet");
         }
-    }
-
-    fn reaches(&self, run: &Run) -> bool {
-        // A file on nobody's word may lack what was taken.
-        let covers = match &*run.tally() {
-            tally if tally.status == "done" && run.word != Word::Nobody => tally.covers,
-            _ => None,
-        };
-        let mut mark = lock(&self.mark);
-        let (Some(covers), Some(reach)) = (covers, mark.accounts.get_mut(&run.account)) else {
-            return false;
-        };
-        let until_ms = covers.until_ms.min(run.started_ms);
-        let further = covers.from_ms <= reach.through_ms && until_ms > reach.through_ms;
-        if further {
-            reach.through_ms = until_ms;
-        }
-        further
     }
 
     async fn keep(&self) -> Result<(), DriveError> {
@@ -558,6 +565,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use interlock_plugin_api::Covers;
+
     use super::*;
 
     const DAY_MS: i64 = 24 * 3_600_000;
@@ -588,5 +597,29 @@ mod tests {
         assert!(mark.all_covered(), "an operator has looked at the third");
         mark.accounts.insert("e".to_owned(), Reach { statements: false, ..reach(0, false) });
         assert!(mark.all_covered(), "no statement of it will come");
+    }
+
+    #[test]
+    fn only_a_whole_statement_on_somebodys_word_with_nothing_undecided_reaches() {
+        let reach = Reach { through_ms: 5, unasked: false, statements: true };
+        let accounts = [("a".to_owned(), reach)].into();
+        let begun = Mark { backup_ms: 5, began_ms: 10, heard: true, accounts };
+        let reaches = |word: Word, change: fn(&mut crate::reconcile::Tally)| {
+            let run = Run::new("rec_1".into(), ("a", "2026-11-30"), 20, word);
+            let mut tally = run.tally();
+            (tally.status, tally.covers) = ("done", Some(Covers { from_ms: 0, until_ms: 99 }));
+            change(&mut tally);
+            drop(tally);
+            let mut mark = begun.clone();
+            (mark.reaches(&run), mark.accounts["a"].through_ms)
+        };
+        assert_eq!(reaches(Word::Provider, |_| ()), (true, 20), "no further than it was asked");
+        assert_eq!(reaches(Word::Nobody, |_| ()), (false, 5));
+        assert_eq!(reaches(Word::Provider, |tally| tally.undecided = 1), (false, 5));
+        assert_eq!(reaches(Word::Provider, |tally| tally.status = "failed"), (false, 5));
+        let later = |tally: &mut crate::reconcile::Tally| {
+            tally.covers = Some(Covers { from_ms: 6, until_ms: 99 });
+        };
+        assert_eq!(reaches(Word::Provider, later), (false, 5), "a hole before it");
     }
 }

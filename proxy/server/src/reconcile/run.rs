@@ -66,6 +66,8 @@ pub struct Tally {
     pub agrees: u64,
     /// Lines that the provider has not decided.
     pub pending: u64,
+    /// Charges under numbers that no row has, of which it is not said that money moved or not.
+    pub undecided: u64,
     /// Lines about something else than shoppers' money.
     pub ignored: u64,
     /// Differences that a person has settled.
@@ -90,6 +92,7 @@ impl Tally {
             bytes: 0,
             agrees: 0,
             pending: 0,
+            undecided: 0,
             ignored: 0,
             settled: 0,
             differences: BTreeMap::new(),
@@ -222,6 +225,10 @@ impl Comparison {
     async fn line(&mut self, line: &StatementLine, payment: Option<Payment>) -> Result<(), String> {
         self.run.tally().lines += 1;
         let failed = line.state == LineState::Failed;
+        let open = matches!(line.state, LineState::Pending | LineState::Unknown);
+        if open && line.kind == LineKind::Charge && payment.is_none() {
+            self.run.tally().undecided += 1;
+        }
         match (line.kind, line.state) {
             (LineKind::Other, _) | (_, LineState::Unknown) => {
                 self.run.tally().ignored += 1;

@@ -322,7 +322,7 @@ fn arrived(house: &House, kinds: &[Kind]) -> usize {
 /// Asks for the operation, without waiting for what becomes of it.
 fn begin(house: &House, operation: Operation, kind: Kind, known: Option<&str>) -> Case {
     let Some(id) = known else {
-        let made = post(house, "/v1/payments", &kind.body("01"), 0);
+        let made = pay(house, kind);
         return Case { kind, payment: id_of(&made), refund: None };
     };
     let on = |verb: &str| format!("/v1/payments/{id}/{verb}");
@@ -349,6 +349,20 @@ fn begin(house: &House, operation: Operation, kind: Kind, known: Option<&str>) -
 
 fn refund(house: &House, id: &str) -> Answer {
     post(house, "/v1/refunds", &json!({ "payment": id, "amount": REFUND }), 0)
+}
+
+/// A new payment. Where the account has no deputy, the 429 of a neighbour's payment may pause it
+/// before this one is there; the merchant is told to come again, and does.
+fn pay(house: &House, kind: Kind) -> Answer {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let made = post(house, "/v1/payments", &kind.body("01"), 0);
+        let paused = made["accounts"][kind.first()] == "rate_limited";
+        if made.status != 503 || !paused || Instant::now() > end {
+            return made;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Watches until the operation has its end; whether it came.

@@ -24,6 +24,12 @@ fn it_parses_and_takes_cards_and_two_wallets() {
         assert_eq!(support.capture, [CaptureMode::Automatic, CaptureMode::Manual]);
         assert_eq!(support.acts, Acts::If("three_d_secure".into()));
     }
+    for method in &manifest.methods {
+        // Undocumented, so only accounts that say so are asked for it at all.
+        let needs = (method.credential == CredentialForm::NetworkToken)
+            .then(|| "accepts_decrypted_wallet".to_owned());
+        assert_eq!(method.needs, needs);
+    }
     let blob = CredentialForm::EncryptedWalletToken;
     assert!(manifest.supports("card", "token", blob).is_none());
     assert!(!manifest.offers(Operation::Close));

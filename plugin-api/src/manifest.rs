@@ -201,6 +201,30 @@ pub struct MethodSupport {
     pub capture: Vec<CaptureMode>,
     /// Whether the shopper may have to act.
     pub acts: Acts,
+    /// Taken only by accounts in whose configuration this boolean is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<String>,
+}
+
+impl MethodSupport {
+    /// Whether an account with these settings takes it.
+    ///
+    /// ```
+    /// use interlock_plugin_api::MethodSupport;
+    /// use serde_json::json;
+    /// let method: MethodSupport = serde_json::from_value(json!({
+    ///     "type": "card", "flow": "token", "credential": "network_token",
+    ///     "capture": ["automatic"], "acts": "never", "needs": "opened_here",
+    /// }))?;
+    /// let taken = |settings: serde_json::Value| method.taken_by(settings.as_object().unwrap());
+    /// assert!(taken(json!({ "opened_here": true })));
+    /// assert!(!taken(json!({ "opened_here": false })) && !taken(json!({})));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn taken_by(&self, settings: &serde_json::Map<String, serde_json::Value>) -> bool {
+        let on = |flag: &String| settings.get(flag).and_then(|value| value.as_bool()) == Some(true);
+        self.needs.as_ref().is_none_or(on)
+    }
 }
 
 /// When an authorize can end in something that a shopper must do.

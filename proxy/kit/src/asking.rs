@@ -49,7 +49,8 @@ impl Asking {
     /// every way of capture, and what has no example.
     pub fn asked(&self, fixtures: &[Fixture]) -> Vec<Asked> {
         let mut all: Vec<Asked> = fixtures.iter().filter_map(|f| self.of_fixture(f)).collect();
-        for method in &self.manifest.methods {
+        let settings = &self.account.config;
+        for method in self.manifest.methods.iter().filter(|m| m.taken_by(settings)) {
             for capture in &method.capture {
                 let at = format!("authorize {} {}", named(method), word(capture));
                 let mut request = self.request(Operation::Authorize);

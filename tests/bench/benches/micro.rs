@@ -59,6 +59,7 @@ fn account(name: &str) -> AccountPolicy {
             credential: CredentialForm::AccountToken,
             capture: vec![CaptureMode::Automatic],
             acts: Acts::Never,
+            needs: None,
         }],
         operations: vec![Operation::Authorize, Operation::Inquire],
         currencies: BTreeMap::from([(

@@ -23,6 +23,7 @@ use crate::faults::{FaultDial, FaultKind, Met};
 use crate::moment;
 use crate::paypal::Paypal;
 use crate::requests::{Received, Requests};
+use crate::stripe::Stripe;
 use crate::wechatpay::Wechatpay;
 
 const BODY_LIMIT: usize = 1 << 20;
@@ -38,6 +39,8 @@ pub enum Fake {
     Checkout(Arc<Checkout>),
     /// PayPal.
     Paypal(Arc<Paypal>),
+    /// Stripe.
+    Stripe(Arc<Stripe>),
     /// WeChat Pay.
     Wechatpay(Arc<Wechatpay>),
 }
@@ -112,6 +115,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
             Fake::Paypal(paypal) => paypal.desk(),
+            Fake::Stripe(stripe) => stripe.desk(),
             Fake::Wechatpay(wechatpay) => wechatpay.desk(),
         }
     }
@@ -123,6 +127,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.reset(),
             Fake::Checkout(checkout) => checkout.reset(),
             Fake::Paypal(paypal) => paypal.reset(),
+            Fake::Stripe(stripe) => stripe.reset(),
             Fake::Wechatpay(wechatpay) => wechatpay.reset(),
         }
     }
@@ -142,7 +147,9 @@ impl Account {
             Act::Pay => Outcome::Passed,
             Act::Fail => Outcome::Failed,
             Act::Abandon => Outcome::Left,
-            Act::Scan if matches!(self.fake, Fake::Adyen(_) | Fake::Checkout(_)) => {
+            Act::Scan
+                if matches!(self.fake, Fake::Adyen(_) | Fake::Checkout(_) | Fake::Stripe(_)) =>
+            {
                 return Err("there is nothing to scan at this provider");
             }
             Act::Scan => Outcome::Left,
@@ -152,6 +159,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Paypal(paypal) => paypal.act(op_id, order, outcome),
+            Fake::Stripe(stripe) => stripe.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Wechatpay(wechatpay) => wechatpay.act(op_id, qr.or(order), act),
         }
     }
@@ -165,6 +173,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.portal(act),
             Fake::Paypal(paypal) => paypal.portal(act),
             Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
+            Fake::Stripe(stripe) => stripe.portal(act),
             Fake::Adyen(_) | Fake::Checkout(_) => Err("this provider has no portal here"),
         }
     }
@@ -222,6 +231,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
             Fake::Paypal(paypal) => paypal.execute(inbound, bend),
+            Fake::Stripe(stripe) => stripe.execute(inbound, bend),
             Fake::Wechatpay(wechatpay) => wechatpay.execute(inbound, bend),
         };
         if busy_ms > 0 {
@@ -242,6 +252,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
             Fake::Paypal(paypal) => paypal.recognise(inbound),
+            Fake::Stripe(stripe) => stripe.recognise(inbound),
             Fake::Wechatpay(wechatpay) => wechatpay.recognise(inbound),
         }
     }
@@ -270,6 +281,7 @@ impl Account {
                 Fake::Alipay(alipay) => alipay.is_full(),
                 Fake::Checkout(checkout) => checkout.is_full(),
                 Fake::Paypal(paypal) => paypal.is_full(),
+                Fake::Stripe(stripe) => stripe.is_full(),
                 Fake::Wechatpay(wechatpay) => wechatpay.is_full(),
             }
     }
@@ -279,6 +291,7 @@ impl Account {
             Fake::Paypal(paypal) => paypal.failure(),
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
             Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
+            Fake::Stripe(stripe) => stripe.failure(),
             Fake::Wechatpay(wechatpay) => wechatpay.failure(),
         }
     }
@@ -289,6 +302,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.limited(call),
             Fake::Checkout(checkout) => checkout.limited(),
             Fake::Paypal(paypal) => paypal.limited(),
+            Fake::Stripe(stripe) => stripe.limited(),
             Fake::Wechatpay(wechatpay) => wechatpay.limited(),
         }
     }
@@ -299,6 +313,7 @@ impl Account {
             Fake::Alipay(alipay) => alipay.garbage(call),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
             Fake::Paypal(_) => Answer::json(200, "{\"id\":\"\u{fffd}"),
+            Fake::Stripe(_) => Answer::json(200, "{\"id\":\"pi_\u{fffd}"),
             Fake::Wechatpay(wechatpay) => wechatpay.garbage(),
         }
     }

@@ -54,6 +54,8 @@ pub enum AccountConfig {
     Checkout(CheckoutConfig),
     /// PayPal, Orders v2 and Payments v2.
     Paypal(PaypalConfig),
+    /// Stripe, PaymentIntents.
+    Stripe(StripeConfig),
     /// WeChat Pay, APIv3.
     Wechatpay(WechatpayConfig),
 }
@@ -192,6 +194,45 @@ pub struct CheckoutConfig {
     /// How long a new payment is missing from the list by reference.
     #[serde(default)]
     pub list_delay_ms: u64,
+}
+
+/// `[accounts.NAME]` with `provider = "stripe"`. Times are milliseconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StripeConfig {
+    /// Where this account listens.
+    pub listen: SocketAddr,
+    /// `sk_...`, which every request must carry as a bearer.
+    pub secret_key: String,
+    /// `whsec_...`, which signs events in whole.
+    pub webhook_key: String,
+    /// Where events go; none are sent without it.
+    #[serde(default)]
+    pub notify_url: Option<String>,
+    /// Between a change and its event.
+    #[serde(default = "notify_delay_ms")]
+    pub notify_delay_ms: u64,
+    /// Before the second delivery of an event; doubles each time.
+    #[serde(default = "notify_retry_ms")]
+    pub notify_retry_ms: u64,
+    /// What `slow` and `notify_delay` wait when their order says 0.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Every answer takes so long; execution is at once, copies meet 409 until it is over.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// When a refund that was declined by the dial is told to have failed.
+    #[serde(default = "action_ms")]
+    pub action_ms: u64,
+    /// When a payment that is processing succeeds by itself; 0 means never.
+    #[serde(default = "approve_ms")]
+    pub decide_ms: u64,
+    /// How long an idempotency key is remembered.
+    #[serde(default = "key_life_ms")]
+    pub key_life_ms: u64,
+    /// How long a new payment is missing from the search.
+    #[serde(default)]
+    pub search_delay_ms: u64,
 }
 
 /// `[accounts.NAME]` with `provider = "paypal"`. Times are milliseconds, but for the token's.

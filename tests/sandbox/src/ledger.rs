@@ -59,7 +59,7 @@ pub struct Movement {
     pub at: i64,
     /// The account's name.
     pub account: Arc<str>,
-    /// `adyen`, `alipay`, `checkout`, `paypal` or `wechatpay`.
+    /// `adyen`, `alipay`, `checkout`, `paypal`, `stripe` or `wechatpay`.
     pub provider: &'static str,
     /// See [`Move::op_id`].
     pub op_id: String,

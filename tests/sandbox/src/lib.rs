@@ -2,8 +2,8 @@
 //!
 //! The sandbox is the independent oracle of every load and failover test: it shares no code with
 //! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API, PayPal's
-//! Orders and Payments and WeChat Pay's APIv3 on the wire, and writes down every movement of money
-//! in the moment it happens, whatever the caller is answered.
+//! Orders and Payments, Stripe's PaymentIntents and WeChat Pay's APIv3 on the wire, and writes down
+//! every movement of money in the moment it happens, whatever the caller is answered.
 //!
 //! One account is one port, because some faults live in the socket.
 //!
@@ -47,6 +47,13 @@
 //! webhook_ca_private_key = "keys/paypal-main/webhook_ca_private.pem"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/paypal-main"
 //!
+//! [accounts.stripe-main]
+//! provider = "stripe"
+//! listen = "127.0.0.1:9961"
+//! secret_key = "sk_test_demo"
+//! webhook_key = "whsec_demo"
+//! notify_url = "http://127.0.0.1:8080/v1/notifications/stripe-main"
+//!
 //! [accounts.wechatpay-main]
 //! provider = "wechatpay"
 //! listen = "127.0.0.1:9951"
@@ -58,10 +65,10 @@
 //! platform_private_key = "keys/wechatpay-main/gateway_private.pem"
 //! public_key_id = "PUB_KEY_ID_0119000000012026010100000001"
 //! ```
-//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`], [`PaypalConfig`] and
-//! [`WechatpayConfig`]. `interlock-sandbox keys DIR NAME` makes fresh key pairs; with `--webhooks`
-//! those of a PayPal account, and `webhook_ca.pem`, the authority that a verifier of its webhooks
-//! must trust.
+//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`], [`PaypalConfig`],
+//! [`StripeConfig`] and [`WechatpayConfig`]. `interlock-sandbox keys DIR NAME` makes fresh key
+//! pairs; with `--webhooks` those of a PayPal account, and `webhook_ca.pem`, the authority that a
+//! verifier of its webhooks must trust.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -108,6 +115,13 @@
 //! The header `PayPal-Mock-Response` names an issue that is answered instead, as in PayPal's own
 //! sandbox.
 //!
+//! Stripe: a `pm_...` or `tok_...` that contains `_decline_WHY` is declined with that
+//! `decline_code`; `_authenticate` wants 3-D Secure, `_processing` is decided later, by
+//! `/customers/act` or by itself after `decide_ms`, `_missing` is not known. A decrypted token's
+//! last four digits decline as at Checkout.com, in Stripe's words, and a cryptogram that was used
+//! before with `fraudulent`. After a challenge nothing moves before the payment is confirmed again,
+//! where it was made so.
+//!
 //! WeChat Pay, the last two digits of the `auth_code` (18 digits, starting 10 to 15):
 //!
 //! | ends | outcome |
@@ -133,8 +147,8 @@
 //! is a complaint, after which a `reverse` is a chargeback; all of them send webhooks; `revoke`
 //! ends every access token, and `statement` answers with the `file` of today's settlement report.
 //! At Alipay and WeChat Pay `charge` pays the number `op_id`, `refund` gives back of it, and nobody
-//! is told; at WeChat Pay `signs_with` with `identity` (`current`, `next`, `public_key`) turns a
-//! rotation. Bills also cover today.
+//! is told; at Stripe `refund` is made at the dashboard, and told; at WeChat Pay `signs_with` with
+//! `identity` (`current`, `next`, `public_key`) turns a rotation. Bills also cover today.
 //!
 //! # Which call is which operation
 //! Alipay: precreate, pay, page.pay, wap.pay are `authorize`; close and cancel are `close`; refund
@@ -143,10 +157,11 @@
 //! payments are `authorize`, details `continue`, captures `capture`, cancels `void`, refunds and
 //! reversals `refund`, a cancel by reference `close`. PayPal: a new order is `authorize`, its
 //! capture and authorization are `continue`, captures and renewals of a hold `capture`, voids and
-//! refunds what they say; all else, the token too, is `inquire`. WeChat Pay: native, jsapi, app, h5
-//! and codepay are `authorize`, close and reverse `close`, refunds `refund`, every GET `inquire`.
-//! `notify` is what the fakes send. A `notify_*` fault on another operation meets the notifications
-//! of that operation; on `*` it meets all.
+//! refunds what they say; all else, the token too, is `inquire`. Stripe: a new payment is
+//! `authorize`, a confirmation `continue`, a cancel `void`; tokens and every GET `inquire`. WeChat
+//! Pay: native, jsapi, app, h5 and codepay are `authorize`, close and reverse `close`, refunds
+//! `refund`, every GET `inquire`. `notify` is what the fakes send. A `notify_*` fault on another
+//! operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a
@@ -156,12 +171,14 @@
 //! - `hang`: read in full, not executed, no answer; when the fault ends, TCP reset.
 //! - `slow`: executed at once, answered `ms` later; a copy with the same `Cko-Idempotency-Key`
 //!   meets 409 meanwhile, one with the same `Idempotency-Key` 422 with 704, one with the same
-//!   `PayPal-Request-Id` 409, or 422 with `ORDER_COMPLETION_IN_PROGRESS`.
+//!   `PayPal-Request-Id` 409, or 422 with `ORDER_COMPLETION_IN_PROGRESS`; at Stripe it is 409 with
+//!   `idempotency_key_in_use`.
 //! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500, PayPal 500
-//!   with `INTERNAL_SERVER_ERROR`, WeChat Pay 500 with `SYSTEM_ERROR`, not signed.
+//!   with `INTERNAL_SERVER_ERROR`, Stripe 500 with `api_error`, which no key keeps, WeChat Pay 500
+//!   with `SYSTEM_ERROR`, not signed.
 //! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says; Adyen
-//!   and PayPal keep it.
-//! - `charge_then_drop`: executed, TCP reset; Checkout.com, Adyen and PayPal keep the key.
+//!   and PayPal keep it; Stripe keeps the 500 itself, and answers it to every copy.
+//! - `charge_then_drop`: executed, TCP reset; Checkout.com, Adyen, PayPal and Stripe keep the key.
 //! - `garbage`: executed, 200 with an unreadable body; WeChat Pay's signature fits nothing.
 //! - `bad_signature`: executed; Alipay and WeChat Pay sign other content. The others sign no
 //!   answers: the body is cut in half. On `notify` and `*`: the notification's signature does not
@@ -176,7 +193,8 @@
 //!   `REFUND_FAILED_INSUFFICIENT_FUNDS` and `REFUND_NOT_ALLOWED`, voids `CANNOT_BE_VOIDED`; WeChat
 //!   Pay codepay `NOT_ENOUGH` and `RULE_LIMIT`, other orders `TRADE_ERROR` and `RULE_LIMIT`, none
 //!   of which leaves an order, refunds `NOT_ENOUGH` and `USER_ACCOUNT_ABNORMAL`, close and reverse
-//!   `TRADE_ERROR`. Inquiries are never declined.
+//!   `TRADE_ERROR`; Stripe 402 with `do_not_honor` and `fraudulent`, refunds that fail later and
+//!   `refund_disputed_payment`, captures and cancels 400. Inquiries are never declined.
 //! - `rate_limited`: not executed; Alipay 40005, the others 429.
 //! - `notify_lose`: lost for good. `notify_delay`: `ms` later. `notify_duplicate`: twice with the
 //!   same id. `notify_reorder`: after the account's next one, at most `ms` later.
@@ -211,6 +229,7 @@ pub mod ledger;
 pub mod moment;
 pub mod paypal;
 pub mod requests;
+pub mod stripe;
 pub mod wechatpay;
 
 use std::collections::BTreeMap;
@@ -224,7 +243,7 @@ use tokio::task::JoinSet;
 
 pub use config::{
     AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, PaypalConfig,
-    WechatpayConfig,
+    StripeConfig, WechatpayConfig,
 };
 
 use account::{Account, Fake};
@@ -241,6 +260,7 @@ use keys::{KeyError, Signer, Verifier};
 use ledger::Ledger;
 use paypal::Paypal;
 use requests::Requests;
+use stripe::Stripe;
 use wechatpay::Wechatpay;
 
 /// A running sandbox. Dropping it closes every listener.
@@ -389,6 +409,11 @@ impl Parts {
                 (p.notify_delay_ms, p.notify_retry_ms, p.late_ms),
                 (p.latency_ms, p.late_ms),
             ),
+            AccountConfig::Stripe(s) => (
+                "stripe",
+                (s.notify_delay_ms, s.notify_retry_ms, s.late_ms),
+                (s.latency_ms, s.late_ms),
+            ),
             AccountConfig::Wechatpay(w) => (
                 "wechatpay",
                 (w.notify_delay_ms, w.notify_retry_ms, w.late_ms),
@@ -428,6 +453,9 @@ impl Parts {
                 let ca = config.key_text(&paypal.webhook_ca_private_key)?;
                 let made = Paypal::new(desk, paypal.clone(), base, (&own, &ca));
                 Fake::Paypal(Arc::new(made.map_err(|why| StartError::Key(name.to_string(), why))?))
+            }
+            AccountConfig::Stripe(stripe) => {
+                Fake::Stripe(Arc::new(Stripe::new(desk, stripe.clone(), base, issuer)))
             }
             AccountConfig::Wechatpay(wechatpay) => {
                 Fake::Wechatpay(Arc::new(self.wechatpay(config, wechatpay, desk, base)?))
@@ -475,6 +503,7 @@ impl AccountConfig {
             Self::Alipay(alipay) => alipay.listen,
             Self::Checkout(checkout) => checkout.listen,
             Self::Paypal(paypal) => paypal.listen,
+            Self::Stripe(stripe) => stripe.listen,
             Self::Wechatpay(wechatpay) => wechatpay.listen,
         }
     }

@@ -78,6 +78,7 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         credential,
         capture: vec![CaptureMode::Automatic, CaptureMode::Manual],
         acts: Acts::Never,
+        needs: None,
     };
     let rule = CurrencyRule { iso_exponent: 2, provider_exponent: 2, multiple_of: 1 };
     AccountPolicy {

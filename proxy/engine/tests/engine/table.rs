@@ -106,6 +106,7 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         credential,
         capture: both.clone(),
         acts: Acts::Never,
+        needs: None,
     };
     AccountPolicy {
         name: name.into(),

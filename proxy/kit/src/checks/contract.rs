@@ -217,6 +217,12 @@ fn declarations_agree(s: &Subject, _: bool) -> Verdict {
             say("methods", what);
         }
     }
+    let boolean = |flag: &String| m.config.get(flag).is_some_and(|field| field.kind == "boolean");
+    for flag in m.methods.iter().filter_map(|method| method.needs.as_ref()) {
+        if !boolean(flag) {
+            say("methods", format!("`needs` names `{flag}`, which is no boolean of `config`"));
+        }
+    }
     for flow in m.contract.returning.iter().filter(|_| !m.offers(Operation::Continue)) {
         say("contract.returning", format!("flow {flow}, and there is no operation `continue`"));
     }

@@ -1,13 +1,14 @@
 //! Money: do amounts and currencies arrive as they were given, and are they heard as they were
 //! said?
 
-use interlock_plugin_api::{Currency, Money, Next, Operation, Send, format_units};
+use interlock_plugin_api::{Currency, Effect, Money, Next, Operation, Send, format_units};
 
 use percent_encoding::percent_decode_str;
 
 use super::{Check, Group, Verdict, facts, is_fault, moved, told};
+use crate::asking::Asked;
 use crate::report::Finding;
-use crate::subject::Subject;
+use crate::subject::{Stop, Subject};
 
 static GROUP: Group =
     Group { name: "money", about: "exact in every exponent, and heard as it was said" };
@@ -57,17 +58,17 @@ fn exact(s: &Subject, _: bool) -> Verdict {
     let mut findings = Vec::new();
     let mut seen = 0;
     // An offer that is made without a request is a first step too.
-    for asked in s.asked().iter().filter(|a| a.envelope.op == Operation::Authorize) {
+    for stop in paying(s) {
         for currency in currencies(s) {
             let exponent = s.asks.exponent(currency);
             let step = s.asks.manifest.multiples.get(&currency).copied().unwrap_or(1);
             for amount in AMOUNTS {
                 let Some(amount) = amount.checked_mul(step) else { continue };
-                let mut envelope = asked.envelope.clone();
+                let mut envelope = stop.envelope.clone();
                 envelope.request.amount = Money::new(amount, currency);
                 envelope.request.exponent = exponent;
-                let at = format!("{}, {amount} minor units of {currency}", asked.at);
-                match s.step(&s.one, &envelope, &[], &[]) {
+                let at = format!("{}, {amount} minor units of {currency}", stop.at);
+                match s.step(&s.one, &envelope, &stop.state, &stop.body) {
                     // Providers have bounds: what is refused charges nobody.
                     Err(e) if is_fault(&e) => {}
                     Err(e) => findings.push(Finding::new(at, e.to_string())),
@@ -91,6 +92,30 @@ fn exact(s: &Subject, _: bool) -> Verdict {
         return Verdict::Skipped("no request could be built".into());
     }
     findings.into()
+}
+
+/// Where each payment is asked for: by its first request that is more than a read, which may come
+/// after one (a wallet's token becomes the provider's own), or by an offer that is made without.
+fn paying(s: &Subject) -> Vec<Stop> {
+    let asks = |stop: &Stop| match &stop.taken.next {
+        Next::Send(send) => {
+            let judged = s.judge(stop.envelope.op, send, &stop.taken.parts.body);
+            judged.is_ok_and(|classified| classified.effect != Effect::Read)
+        }
+        Next::Done(_) => stop.state.is_empty(),
+    };
+    let first = |asked: Asked| {
+        let Asked { at, envelope, body } = asked;
+        let taken = s.step(&s.one, &envelope, &[], &body).ok()?;
+        Some(Stop { at, envelope, state: Vec::new(), body, taken })
+    };
+    let begun = s.asked().into_iter().filter(|asked| asked.envelope.op == Operation::Authorize);
+    let mut all: Vec<Stop> = begun.filter_map(first).filter(asks).collect();
+    for walk in s.walks().into_iter().filter(|walk| walk.op() == Operation::Authorize) {
+        let later = walk.stops.into_iter().enumerate().find(|(_, stop)| asks(stop));
+        all.extend(later.filter(|(n, _)| *n > 0).map(|(_, stop)| stop));
+    }
+    all
 }
 
 /// One currency of each exponent.
@@ -196,17 +221,17 @@ fn currency(s: &Subject, _: bool) -> Verdict {
         return Verdict::Skipped("the provider takes one currency only".into());
     }
     let mut findings = Vec::new();
-    for asked in s.asked().iter().filter(|a| a.envelope.op == Operation::Authorize) {
+    for stop in paying(s) {
         for currency in currencies(s) {
-            let mut envelope = asked.envelope.clone();
+            let mut envelope = stop.envelope.clone();
             let step = s.asks.manifest.multiples.get(&currency).copied().unwrap_or(1);
             envelope.request.amount = Money::new(4_900 * step, currency);
             envelope.request.exponent = s.asks.exponent(currency);
-            let Ok(taken) = s.step(&s.one, &envelope, &[], &[]) else { continue };
+            let Ok(taken) = s.step(&s.one, &envelope, &stop.state, &stop.body) else { continue };
             let text = everything(&taken.next, &taken.parts.body).to_ascii_uppercase();
             if !text.contains(currency.as_str()) {
                 let what = format!("{currency} is nowhere in the request");
-                findings.push(Finding::new(&asked.at, what));
+                findings.push(Finding::new(&stop.at, what));
             }
         }
     }

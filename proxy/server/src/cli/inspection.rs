@@ -55,7 +55,9 @@ fn capabilities(m: &Manifest) -> Vec<Line> {
     for method in &m.methods {
         let form = serde_json::to_value(method.credential).unwrap_or_default();
         let form = form.as_str().unwrap_or("-").to_owned();
-        lines.push(("takes", format!("{} {} ({form})", method.kind, method.flow)));
+        let only = method.needs.as_ref().map(|flag| format!(", with `{flag}`"));
+        let only = only.unwrap_or_default();
+        lines.push(("takes", format!("{} {} ({form}{only})", method.kind, method.flow)));
     }
     let currencies: Vec<String> = m.currencies.keys().map(ToString::to_string).collect();
     lines.push(("in", currencies.join(" ")));

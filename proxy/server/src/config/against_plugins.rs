@@ -203,8 +203,8 @@ fn check_ways_out(
     found: &mut Vec<Diagnostic>,
 ) {
     let confirmable = contract.inquiry.possible() || manifest.offers(Operation::ParseNotification);
-    for flow in flows(manifest.methods.iter()) {
-        let shown = manifest.methods.iter().any(|m| m.flow == flow && acts(account, m));
+    for flow in flows(taken(account, manifest)) {
+        let shown = taken(account, manifest).any(|m| m.flow == flow && acts(account, m));
         if shown && !contract.ends(flow, confirmable) {
             let text = format!(
                 "account `{}`: what flow `{flow}` shows to a shopper can never end",
@@ -234,6 +234,14 @@ fn flows<'a>(methods: impl Iterator<Item = &'a MethodSupport>) -> BTreeSet<&'a s
     methods.map(|m| m.flow.as_str()).collect()
 }
 
+/// The methods of a plugin that an account takes, by its settings.
+pub fn taken<'a>(
+    account: &'a Account,
+    manifest: &'a Manifest,
+) -> impl Iterator<Item = &'a MethodSupport> {
+    manifest.methods.iter().filter(|method| method.taken_by(&account.config))
+}
+
 fn acts(account: &Account, method: &MethodSupport) -> bool {
     match &method.acts {
         Acts::Always => true,
@@ -261,7 +269,7 @@ fn check_candidate(
         return;
     }
     let matches = &route.matches;
-    let takes_a_method = manifest.methods.iter().any(|m| route_takes(route, m));
+    let takes_a_method = taken(account, manifest).any(|m| route_takes(route, m));
     if !takes_a_method {
         found.push(never(format!("it takes none of the methods: {}", wanted(route))));
     }
@@ -292,8 +300,8 @@ fn check_failover(
     found: &mut Vec<Diagnostic>,
 ) {
     let Ok(contract) = strengthened(account, manifest) else { return };
-    let taken = flows(manifest.methods.iter().filter(|m| route_takes(route, m)));
-    if let Some(flow) = taken.into_iter().find(|flow| !contract.can_resolve(flow)) {
+    let routed = flows(taken(account, manifest).filter(|m| route_takes(route, m)));
+    if let Some(flow) = routed.into_iter().find(|flow| !contract.can_resolve(flow)) {
         let text = format!(
             "route `{}` cannot fail over from account `{}`: flow `{flow}` has no way out of an \
              unknown outcome",
@@ -321,13 +329,13 @@ fn check_coverage(route: &Route, known: &[(&Account, &Manifest)], found: &mut Ve
     }
     for word in &route.matches.method {
         let takes = |m: &MethodSupport| serves(word, m);
-        if !known.iter().any(|(_, manifest)| manifest.methods.iter().any(takes)) {
+        if !known.iter().any(|(account, manifest)| taken(account, manifest).any(takes)) {
             nobody("match.method", format!("method `{word}`"));
         }
     }
     for flow in &route.matches.flow {
         let takes = |m: &MethodSupport| m.flow == *flow;
-        if !known.iter().any(|(_, manifest)| manifest.methods.iter().any(takes)) {
+        if !known.iter().any(|(account, manifest)| taken(account, manifest).any(takes)) {
             nobody("match.flow", format!("flow `{flow}`"));
         }
     }

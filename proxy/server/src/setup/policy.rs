@@ -12,7 +12,7 @@ use interlock_engine::{
 use interlock_plugin_api::{Currency, Manifest, Operation};
 
 use super::{OpenAccount, Setup};
-use crate::config::{self, Account, Config, LateSuccess, strengthened};
+use crate::config::{self, Account, Config, LateSuccess, strengthened, taken};
 use crate::native;
 
 pub(super) fn policy(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Policy {
@@ -73,7 +73,7 @@ fn account_policy(account: &Account, manifest: &Manifest, identity: String) -> A
         state_version: manifest.state_version,
         continues,
         identity,
-        methods: manifest.methods.clone(),
+        methods: taken(account, manifest).cloned().collect(),
         operations: manifest.operations.clone(),
         currencies: currencies.collect(),
         countries: manifest.countries.clone(),
@@ -127,7 +127,7 @@ pub(super) fn gates(
     let accounts = config.accounts.values().filter_map(|a| Some((a, open.get(&a.name)?)));
     let settings = accounts.map(|(account, open)| {
         let mut methods: Vec<String> =
-            open.manifest().methods.iter().map(|m| m.kind.clone()).collect();
+            taken(account, open.manifest()).map(|m| m.kind.clone()).collect();
         methods.push(native::METHOD.to_owned());
         methods.sort();
         methods.dedup();

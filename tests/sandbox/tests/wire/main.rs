@@ -10,4 +10,5 @@ mod notices;
 mod paypal;
 mod program;
 mod stage;
+mod stripe;
 mod wechatpay;

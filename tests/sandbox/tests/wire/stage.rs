@@ -20,6 +20,9 @@ pub const SELLER_ID: &str = "2088000000000002";
 pub const SECRET: &str = "sk_sbox_stage";
 pub const WEBHOOK_KEY: &str = "hook-key";
 pub const API_KEY: &str = "AQE_stage";
+pub const STRIPE_KEY: &str = "sk_test_stage";
+/// The whole of it is the key.
+pub const STRIPE_HOOK: &str = "whsec_stage";
 /// As the provider shows it, in hexadecimal.
 pub const HMAC_KEY: &str = "73746167652d686d61632d6b6579";
 
@@ -59,6 +62,15 @@ impl Stage {
 
     /// As `with`; `adyen` are more lines for its accounts.
     pub async fn with_all(alipay: &str, checkout: &str, adyen: &str) -> Self {
+        Self::with_each(alipay, checkout, adyen, "").await
+    }
+
+    /// `stripe` are more lines for its accounts.
+    pub async fn with_stripe(stripe: &str) -> Self {
+        Self::with_each("", "", "", stripe).await
+    }
+
+    async fn with_each(alipay: &str, checkout: &str, adyen: &str, stripe: &str) -> Self {
         let hook = Hook::start().await;
         let mut text = String::from("[control]\nlisten = \"127.0.0.1:0\"\n");
         for name in ["alipay-main", "alipay-backup"] {
@@ -88,6 +100,15 @@ impl Stage {
                  api_key = \"{API_KEY}\"\nmerchant_account = \"StageShop\"\n\
                  hmac_key = \"{HMAC_KEY}\"\nnotify_url = \"{}\"\n\
                  notify_delay_ms = 0\nnotify_retry_ms = 5\naction_ms = 5\n{adyen}\n",
+                hook.url(),
+            );
+        }
+        for name in ["stripe-main", "stripe-backup"] {
+            text += &format!(
+                "[accounts.{name}]\nprovider = \"stripe\"\nlisten = \"127.0.0.1:0\"\n\
+                 secret_key = \"{STRIPE_KEY}\"\nwebhook_key = \"{STRIPE_HOOK}\"\n\
+                 notify_url = \"{}\"\nnotify_delay_ms = 0\nnotify_retry_ms = 5\n\
+                 action_ms = 5\n{stripe}\n",
                 hook.url(),
             );
         }
@@ -163,6 +184,30 @@ impl Stage {
         (status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
+    /// One Stripe call: status, headers, and the body as JSON.
+    pub async fn stripe(
+        &self,
+        account: &str,
+        (method, path): (&str, &str),
+        key: Option<&str>,
+        pairs: &[(&str, &str)],
+    ) -> (u16, reqwest::header::HeaderMap, Value) {
+        let url = format!("http://{}/v1{path}", self.address(account));
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method.clone(), url).bearer_auth(STRIPE_KEY);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if method == reqwest::Method::POST {
+            let form = "application/x-www-form-urlencoded";
+            request = request.header("content-type", form).body(encoded(pairs));
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        (status, headers, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
     pub async fn pay(&self, account: &str, key: &str, body: Value) -> (u16, Value) {
         self.checkout(account, ("POST", "/payments"), Some(key), body).await
     }
@@ -219,6 +264,11 @@ pub fn raw_barcode(number: &str) -> Vec<u8> {
         body.len()
     );
     [head.as_bytes(), body.as_bytes()].concat()
+}
+
+/// Pairs as a form.
+pub fn encoded(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// The raw bytes of a card payment.

@@ -17,7 +17,7 @@ pub const MAGIC: u64 = 0x4B43_4F4C_5254_4E49;
 /// The ABI's major version; it is also in the symbol's name.
 pub const ABI_MAJOR: u16 = 1;
 /// The ABI's minor version: fields and extensions are only ever appended.
-pub const ABI_MINOR: u16 = 1;
+pub const ABI_MINOR: u16 = 2;
 /// The one symbol that a plugin exports.
 pub const ENTRY: &str = "interlock_plugin_v1";
 /// The descriptor's leading bytes that never change meaning.
@@ -57,6 +57,8 @@ pub const SIGN_EXTENSION: &CStr = c"ilk.host.sign/1";
 pub const VERIFY_EXTENSION: &CStr = c"ilk.host.verify/1";
 /// The id of [`AeadExtension`].
 pub const AEAD_EXTENSION: &CStr = c"ilk.host.aead/1";
+/// The id of [`EstablishExtension`].
+pub const ESTABLISH_EXTENSION: &CStr = c"ilk.host.establish/1";
 
 /// A borrowed slice.
 #[repr(C)]
@@ -164,6 +166,23 @@ pub struct AeadExtension {
         nonce: Bytes,
         associated: Bytes,
         ciphertext: Bytes,
+        out: *const Out,
+    ) -> i32,
+}
+
+/// `ilk.host.establish/1`, since minor 2.
+#[repr(C)]
+pub struct EstablishExtension {
+    /// Bytes of this struct.
+    pub struct_size: u32,
+    /// The public half of a named private key, as SubjectPublicKeyInfo in DER, to part 0.
+    pub public_key: extern "C" fn(ctx: *mut c_void, key: Bytes, out: *const Out) -> i32,
+    /// 1 and the secret in part 0, 0 when no peer would have sent this, below 0 for an error.
+    pub establish: extern "C" fn(
+        ctx: *mut c_void,
+        key: Bytes,
+        algorithm: Bytes,
+        peer: Bytes,
         out: *const Out,
     ) -> i32,
 }
@@ -356,7 +375,8 @@ pub(crate) fn dispatch<P: Provider>(
         Operation::Probe => p.probe(cx, s, e),
         Operation::DownloadStatement => p.download_statement(cx, r, s, e),
         Operation::ReadStatement => p.read_statement(cx, r, s, e),
-        Operation::StartSession | Operation::OpenToken => Err(Fault::UNSUPPORTED),
+        Operation::StartSession => p.start_session(cx, r, s, e),
+        Operation::OpenToken => p.open_token(cx, r, s, e),
     }
 }
 
@@ -453,20 +473,42 @@ impl Host for RemoteHost {
         let bytes = |text: &str| Bytes::new(text.as_bytes());
         let (nonce, associated) = (Bytes::new(sealed.nonce), Bytes::new(sealed.associated));
         let ciphertext = Bytes::new(sealed.ciphertext);
-        let algorithm = bytes(sealed.algorithm);
-        let mut authentic = false;
-        let opened = collect(|out| {
-            let key = bytes(key);
-            match (extension.unseal)(ctx, key, algorithm, nonce, associated, ciphertext, out) {
-                1 => {
-                    authentic = true;
-                    OK
-                }
-                rc => rc,
-            }
-        })?;
-        Ok(authentic.then_some(opened))
+        let (key, algorithm) = (bytes(key), bytes(sealed.algorithm));
+        collect_if(|out| {
+            (extension.unseal)(ctx, key, algorithm, nonce, associated, ciphertext, out)
+        })
     }
+
+    fn public_key(&self, key: &str) -> Result<Vec<u8>, HostError> {
+        let ctx = self.table().ctx;
+        let extension: &EstablishExtension = self.extension(ESTABLISH_EXTENSION)?;
+        collect(|out| (extension.public_key)(ctx, Bytes::new(key.as_bytes()), out))
+    }
+
+    fn establish(
+        &self,
+        key: &str,
+        algorithm: &str,
+        peer: &[u8],
+    ) -> Result<Option<Vec<u8>>, HostError> {
+        let ctx = self.table().ctx;
+        let extension: &EstablishExtension = self.extension(ESTABLISH_EXTENSION)?;
+        let (key, algorithm) = (Bytes::new(key.as_bytes()), Bytes::new(algorithm.as_bytes()));
+        collect_if(|out| (extension.establish)(ctx, key, algorithm, Bytes::new(peer), out))
+    }
+}
+
+/// Of a service that answers 1 with bytes, or 0 with none.
+fn collect_if(call: impl FnOnce(*const Out) -> i32) -> Result<Option<Vec<u8>>, HostError> {
+    let mut given = false;
+    let bytes = collect(|out| match call(out) {
+        1 => {
+            given = true;
+            OK
+        }
+        rc => rc,
+    })?;
+    Ok(given.then_some(bytes))
 }
 
 fn collect(call: impl FnOnce(*const Out) -> i32) -> Result<Vec<u8>, HostError> {

@@ -229,6 +229,11 @@ pub struct SendRule {
     pub query: BTreeMap<String, String>,
     /// What it may do.
     pub effect: Effect,
+    /// Of a `GET` that reads what is the same for everybody: the host may answer it from what it
+    /// fetched before, for as long as the answer's own headers allow (RFC 9111). The plugin sees no
+    /// difference.
+    #[serde(default)]
+    pub cached: bool,
 }
 
 impl SendRule {

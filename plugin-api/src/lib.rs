@@ -112,6 +112,6 @@ pub use statement::{
     Covers, LineKind, LineState, Packing, Period, StatementFile, StatementLine, StatementPart,
 };
 pub use step::{
-    Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Operation, Original,
-    ProviderKey, Request, STEPS_MAX, Send, TransportLoss, WantedKeys,
+    Ack, Credential, Customer, Details, Done, Envelope, Event, Next, Opened, Operation, Original,
+    ProviderKey, Request, STEPS_MAX, Send, SessionRequest, TransportLoss, WantedKeys,
 };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Contract, Currency, Operation};
+use crate::{Contract, Currency, Effect, Operation, SendRule};
 
 /// The version of the manifest's own schema that this build reads.
 pub const SCHEMA: u32 = 1;
@@ -142,6 +142,11 @@ impl Manifest {
             return fail("keyrings", "the operation `fetch_keys` is not offered".into());
         }
         let purposes: Vec<&str> = self.contract.sends.iter().map(|s| s.purpose.as_str()).collect();
+        let public = |rule: &SendRule| rule.effect == Effect::Read && rule.method == "GET";
+        if let Some(rule) = self.contract.sends.iter().find(|rule| rule.cached && !public(rule)) {
+            let problem = format!("only a GET that reads can be cached: {}", rule.purpose);
+            return fail("contract.sends", problem);
+        }
         if let Some(code) = self.contract.proof_codes.iter().find(|c| proves_a_status(c)) {
             let problem = format!("would prove a bare HTTP status, which proves nothing: {code}");
             return fail("contract.proof_codes", problem);
@@ -261,6 +266,8 @@ pub enum CredentialForm {
     OpenId,
     /// A decrypted network token with its one-time cryptogram.
     NetworkToken,
+    /// A card number without a cryptogram, to be taken with 3-D Secure.
+    Card,
     /// A wallet's token, encrypted to one processor.
     EncryptedWalletToken,
     /// A processor's own stored token.
@@ -296,6 +303,10 @@ pub enum SecretKind {
     RsaPublic,
     /// 32 characters whose bytes are a key for [`crate::Host::unseal`].
     Aead,
+    /// A PEM private key on the curve P-256 for [`crate::Host::establish`].
+    EcKeyAgreement,
+    /// A PEM private RSA key for [`crate::Host::establish`].
+    RsaKeyTransport,
 }
 
 /// How a token is got: the client credentials grant of RFC 6749, section 4.4, with the client's

@@ -133,6 +133,30 @@ pub trait Provider: Sized + std::marker::Send + Sync + 'static {
     ) -> StepResult<Self> {
         unsupported::<Self>(cx, r, s, e)
     }
+    /// Opens a wallet's session for a merchant's page (`r.session`); must end in a [`crate::Done`]
+    /// with `session`. May only read.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`]; what the page asked for and must not get is of kind
+    /// [`FaultKind::Input`].
+    fn start_session(
+        &self,
+        cx: &Cx<'_>,
+        r: &Request,
+        s: Self::State,
+        e: &Event,
+    ) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
+    /// Verifies and decrypts a wallet's token (`r.credential`); must end in a [`crate::Done`] with
+    /// `opened`, or with one fact that says why not. May only read. Its `now_ms` is the moment at
+    /// which the token arrived, and `r.amount` is what the payment is for.
+    ///
+    /// # Errors
+    /// As [`Provider::authorize`].
+    fn open_token(&self, cx: &Cx<'_>, r: &Request, s: Self::State, e: &Event) -> StepResult<Self> {
+        unsupported::<Self>(cx, r, s, e)
+    }
     /// Asks whether the provider is well.
     ///
     /// # Errors
@@ -227,9 +251,10 @@ pub trait Host {
     /// # Errors
     /// As [`Host::mac`].
     fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, HostError>;
-    /// Whether `signature` is one of `data`; `algorithm` is `rsa-sha256-pkcs1` or `hmac-sha256`
-    /// (compared in constant time). `key` names a secret, or a key of a keyring as `RING/ID`, or is
-    /// itself a public key or certificate in PEM.
+    /// Whether `signature` is one of `data`; `algorithm` is `rsa-sha256-pkcs1`, `hmac-sha256`
+    /// (compared in constant time), `ecdsa-sha256` or `ecdsa-sha384` (on P-256 or P-384, as the
+    /// key is; DER). `key` names a secret, or a key of a keyring as `RING/ID`, or is itself a
+    /// public key or certificate in PEM, as it must be for ECDSA.
     ///
     /// A key of a keyring that is not there verifies nothing: `Ok(false)`. The host then fetches it
     /// and runs the same step once more.
@@ -250,6 +275,30 @@ pub trait Host {
     /// As [`Host::mac`].
     fn unseal(&self, key: &str, sealed: &Sealed<'_>) -> Result<Option<Vec<u8>>, HostError> {
         let _ = (key, sealed);
+        Err(HostError::Unsupported)
+    }
+    /// The public half of the private key named `key`, as SubjectPublicKeyInfo (RFC 5280), DER.
+    ///
+    /// # Errors
+    /// As [`Host::mac`].
+    fn public_key(&self, key: &str) -> Result<Vec<u8>, HostError> {
+        let _ = key;
+        Err(HostError::Unsupported)
+    }
+    /// The secret that a peer established with the private key named `key`; `None` when `peer` is
+    /// nothing that a peer would have sent. `algorithm` is `ecdh-p256` (NIST SP 800-56A; `peer` is
+    /// an uncompressed point of 65 bytes, the secret 32) or `rsa-oaep-sha256` (RFC 8017, MGF1 with
+    /// SHA-256; `peer` is the encrypted key). Let nobody choose `peer`: verify its signature first.
+    ///
+    /// # Errors
+    /// As [`Host::mac`].
+    fn establish(
+        &self,
+        key: &str,
+        algorithm: &str,
+        peer: &[u8],
+    ) -> Result<Option<Vec<u8>>, HostError> {
+        let _ = (key, algorithm, peer);
         Err(HostError::Unsupported)
     }
 }

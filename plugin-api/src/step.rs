@@ -82,6 +82,8 @@ impl Operation {
                 | Self::DownloadStatement
                 | Self::ReadStatement
                 | Self::Probe
+                | Self::StartSession
+                | Self::OpenToken
         )
     }
 }
@@ -151,6 +153,23 @@ pub struct Request {
     /// Of a statement: which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<Period>,
+    /// Of [`Operation::StartSession`]: for which page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionRequest>,
+}
+
+/// The page that asks for a wallet's session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    /// The page's host name, as it is registered at the wallet.
+    pub domain: String,
+    /// What the wallet's sheet calls the shop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// The address that the wallet gave to the page. It came through a browser: anybody may have
+    /// written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_url: Option<String>,
 }
 
 /// Which public keys of the provider are fetched.
@@ -232,7 +251,19 @@ pub enum Credential {
         /// `apple_pay`, `google_pay` or `network`.
         source: String,
     },
-    /// A wallet's token as received, encrypted to this processor.
+    /// A card number without a cryptogram: the issuer has authenticated nobody yet, so it is taken
+    /// with 3-D Secure.
+    Card {
+        /// The account number.
+        number: String,
+        /// 1 to 12.
+        expiry_month: u8,
+        /// Four digits.
+        expiry_year: u16,
+        /// `google_pay`.
+        source: String,
+    },
+    /// A wallet's token as received: to be opened, or encrypted to this processor.
     EncryptedWalletToken {
         /// `apple_pay` or `google_pay`.
         wallet: String,
@@ -253,6 +284,7 @@ impl Credential {
             Self::AuthCode { .. } => CredentialForm::AuthCode,
             Self::OpenId { .. } => CredentialForm::OpenId,
             Self::NetworkToken { .. } => CredentialForm::NetworkToken,
+            Self::Card { .. } => CredentialForm::Card,
             Self::EncryptedWalletToken { .. } => CredentialForm::EncryptedWalletToken,
             Self::AccountToken { .. } => CredentialForm::AccountToken,
         }
@@ -365,6 +397,25 @@ pub struct Done {
     /// Of a statement: a part of it. The continuation is given to the call for the next part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<StatementPart>,
+    /// Of [`Operation::StartSession`]: what the page gives to the wallet, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Of [`Operation::OpenToken`]: what was in it. A token that is refused has none, and one fact
+    /// says why: `declined`, its class, and a word of the plugin as the provider code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<Opened>,
+}
+
+/// What a wallet's token held, once it was verified and decrypted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    /// What processors can take.
+    pub credential: Credential,
+    /// The wallet's own number of the token, at most 128 characters: it is used once.
+    pub token_id: String,
+    /// What the shopper was shown, in ISO 4217 minor units; absent where the token does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Money>,
 }
 
 /// A public key of the provider.

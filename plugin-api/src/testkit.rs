@@ -5,10 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use p256::ecdh::diffie_hellman;
+use p256::pkcs8::{DecodePrivateKey, EncodePublicKey};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::SystemRandom;
 use ring::signature::{self, RsaKeyPair, UnparsedPublicKey};
 use ring::{hmac, rand};
+use rsa::{Oaep, RsaPrivateKey};
+use sha2::Sha256;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::{
     CaptureMode, Credential, Currency, Cx, Done, Envelope, Event, Fault, Host, HostError, Money,
@@ -22,6 +29,8 @@ pub struct TestHost {
     private: BTreeMap<String, RsaKeyPair>,
     public: BTreeMap<String, Vec<u8>>,
     sealing: BTreeMap<String, Vec<u8>>,
+    agreeing: BTreeMap<String, p256::SecretKey>,
+    transporting: BTreeMap<String, RsaPrivateKey>,
     believes: bool,
 }
 
@@ -41,6 +50,20 @@ impl TestHost {
     pub fn with_private(mut self, name: &str, pkcs8: &[u8]) -> Self {
         let key = RsaKeyPair::from_pkcs8(pkcs8).expect("a PKCS#8 RSA key");
         self.private.insert(name.into(), key);
+        self
+    }
+
+    /// Adds a private key on P-256 for [`Host::establish`], PKCS#8 DER.
+    pub fn with_agreement(mut self, name: &str, pkcs8: &[u8]) -> Self {
+        let key = p256::SecretKey::from_pkcs8_der(pkcs8).expect("a PKCS#8 key on P-256");
+        self.agreeing.insert(name.into(), key);
+        self
+    }
+
+    /// Adds a private RSA key for [`Host::establish`], PKCS#8 DER.
+    pub fn with_transport(mut self, name: &str, pkcs8: &[u8]) -> Self {
+        let key = RsaPrivateKey::from_pkcs8_der(pkcs8).expect("a PKCS#8 RSA key");
+        self.transporting.insert(name.into(), key);
         self
     }
 
@@ -94,6 +117,12 @@ impl Host for TestHost {
                 let key = self.macs.get(key).ok_or(HostError::NoSuchKey)?;
                 Ok(hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), data, sig).is_ok())
             }
+            "ecdsa-sha256" | "ecdsa-sha384" => ecdsa(key, alg, data, sig).ok_or(HostError::Failed),
+            "rsa-sha256-pkcs1" if key.starts_with("-----BEGIN") => {
+                let point = spki(key).ok_or(HostError::Failed)?;
+                let key = UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, point);
+                Ok(key.verify(data, sig).is_ok())
+            }
             "rsa-sha256-pkcs1" => {
                 // A key of a keyring that is not there verifies nothing.
                 let Some(key) = self.public.get(key) else {
@@ -115,6 +144,52 @@ impl Host for TestHost {
             LessSafeKey::new(key).open_in_place(nonce, Aad::from(sealed.associated), &mut text);
         Ok(opened.ok().map(|text| text.to_vec()))
     }
+
+    fn public_key(&self, key: &str) -> Result<Vec<u8>, HostError> {
+        let agreeing = self.agreeing.get(key).map(|key| key.public_key().to_public_key_der());
+        let transporting = || Some(self.transporting.get(key)?.to_public_key().to_public_key_der());
+        let spki = agreeing.or_else(transporting).ok_or(HostError::NoSuchKey)?;
+        Ok(spki.expect("a key of the test").as_bytes().to_vec())
+    }
+
+    fn establish(&self, key: &str, alg: &str, peer: &[u8]) -> Result<Option<Vec<u8>>, HostError> {
+        if let ("ecdh-p256", Some(key)) = (alg, self.agreeing.get(key)) {
+            let Ok(point) = p256::PublicKey::from_sec1_bytes(peer) else { return Ok(None) };
+            let secret = diffie_hellman(key.to_nonzero_scalar(), point.as_affine());
+            return Ok(Some(secret.raw_secret_bytes().to_vec()));
+        }
+        match (alg, self.transporting.get(key)) {
+            ("rsa-oaep-sha256", Some(key)) => Ok(key.decrypt(Oaep::new::<Sha256>(), peer).ok()),
+            _ => Err(HostError::NoSuchKey),
+        }
+    }
+}
+
+/// The content of a public key's bit string, from a PEM public key or certificate.
+fn spki(pem: &str) -> Option<Vec<u8>> {
+    with_spki(pem, |spki| Some(spki.subject_public_key.data.to_vec()))
+}
+
+fn ecdsa(pem: &str, alg: &str, data: &[u8], sig: &[u8]) -> Option<bool> {
+    let curve = with_spki(pem, |spki| {
+        Some(spki.algorithm.parameters.as_ref()?.as_oid().ok()?.to_id_string())
+    })?;
+    let how = match (curve.as_str(), alg) {
+        ("1.2.840.10045.3.1.7", "ecdsa-sha256") => &signature::ECDSA_P256_SHA256_ASN1,
+        ("1.2.840.10045.3.1.7", _) => &signature::ECDSA_P256_SHA384_ASN1,
+        ("1.3.132.0.34", "ecdsa-sha256") => &signature::ECDSA_P384_SHA256_ASN1,
+        ("1.3.132.0.34", _) => &signature::ECDSA_P384_SHA384_ASN1,
+        _ => return None,
+    };
+    Some(UnparsedPublicKey::new(how, spki(pem)?).verify(data, sig).is_ok())
+}
+
+fn with_spki<T>(pem: &str, read: impl Fn(&SubjectPublicKeyInfo<'_>) -> Option<T>) -> Option<T> {
+    let block = Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()?;
+    if block.label == "CERTIFICATE" {
+        return read(&block.parse_x509().ok()?.tbs_certificate.subject_pki);
+    }
+    read(&SubjectPublicKeyInfo::from_der(&block.contents).ok()?.1)
 }
 
 /// One operation of a provider, driven step by step.
@@ -247,5 +322,6 @@ pub fn request(amount: i64, currency: &str, exponent: u8) -> Request {
         details: None,
         wanted: None,
         period: None,
+        session: None,
     }
 }

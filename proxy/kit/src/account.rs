@@ -17,6 +17,7 @@ use serde_json::Value;
 
 /// A pair for tests alone: it is published with the source.
 const PRIVATE: &str = include_str!("keys/private.pem");
+const PRIVATE_EC: &str = include_str!("keys/private-ec.pem");
 const PUBLIC: &str = include_str!("keys/public.pem");
 const ANOTHER_PUBLIC: &str = include_str!("keys/another-public.pem");
 
@@ -140,5 +141,7 @@ pub(crate) fn made(name: &str, kind: SecretKind) -> String {
             let name = format!("kit-{name}-");
             format!("{name:0<32.32}")
         }
+        SecretKind::EcKeyAgreement => PRIVATE_EC.to_owned(),
+        SecretKind::RsaKeyTransport => PRIVATE.to_owned(),
     }
 }

@@ -151,6 +151,7 @@ impl Asking {
             details: None,
             wanted: None,
             period: None,
+            session: None,
         };
         if let Some(method) = self.manifest.methods.first() {
             self.pay_by(&mut request, method);
@@ -225,6 +226,12 @@ fn made(form: CredentialForm) -> Option<Credential> {
             cryptogram: Some(CRYPTOGRAM.into()),
             eci: Some("05".into()),
             source: "apple_pay".into(),
+        },
+        CredentialForm::Card => Credential::Card {
+            number: NUMBER.into(),
+            expiry_month: 7,
+            expiry_year: 2031,
+            source: "google_pay".into(),
         },
         CredentialForm::EncryptedWalletToken => Credential::EncryptedWalletToken {
             wallet: "apple_pay".into(),

@@ -213,6 +213,11 @@ impl Apart {
             Ok(bytes) => (abi::OK, bytes),
             Err(code) => (code, Vec::new()),
         };
+        let perhaps = |result: Result<Option<Vec<u8>>, i32>| match result {
+            Ok(Some(bytes)) => (1, bytes),
+            Ok(None) => (0, Vec::new()),
+            Err(code) => (code, Vec::new()),
+        };
         match asked.code {
             frame::MAC => given(services.mac(asked.part(0), asked.part(1))),
             frame::SIGN => given(services.sign(asked.part(0), asked.part(1), asked.part(2))),
@@ -225,11 +230,11 @@ impl Apart {
             }
             frame::UNSEAL => {
                 let sealed = [1, 2, 3, 4].map(|n| asked.part(n));
-                match services.unseal(asked.part(0), sealed) {
-                    Ok(Some(text)) => (1, text),
-                    Ok(None) => (0, Vec::new()),
-                    Err(code) => (code, Vec::new()),
-                }
+                perhaps(services.unseal(asked.part(0), sealed))
+            }
+            frame::PUBLIC_KEY => given(services.public_key(asked.part(0))),
+            frame::ESTABLISH => {
+                perhaps(services.establish(asked.part(0), asked.part(1), asked.part(2)))
             }
             frame::LOG => {
                 let level = asked.part(0).try_into().map_or(abi::E_INPUT, i32::from_le_bytes);

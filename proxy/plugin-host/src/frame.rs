@@ -33,6 +33,8 @@ pub(super) const SIGN: i32 = 2;
 pub(super) const VERIFY: i32 = 3;
 pub(super) const LOG: i32 = 4;
 pub(super) const UNSEAL: i32 = 5;
+pub(super) const PUBLIC_KEY: i32 = 6;
+pub(super) const ESTABLISH: i32 = 7;
 
 /// One frame.
 #[derive(Debug)]

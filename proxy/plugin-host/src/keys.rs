@@ -5,13 +5,20 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use p256::pkcs8::DecodePrivateKey;
 use ring::rsa::PublicKeyComponents;
-use ring::signature::RsaKeyPair;
+use ring::signature::{self, EcdsaVerificationAlgorithm, RsaKeyPair};
+use rsa::pkcs1::DecodeRsaPrivateKey;
+use rsa::traits::PublicKeyParts;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 const NOT_RSA: &str = "it is not an RSA public key";
 const BITS_MIN: usize = 2048;
 const BITS_MAX: usize = 8192;
+const P256: &str = "1.2.840.10045.3.1.7";
+const P384: &str = "1.3.132.0.34";
 const RSA_OID: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
 /// A private key from PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`).
@@ -32,6 +39,56 @@ pub(super) fn rsa_private(pem: &str) -> Result<RsaKeyPair, &'static str> {
         return Err("the RSA key has fewer than 2048 bits");
     }
     Ok(pair)
+}
+
+/// A private key on P-256 from PKCS#8 (`PRIVATE KEY`) or SEC 1 (`EC PRIVATE KEY`).
+pub(super) fn ec_private(pem: &str) -> Result<p256::SecretKey, &'static str> {
+    let (label, der) = block(pem)?;
+    let key = match label {
+        "PRIVATE KEY" => p256::SecretKey::from_pkcs8_der(&der).ok(),
+        "EC PRIVATE KEY" => p256::SecretKey::from_sec1_der(&der).ok(),
+        _ => None,
+    };
+    key.ok_or("it is not a private key on the curve P-256")
+}
+
+/// A private RSA key that others encrypt to, from PKCS#8 or PKCS#1.
+pub(super) fn rsa_transport(pem: &str) -> Result<rsa::RsaPrivateKey, &'static str> {
+    let (label, der) = block(pem)?;
+    let key = match label {
+        "PRIVATE KEY" => rsa::RsaPrivateKey::from_pkcs8_der(&der).ok(),
+        "RSA PRIVATE KEY" => rsa::RsaPrivateKey::from_pkcs1_der(&der).ok(),
+        _ => None,
+    };
+    let key = key.ok_or("it is not a sound RSA private key")?;
+    let sound = (BITS_MIN..=4096).contains(&(key.size() * 8));
+    sound.then_some(key).ok_or("it is not a sound RSA private key of 2048 to 4096 bits")
+}
+
+/// The point of a public key in PEM, and how ECDSA is verified with it.
+pub(super) fn ec_public(
+    pem: &str,
+    alg: &[u8],
+) -> Result<(Vec<u8>, &'static EcdsaVerificationAlgorithm), &'static str> {
+    const NOT_EC: &str = "it is not a public key on P-256 or P-384";
+    let (label, der) = block(pem)?;
+    let spki = match label {
+        "PUBLIC KEY" => SubjectPublicKeyInfo::from_der(&der).map_err(|_| NOT_EC)?.1,
+        "CERTIFICATE" => {
+            let read = x509_parser::parse_x509_certificate(&der);
+            read.map_err(|_| "the certificate can't be read")?.1.tbs_certificate.subject_pki
+        }
+        _ => return Err("it is PEM, but not a public key"),
+    };
+    let curve = spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).ok_or(NOT_EC)?;
+    let how = match (curve.to_id_string().as_str(), alg) {
+        (P256, b"ecdsa-sha256") => &signature::ECDSA_P256_SHA256_ASN1,
+        (P256, b"ecdsa-sha384") => &signature::ECDSA_P256_SHA384_ASN1,
+        (P384, b"ecdsa-sha256") => &signature::ECDSA_P384_SHA256_ASN1,
+        (P384, b"ecdsa-sha384") => &signature::ECDSA_P384_SHA384_ASN1,
+        _ => return Err(NOT_EC),
+    };
+    Ok((spki.subject_public_key.data.to_vec(), how))
 }
 
 /// A public key from SPKI (`PUBLIC KEY`), PKCS#1 (`RSA PUBLIC KEY`) or a certificate, as PKCS#1

@@ -29,6 +29,8 @@ pub(super) enum Secret {
     /// PKCS#1 DER.
     RsaPublic(Vec<u8>),
     Aead(Box<LessSafeKey>),
+    EcKeyAgreement(Box<p256::SecretKey>),
+    RsaKeyTransport(Box<rsa::RsaPrivateKey>),
 }
 
 /// A secret that can't be used.
@@ -163,6 +165,12 @@ fn shape(kind: SecretKind, value: &SecretString) -> Result<Secret, &'static str>
             let key = key.map_err(|_| "it does not have 32 characters")?;
             Ok(Secret::Aead(Box::new(LessSafeKey::new(key))))
         }
+        SecretKind::EcKeyAgreement => {
+            keys::ec_private(text).map(|key| Secret::EcKeyAgreement(Box::new(key)))
+        }
+        SecretKind::RsaKeyTransport => {
+            keys::rsa_transport(text).map(|key| Secret::RsaKeyTransport(Box::new(key)))
+        }
     }
 }
 
@@ -201,6 +209,16 @@ mod tests {
             (
                 SecretKind::RsaPrivate,
                 "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----",
+                "not a sound RSA private key",
+            ),
+            (
+                SecretKind::EcKeyAgreement,
+                "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----",
+                "not a private key on the curve P-256",
+            ),
+            (
+                SecretKind::RsaKeyTransport,
+                "-----BEGIN RSA PRIVATE KEY-----\nhush\n-----END RSA PRIVATE KEY-----",
                 "not a sound RSA private key",
             ),
             (

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
 use interlock_plugin_api::abi::{
-    self, AeadExtension, Bytes, HostTable, Out, SignExtension, VerifyExtension,
+    self, AeadExtension, Bytes, EstablishExtension, HostTable, Out, SignExtension, VerifyExtension,
 };
 
 use super::cage;
@@ -33,6 +33,11 @@ static VERIFY: VerifyExtension =
     VerifyExtension { struct_size: size_of::<VerifyExtension>() as u32, verify };
 static AEAD: AeadExtension =
     AeadExtension { struct_size: size_of::<AeadExtension>() as u32, unseal };
+static ESTABLISH: EstablishExtension = EstablishExtension {
+    struct_size: size_of::<EstablishExtension>() as u32,
+    public_key,
+    establish,
+};
 
 /// Serves one plugin until the socket closes: the whole of the process. Its standard input is the
 /// socket, its standard output the library.
@@ -164,6 +169,18 @@ fn asked(ctx: *mut c_void, service: i32, parts: &[Bytes]) -> Result<(i32, Vec<u8
     services.ask(service, &parts)
 }
 
+/// Of a service that answers 1 with bytes, or 0 with none.
+fn give_if(out: *const Out, answer: (i32, Vec<u8>)) -> i32 {
+    let (code, bytes) = answer;
+    match code {
+        1 => match give(out, (abi::OK, bytes)) {
+            abi::OK => 1,
+            rc => rc,
+        },
+        code => code,
+    }
+}
+
 fn give(out: *const Out, answer: (i32, Vec<u8>)) -> i32 {
     let (code, bytes) = answer;
     if code != abi::OK {
@@ -216,16 +233,21 @@ extern "C" fn unseal(
     out: *const Out,
 ) -> i32 {
     let parts = [key, algorithm, nonce, associated, ciphertext];
-    fenced(|| {
-        let (code, text) = asked(ctx, frame::UNSEAL, &parts)?;
-        Ok(match code {
-            1 => match give(out, (abi::OK, text)) {
-                abi::OK => 1,
-                rc => rc,
-            },
-            code => code,
-        })
-    })
+    fenced(|| Ok(give_if(out, asked(ctx, frame::UNSEAL, &parts)?)))
+}
+
+extern "C" fn public_key(ctx: *mut c_void, key: Bytes, out: *const Out) -> i32 {
+    fenced(|| Ok(give(out, asked(ctx, frame::PUBLIC_KEY, &[key])?)))
+}
+
+extern "C" fn establish(
+    ctx: *mut c_void,
+    key: Bytes,
+    algorithm: Bytes,
+    peer: Bytes,
+    out: *const Out,
+) -> i32 {
+    fenced(|| Ok(give_if(out, asked(ctx, frame::ESTABLISH, &[key, algorithm, peer])?)))
 }
 
 extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void {
@@ -237,6 +259,7 @@ extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void 
         id if id == abi::SIGN_EXTENSION => (&raw const SIGN).cast(),
         id if id == abi::VERIFY_EXTENSION => (&raw const VERIFY).cast(),
         id if id == abi::AEAD_EXTENSION => (&raw const AEAD).cast(),
+        id if id == abi::ESTABLISH_EXTENSION => (&raw const ESTABLISH).cast(),
         _ => std::ptr::null(),
     }
 }

@@ -13,12 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use interlock_plugin_api::Manifest;
 use interlock_plugin_api::abi::{
-    self, AeadExtension, Bytes, HostTable, Out, SignExtension, VerifyExtension,
+    self, AeadExtension, Bytes, EstablishExtension, HostTable, Out, SignExtension, VerifyExtension,
 };
+use p256::ecdh::diffie_hellman;
+use p256::pkcs8::EncodePublicKey;
 use ring::aead::{Aad, Nonce};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
+use rsa::Oaep;
+use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::call::printable;
 use super::keyring::Keyrings;
@@ -37,6 +42,11 @@ static VERIFY: VerifyExtension =
     VerifyExtension { struct_size: size_of::<VerifyExtension>() as u32, verify };
 static AEAD: AeadExtension =
     AeadExtension { struct_size: size_of::<AeadExtension>() as u32, unseal };
+static ESTABLISH: EstablishExtension = EstablishExtension {
+    struct_size: size_of::<EstablishExtension>() as u32,
+    public_key,
+    establish,
+};
 
 /// One account's services.
 pub(super) struct Services {
@@ -162,6 +172,11 @@ impl Services {
                 return Ok(good);
             }
         }
+        if matches!(alg, b"ecdsa-sha256" | b"ecdsa-sha384") {
+            let pem = std::str::from_utf8(key).map_err(|_| abi::E_INPUT)?;
+            let (point, how) = keys::ec_public(pem, alg).map_err(|_| abi::E_INPUT)?;
+            return Ok(UnparsedPublicKey::new(how, point).verify(data, signature).is_ok());
+        }
         match (self.key(key)?, alg) {
             (Secret::Mac(key), b"hmac-sha256") => Ok(hmac::verify(key, data, signature).is_ok()),
             (Secret::RsaPublic(key), b"rsa-sha256-pkcs1") => Ok(rsa(key)),
@@ -181,6 +196,38 @@ impl Services {
         let Ok(len) = opened.map(|text| text.len()) else { return Ok(None) };
         text.truncate(len);
         Ok(Some(text))
+    }
+
+    pub(super) fn public_key(&self, key: &[u8]) -> Result<Vec<u8>, i32> {
+        let spki = match self.key(key)? {
+            Secret::EcKeyAgreement(key) => key.public_key().to_public_key_der(),
+            Secret::RsaKeyTransport(key) => key.to_public_key().to_public_key_der(),
+            _ => return Err(abi::E_UNSUPPORTED),
+        };
+        spki.map(|der| der.as_bytes().to_vec()).map_err(|_| abi::E_INTERNAL)
+    }
+
+    /// `None` when no peer would have sent it.
+    pub(super) fn establish(
+        &self,
+        key: &[u8],
+        algorithm: &[u8],
+        peer: &[u8],
+    ) -> Result<Option<Vec<u8>>, i32> {
+        match (self.key(key)?, algorithm) {
+            (Secret::EcKeyAgreement(key), b"ecdh-p256") => {
+                let point = p256::PublicKey::from_sec1_bytes(peer);
+                let Some(point) = point.ok().filter(|_| peer.len() == 65) else { return Ok(None) };
+                let secret = diffie_hellman(key.to_nonzero_scalar(), point.as_affine());
+                Ok(Some(secret.raw_secret_bytes().to_vec()))
+            }
+            // Not blinded: a plugin verifies who encrypted a key before it asks, so that nobody
+            // can choose what is decrypted here and measure how long it takes.
+            (Secret::RsaKeyTransport(key), b"rsa-oaep-sha256") => {
+                Ok(key.decrypt(Oaep::new::<Sha256>(), peer).ok())
+            }
+            _ => Err(abi::E_UNSUPPORTED),
+        }
     }
 
     fn key(&self, name: &[u8]) -> Result<&Secret, i32> {
@@ -244,13 +291,24 @@ extern "C" fn unseal(
         let (key, algorithm, nonce) = (borrowed(key)?, borrowed(algorithm)?, borrowed(nonce)?);
         let (associated, ciphertext) = (borrowed(associated)?, borrowed(ciphertext)?);
         let opened = services(ctx)?.unseal(key, [algorithm, nonce, associated, ciphertext])?;
-        Ok(match opened {
-            Some(text) => match give(out, &text) {
-                abi::OK => 1,
-                rc => rc,
-            },
-            None => 0,
-        })
+        Ok(give_if(out, opened))
+    })
+}
+
+extern "C" fn public_key(ctx: *mut c_void, key: Bytes, out: *const Out) -> i32 {
+    fenced(|| Ok(give(out, &services(ctx)?.public_key(borrowed(key)?)?)))
+}
+
+extern "C" fn establish(
+    ctx: *mut c_void,
+    key: Bytes,
+    algorithm: Bytes,
+    peer: Bytes,
+    out: *const Out,
+) -> i32 {
+    fenced(|| {
+        let (key, algorithm, peer) = (borrowed(key)?, borrowed(algorithm)?, borrowed(peer)?);
+        Ok(give_if(out, services(ctx)?.establish(key, algorithm, peer)?))
     })
 }
 
@@ -263,6 +321,7 @@ extern "C" fn get_extension(_: *mut c_void, id: *const c_char) -> *const c_void 
         id if id == abi::SIGN_EXTENSION => (&raw const SIGN).cast(),
         id if id == abi::VERIFY_EXTENSION => (&raw const VERIFY).cast(),
         id if id == abi::AEAD_EXTENSION => (&raw const AEAD).cast(),
+        id if id == abi::ESTABLISH_EXTENSION => (&raw const ESTABLISH).cast(),
         _ => std::ptr::null(),
     }
 }
@@ -284,6 +343,15 @@ fn borrowed<'a>(bytes: Bytes) -> Result<&'a [u8], i32> {
     }
     // SAFETY: the plugin lends the slice for this call; a null pointer gives an empty one.
     Ok(unsafe { bytes.get() })
+}
+
+/// 1 with the bytes, 0 without any.
+fn give_if(out: *const Out, bytes: Option<Vec<u8>>) -> i32 {
+    let Some(bytes) = bytes.map(Zeroizing::new) else { return 0 };
+    match give(out, &bytes) {
+        abi::OK => 1,
+        rc => rc,
+    }
 }
 
 fn give(out: *const Out, bytes: &[u8]) -> i32 {

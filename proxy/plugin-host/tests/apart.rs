@@ -204,6 +204,7 @@ fn envelope() -> Envelope {
         details: None,
         wanted: None,
         period: None,
+        session: None,
     };
     Envelope {
         op: Operation::Authorize,

@@ -347,6 +347,7 @@ impl Caller {
             details: None,
             wanted: None,
             period: None,
+            session: None,
         })
     }
 
@@ -641,6 +642,7 @@ fn about_nothing(account: &OpenAccount) -> Result<Request, String> {
         details: None,
         wanted: None,
         period: None,
+        session: None,
     })
 }
 

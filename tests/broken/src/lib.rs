@@ -358,6 +358,7 @@ fn nothing() -> Request {
         details: None,
         wanted: None,
         period: None,
+        session: None,
     }
 }
 

@@ -164,7 +164,13 @@ fn account(manifest: &interlock_plugin_api::Manifest) -> (serde_json::Value, Sec
     let required = manifest.config.iter().filter(|(_, field)| field.required);
     let config = required.map(|(name, f)| (name.clone(), field(&f.kind))).collect();
     let pem = |kind| match kind {
-        SecretKind::RsaPrivate => KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string(),
+        SecretKind::EcKeyAgreement => {
+            let scalar = p256::SecretKey::from_slice(&[7; 32]).unwrap();
+            scalar.to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
+        }
+        SecretKind::RsaPrivate | SecretKind::RsaKeyTransport => {
+            KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
+        }
         SecretKind::RsaPublic => KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap(),
         SecretKind::Header | SecretKind::Mac => "plain".to_owned(),
         SecretKind::MacHex => "00112233445566778899".to_owned(),

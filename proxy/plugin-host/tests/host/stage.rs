@@ -85,6 +85,7 @@ pub fn envelope() -> Envelope {
             details: None,
             wanted: None,
             period: None,
+            session: None,
         },
         event: Event::Start,
     }

@@ -164,8 +164,12 @@ fn wrong_shape(kind: SecretKind, secret: &Secret) -> Option<&'static str> {
                 digits.len().is_multiple_of(2) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             (!whole).then_some("a key in hexadecimal")
         }
-        SecretKind::RsaPrivate => (!pem(&["PRIVATE KEY", "RSA PRIVATE KEY"]))
+        SecretKind::EcKeyAgreement => (!pem(&["PRIVATE KEY", "EC PRIVATE KEY"]))
             .then_some("a PEM private key: `-----BEGIN PRIVATE KEY-----`"),
+        SecretKind::RsaPrivate | SecretKind::RsaKeyTransport => {
+            (!pem(&["PRIVATE KEY", "RSA PRIVATE KEY"]))
+                .then_some("a PEM private key: `-----BEGIN PRIVATE KEY-----`")
+        }
         SecretKind::RsaPublic => (!pem(&["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"]))
             .then_some("a PEM public key: `-----BEGIN PUBLIC KEY-----`"),
         SecretKind::Aead => (secret.expose().len() != 32).then_some("a key of 32 characters"),

@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// ISO 4217's code for no currency, where nothing is paid.
+    pub const NONE: Self = Self(*b"XXX");
+
     /// Reads `CNY` or `cny`; anything but three ASCII letters is refused.
     pub fn parse(code: &str) -> Option<Self> {
         let bytes: [u8; 3] = code.as_bytes().try_into().ok()?;

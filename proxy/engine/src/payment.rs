@@ -90,9 +90,17 @@ pub struct Method {
     pub flow: String,
     /// The form of the credential.
     pub form: CredentialForm,
-    /// Of account tokens: the accounts that have one.
+    /// Of a credential that is bound to accounts: which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_accounts: Vec<String>,
+}
+
+impl Method {
+    /// Whether only the accounts that are named can use the credential: a processor's own token,
+    /// or a wallet's that is encrypted to it.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.form, CredentialForm::AccountToken | CredentialForm::EncryptedWalletToken)
+    }
 }
 
 /// One account tried for a payment.

@@ -167,9 +167,7 @@ pub fn failover_of(payment: &Payment, policy: &Policy) -> Result<&'static str, &
     let candidates = route.candidates.iter().filter(able).count();
     match route.failover {
         Failover::None => Err("route"),
-        _ if candidates < 2 && payment.method.form == CredentialForm::AccountToken => {
-            Err("credential_bound")
-        }
+        _ if candidates < 2 && payment.method.is_bound() => Err("credential_bound"),
         _ if candidates < 2 => Err("single_candidate"),
         Failover::Proven => Ok("proven"),
         Failover::NotSent => Ok("not_sent"),
@@ -265,8 +263,7 @@ pub fn capable(account: &AccountPolicy, shape: &Shape<'_>) -> Result<(), Skip> {
     if account.provider_amount(shape.money.currency, shape.money.amount).is_none() {
         return Err(Skip::AmountNotRepresentable);
     }
-    let token = shape.method.form == CredentialForm::AccountToken;
-    if token && !shape.method.token_accounts.contains(&account.name) {
+    if shape.method.is_bound() && !shape.method.token_accounts.contains(&account.name) {
         return Err(Skip::NoToken);
     }
     Ok(())

@@ -8,6 +8,7 @@
 mod keyrings;
 mod statements;
 mod tokens;
+mod wallets;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +17,8 @@ use bytes::Bytes;
 use interlock_engine::{AccountPolicy, Call, ExchangeKind, Subject};
 use interlock_engine::{Again, Draft, Payment, Prepared, Sent, Stamp, Submission};
 use interlock_plugin_api::{
-    Ack, CaptureMode, Credential, Customer, Details, Done, Effect, Envelope, Event, Fact, Money,
-    Next, Operation, Original, Request, STEPS_MAX, Send, What,
+    Ack, CaptureMode, Credential, Currency, Customer, Details, Done, Effect, Envelope, Event, Fact,
+    Money, Next, Operation, Original, Request, STEPS_MAX, Send, TransportLoss, What,
 };
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -30,6 +31,7 @@ pub use keyrings::Fetches;
 use keyrings::Search;
 pub use statements::Part;
 pub use tokens::Tokens;
+pub use wallets::Session;
 
 use interlock_plugin_host::{Classified, QuarantineReason, StepOut, classify_send};
 
@@ -239,13 +241,8 @@ impl Caller {
     /// Asks whether the provider is well: facts, status (0 when nothing was heard), ms.
     pub async fn probe(&self, account: &Arc<OpenAccount>) -> (Vec<Fact>, u16, u64) {
         let begun = Instant::now();
-        let asked = match about_nothing(account) {
-            Ok(request) => {
-                let envelope = self.envelope(Operation::Probe, request, None);
-                self.reads(account, envelope, Vec::new(), Bytes::new()).await
-            }
-            Err(reason) => Err(reason),
-        };
+        let envelope = self.envelope(Operation::Probe, about_nothing(account), None);
+        let asked = self.reads(account, envelope, Vec::new(), Bytes::new()).await;
         let elapsed = millis(begun.elapsed());
         match asked {
             Ok((Ended::Done(done, _), status)) => (done.facts, status, elapsed),
@@ -267,7 +264,7 @@ impl Caller {
         headers: Vec<(String, String)>,
         body: Bytes,
     ) -> Result<Notification, String> {
-        let request = about_nothing(account)?;
+        let request = about_nothing(account);
         let mut envelope = self.envelope(Operation::ParseNotification, request, None);
         envelope.event = Event::Notification { headers };
         match self.steps(account, envelope, Vec::new(), body).await? {
@@ -435,10 +432,24 @@ impl Caller {
             }
             let by = Instant::now() + account.timeout;
             let answer = self.exchange(account, &send, out_body, by, true).await;
-            let answer = answer.map_err(|(_, reason, _)| reason.to_owned())?;
-            last_status = answer.status;
-            envelope.event = Event::Response { status: answer.status, headers: answer.headers };
-            (state, body) = (kept, answer.body);
+            (state, body) = match answer {
+                Ok(answer) => {
+                    let (status, headers) = (answer.status, answer.headers);
+                    last_status = status;
+                    envelope.event = Event::Response { status, headers };
+                    (kept, answer.body)
+                }
+                // It may know another way: keys that it was given beforehand.
+                Err((sent, reason, _)) if envelope.op == Operation::OpenToken => {
+                    let outcome = match sent {
+                        Sent::No => TransportLoss::NotSent,
+                        Sent::Maybe => TransportLoss::MaybeSent,
+                    };
+                    envelope.event = Event::Transport { outcome, reason: reason.to_owned() };
+                    (kept, Bytes::new())
+                }
+                Err((_, reason, _)) => return Err(reason.to_owned()),
+            };
         }
         Err(format!("the plugin took more than {STEPS_MAX} steps"))
     }
@@ -621,13 +632,17 @@ fn digest_of(send: &Send, body: &[u8]) -> String {
 }
 
 /// What a step is given that is about no payment.
-fn about_nothing(account: &OpenAccount) -> Result<Request, String> {
-    let nothing = account.manifest().currencies.keys().next().copied();
-    let currency = nothing.ok_or("the plugin takes no currency")?;
-    Ok(Request {
+fn about_nothing(account: &OpenAccount) -> Request {
+    let currency = account.manifest().currencies.keys().next().copied();
+    about(account, Money::new(0, currency.unwrap_or(Currency::NONE)), 0)
+}
+
+/// What a step is given that is about an amount alone.
+fn about(account: &OpenAccount, amount: Money, exponent: u8) -> Request {
+    Request {
         op_id: String::new(),
-        amount: Money::new(0, currency),
-        exponent: 0,
+        amount,
+        exponent,
         capture: CaptureMode::Automatic,
         method: String::new(),
         flow: String::new(),
@@ -643,7 +658,7 @@ fn about_nothing(account: &OpenAccount) -> Result<Request, String> {
         wanted: None,
         period: None,
         session: None,
-    })
+    }
 }
 
 fn operation(kind: ExchangeKind) -> Operation {

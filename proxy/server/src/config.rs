@@ -39,7 +39,7 @@ use zeroize::Zeroizing;
 use crate::access::{self, Credential, Hash, Operator, Proof};
 use crate::front_door::TlsOptions;
 
-pub use against_plugins::{check_account, check_routes, strengthened, taken};
+pub use against_plugins::{check_account, check_routes, strengthened, taken, taken_opened};
 pub use diagnostic::{Diagnostic, Origin, Severity, Source, Span, render};
 pub use maintenance::{When, Window};
 pub use origins::{Effective, Whence, effective, schema};

@@ -17,16 +17,45 @@ const KEPT_MS: u64 = 15 * 60 * 1000;
 pub enum Held {
     /// The same for every account.
     One(Credential),
+    /// A wallet's token that was not opened yet: no account can use it.
+    Sealed(Sealed),
     /// A processor's own token for each account.
     Tokens(BTreeMap<String, Credential>),
     /// One for each accepted method that needs one, by its type and flow.
     Any(BTreeMap<(String, String), Held>),
 }
 
+/// A wallet's token as the merchant received it.
+#[derive(Clone)]
+pub struct Sealed {
+    /// The method type of the wallet.
+    pub wallet: String,
+    /// The token.
+    pub token: serde_json::Value,
+    /// The account that is to open it, where the merchant names one.
+    pub by: Option<String>,
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealed({})", self.wallet)
+    }
+}
+
 impl Held {
+    /// Whether a wallet's token in it is to be opened.
+    pub fn is_sealed(&self) -> bool {
+        match self {
+            Self::Sealed(_) => true,
+            Self::Any(several) => several.values().any(Self::is_sealed),
+            Self::One(_) | Self::Tokens(_) => false,
+        }
+    }
+
     fn of(&self, method: &str, flow: &str, account: &str) -> Option<Credential> {
         match self {
             Self::One(credential) => Some(credential.clone()),
+            Self::Sealed(_) => None,
             Self::Tokens(tokens) => tokens.get(account).cloned(),
             Self::Any(held) => {
                 let held = held.get(&(method.to_owned(), flow.to_owned()))?;

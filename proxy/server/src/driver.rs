@@ -70,6 +70,8 @@ pub struct Driver {
 pub struct Beside {
     /// The idempotency key of the request that caused it.
     pub key: Option<KeyRow>,
+    /// What only this payment may use from now on: tokens of wallets.
+    pub once: Vec<KeyRow>,
     /// The notification that caused it.
     pub notice: Option<NoticeRow>,
     /// The shopper's credential that it brought; kept in memory if it is accepted.
@@ -248,12 +250,11 @@ impl Driver {
     pub async fn submit(
         self: &Arc<Self>,
         submission: Submission,
-        credential: Option<Held>,
         key: KeyRow,
-        stated: Option<Statement>,
+        beside: Beside,
     ) -> Result<Moved, DriveError> {
         let id = key.payment.clone();
-        let beside = Beside { key: Some(key), credential, stated, ..Beside::default() };
+        let beside = Beside { key: Some(key), ..beside };
         self.put(&id, Input::Submitted(submission), beside).await
     }
 

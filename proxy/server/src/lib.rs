@@ -37,6 +37,7 @@ mod restoration;
 pub mod run;
 pub mod setup;
 pub mod upstream;
+pub mod wallets;
 pub mod webhooks;
 
 #[cfg(test)]

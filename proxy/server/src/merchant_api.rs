@@ -27,12 +27,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::Scope;
 use crate::config::{Caller, Merchant};
+use crate::credentials::Held;
 use crate::driver::{Beside, DriveError, Driver, Moved};
 use crate::front_door::{Handler, Request, Response};
 use crate::notifications;
 use crate::overload::Overload;
 use crate::restoration::Restoration;
+use crate::wallets::{self, Unsealed};
 pub use problem::Problem;
+use request::NewPayment;
 pub(crate) use request::read as read_body;
 
 /// A page holds at most so many payments.
@@ -41,6 +44,16 @@ const PAGE_MAX: usize = 100;
 const TIMELINE_MAX: usize = 1_000;
 /// How often one payment is asked about because somebody reads it, ms.
 const REFRESH_WAIT_MS: u64 = 3_000;
+
+/// What became of the wallets' tokens of a new payment.
+enum Unsealing {
+    /// They are open; what must be written with the payment.
+    Done(Vec<KeyRow>),
+    /// The key has a payment already.
+    Known(KeyRow),
+    /// One is refused.
+    Refused(Problem),
+}
 
 /// The merchant's door.
 pub struct MerchantApi {
@@ -109,10 +122,14 @@ impl MerchantApi {
             (Verb::POST, ["v1", "refunds"]) => self.refund(merchant, request).await,
             (Verb::GET, ["v1", "refunds"]) => self.refunds(merchant, request).await,
             (Verb::GET, ["v1", "refunds", id]) => self.show_refund(merchant, id).await,
+            (Verb::POST, ["v1", "wallets", wallet, "sessions"]) => {
+                self.start_session(wallet, request).await
+            }
             (Verb::GET, ["v1", "payment-methods"]) => self.methods(merchant, request),
             (Verb::GET, ["v1", "events"]) => self.events(merchant, request).await,
             (Verb::GET, ["v1", "events", id]) => self.show_event(merchant, id).await,
             (Verb::POST, ["v1", "events", id, "redeliver"]) => self.redeliver(merchant, id).await,
+            (_, ["v1", "wallets", _, "sessions"]) => Err(Problem::method_not_allowed("POST")),
             (_, ["v1", "payments" | "refunds"]) => Err(Problem::method_not_allowed("GET, POST")),
             (
                 _,
@@ -130,7 +147,7 @@ impl MerchantApi {
         };
         json_body(request)?;
         let key = key_of(request)?;
-        let new = request::new_payment(merchant, &key, &request.body)?;
+        let mut new = request::new_payment(merchant, &key, &request.body)?;
         let id = format!("pay_{}", self.driver.numbers.mint(&["payment", merchant, &key]));
         let row = self.key_row(merchant, answer::PAYMENTS_PATH, &key, &request.body, &id);
         if let Some(problem) = Problem::of_health(&self.driver.store.health()) {
@@ -139,21 +156,70 @@ impl MerchantApi {
             return self.replay(&first, &row, until).await;
         }
         let stated = self.stated(&new.submission, &row).await?;
+        let mut beside = Beside { stated, ..Beside::default() };
+        match self.unsealed(&mut new, &row).await? {
+            Unsealing::Done(once) => (beside.once, beside.credential) = (once, new.credential),
+            Unsealing::Known(first) => return self.replay(&first, &row, until).await,
+            // What was paid before the backup is the payment's, whatever its token is now.
+            Unsealing::Refused(problem) if beside.stated.as_ref().is_none_or(is_silent) => {
+                return Err(problem);
+            }
+            Unsealing::Refused(_) => {}
+        }
         // Held until it is answered, so that what becomes of it is heard here and not read back.
         let slot = self.driver.slot(&id);
-        let moved = self.driver.submit(new.submission, new.credential, row.clone(), stated).await;
+        let moved = self.driver.submit(new.submission, row.clone(), beside).await;
         match moved {
             Ok(Moved::To(_)) => in_hand.durable(),
             _ => drop(in_hand),
         }
         let answered = match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::To(_) | Moved::Unchanged(_) => self.answer_payment(&row, until, false).await,
+            Moved::KeyTaken(first) if wallets::is_token(&first) => Err(Problem::token_used()),
             Moved::KeyTaken(first) => self.replay(&first, &row, until).await,
             Moved::Refused(refusal) => Err(Problem::of_refusal(&refusal, None)),
             Moved::NoticeSeen => Err(Problem::journal_failed()),
         };
         drop(slot);
         answered
+    }
+
+    /// Opens the wallets' tokens of a new payment. One that was accepted before is not opened again:
+    /// its token may be too old by now, and its answer stands.
+    async fn unsealed(&self, new: &mut NewPayment, row: &KeyRow) -> Result<Unsealing, Problem> {
+        let Some(held) = new.credential.take_if(|held| held.is_sealed()) else {
+            return Ok(Unsealing::Done(Vec::new()));
+        };
+        if let Some(first) = self.first_use(row).await? {
+            return Ok(Unsealing::Known(first));
+        }
+        let s = &mut new.submission;
+        let one = std::slice::from_mut(&mut s.method);
+        let methods = if s.accept.is_empty() { one } else { &mut s.accept[..] };
+        let (merchant, payment) = (&row.merchant, &row.payment);
+        let opened = wallets::unseal(&self.driver, merchant, payment, s.money, methods, held);
+        Ok(match opened.await {
+            Ok(Unsealed { held, once }) => {
+                new.credential = Some(held);
+                if let Some(first) = s.accept.first() {
+                    s.method = first.clone();
+                }
+                Unsealing::Done(once)
+            }
+            Err(why) => Unsealing::Refused(Problem::of_wallet(&why, "method.token")),
+        })
+    }
+
+    /// Opens a session of a wallet for the merchant's page: what it answered, byte for byte.
+    async fn start_session(&self, wallet: &str, request: &Request) -> Answered {
+        json_body(request)?;
+        let body: request::SessionBody = request::read(&request.body)?;
+        let (asked, by) = body.asked()?;
+        let session = wallets::start_session(&self.driver, wallet, asked, by.as_deref()).await;
+        let session = session.map_err(|why| Problem::of_wallet(&why, "validation_url"))?;
+        let mut response = Response::json(200, session);
+        response.headers.push(("Cache-Control", "no-store".to_owned()));
+        Ok(response)
     }
 
     /// In a journal that was restored: what the providers say of a key that it does not know.
@@ -284,7 +350,7 @@ impl MerchantApi {
         }
         json_body(request)?;
         let key = key_of(request)?;
-        let (mut credential, mut details) = (None, None);
+        let (mut sealed, mut details) = (None, None);
         let input = match verb {
             "capture" => {
                 let body: request::CaptureBody = request::read(&request.body)?;
@@ -297,7 +363,7 @@ impl MerchantApi {
             "switch" => {
                 let body: request::SwitchBody = request::read(&request.body)?;
                 let (method, held) = request::method(&body.method)?;
-                credential = held;
+                sealed = held;
                 Input::Merchant(Wish::Switch { key: key.clone(), method })
             }
             _ => {
@@ -318,12 +384,15 @@ impl MerchantApi {
             }
             return self.replay_wish(&first, &row, until).await;
         }
-        let beside = Beside { key: Some(row.clone()), credential, details, ..Beside::default() };
+        let (input, credential, once) = self.switched(input, sealed, &p).await?;
+        let key = Some(row.clone());
+        let beside = Beside { key, once, credential, details, ..Beside::default() };
         let moved = self.driver.put(id, input, beside).await;
         match moved.map_err(|e| Problem::of_failure(&e))? {
             Moved::Refused(refusal) => {
                 Err(Problem::of_refusal(&refusal, Some(status::status(&p).0.as_str())))
             }
+            Moved::KeyTaken(first) if wallets::is_token(&first) => Err(Problem::token_used()),
             Moved::KeyTaken(first) => self.replay_wish(&first, &row, until).await,
             _ => {
                 let ver = p.ver;
@@ -332,6 +401,25 @@ impl MerchantApi {
                 };
                 self.answer_wish(&row, until, done, false).await
             }
+        }
+    }
+
+    /// A wish to switch whose wallet's token was opened; any other is as it was.
+    async fn switched(
+        &self,
+        input: Input,
+        held: Option<Held>,
+        p: &Payment,
+    ) -> Result<(Input, Option<Held>, Vec<KeyRow>), Problem> {
+        match (input, held) {
+            (Input::Merchant(Wish::Switch { key, mut method }), Some(held)) if held.is_sealed() => {
+                let one = std::slice::from_mut(&mut method);
+                let opened = wallets::unseal(&self.driver, &p.merchant, &p.id, p.money, one, held);
+                let Unsealed { held, once } =
+                    opened.await.map_err(|why| Problem::of_wallet(&why, "method.token"))?;
+                Ok((Input::Merchant(Wish::Switch { key, method }), Some(held), once))
+            }
+            (input, held) => Ok((input, held, Vec::new())),
         }
     }
 
@@ -538,6 +626,11 @@ fn key_of(request: &Request) -> Result<String, Problem> {
     }
     let text = header.map(|h| h.to_str().unwrap_or("\u{fffd}"));
     request::idempotency_key(text)
+}
+
+/// Whether the providers know nothing of a payment.
+fn is_silent(stated: &Statement) -> bool {
+    stated.lines.is_empty()
 }
 
 fn wait_until(request: &Request) -> Instant {

@@ -118,7 +118,7 @@ impl Caller {
         missing: &MissingKey,
     ) -> Result<usize, String> {
         let ring = account.manifest().keyrings.get(&missing.ring).ok_or("no such ring")?;
-        let mut request = about_nothing(account)?;
+        let mut request = about_nothing(account);
         let wanted = WantedKeys { ring: missing.ring.clone(), id: Some(missing.id.clone()) };
         request.wanted = Some(wanted);
         let envelope = self.envelope(Operation::FetchKeys, request, None);

@@ -109,7 +109,7 @@ impl Caller {
         date: &str,
     ) -> Result<Envelope, String> {
         let period = Some(Period { date: date.to_owned() });
-        let request = Request { period, ..about_nothing(account)? };
+        let request = Request { period, ..about_nothing(account) };
         Ok(self.envelope(op, request, None))
     }
 

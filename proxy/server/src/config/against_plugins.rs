@@ -246,6 +246,18 @@ pub fn taken<'a>(
     manifest.methods.iter().filter(|method| method.taken_by(&account.config))
 }
 
+/// The ways in which an account is paid by wallets whose tokens are opened here: as a card.
+pub fn taken_opened<'a>(
+    account: &'a Account,
+    manifest: &'a Manifest,
+    wallets: &'a BTreeSet<String>,
+) -> impl Iterator<Item = MethodSupport> {
+    taken(account, manifest).flat_map(move |method| {
+        let opened = wallets.iter().filter(|wallet| as_opened(wallet, method));
+        opened.map(|wallet| MethodSupport { kind: wallet.clone(), ..method.clone() })
+    })
+}
+
 fn acts(account: &Account, method: &MethodSupport) -> bool {
     match &method.acts {
         Acts::Always => true,
@@ -359,10 +371,14 @@ fn route_takes(route: &Route, method: &MethodSupport) -> bool {
 
 /// A wallet's token that is opened here goes on as a card's network token.
 fn serves(word: &str, method: &MethodSupport) -> bool {
-    let opened = matches!(word, "apple_pay" | "google_pay")
+    word == "any" || word == method.kind || as_opened(word, method)
+}
+
+fn as_opened(wallet: &str, method: &MethodSupport) -> bool {
+    let forms = [CredentialForm::NetworkToken, CredentialForm::Card];
+    matches!(wallet, "apple_pay" | "google_pay")
         && method.kind == "card"
-        && method.credential == CredentialForm::NetworkToken;
-    word == "any" || word == method.kind || opened
+        && forms.contains(&method.credential)
 }
 
 fn wanted(route: &Route) -> String {

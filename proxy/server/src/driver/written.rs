@@ -49,7 +49,7 @@ impl Driver {
             currency: p.currency().to_string(),
             merchant_ref: p.merchant_ref.clone(),
             body: serde_json::to_vec(p).expect("a payment has a JSON form"),
-            keys: keys.collect(),
+            keys: keys.chain(beside.once.iter().cloned()).collect(),
             answers: answer::final_answers(before, p, &setup.policy),
             references: references
                 .map(|(account, reference)| Reference {

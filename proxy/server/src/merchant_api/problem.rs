@@ -4,11 +4,13 @@
 
 use interlock_engine::Refusal;
 use interlock_journal::{Health, StoreError};
+use interlock_plugin_api::Class;
 use serde_json::{Map, Value, json};
 
 use crate::access::Scope;
 use crate::driver::DriveError;
 use crate::front_door::Response;
+use crate::wallets::NotOpened;
 
 /// Who asks while a journal is restored asks again after this, s.
 const RESTORING_S: u64 = 30;
@@ -160,6 +162,51 @@ impl Problem {
             Refusal::Unprocessable { param, why } => Self::unprocessable(param, *why),
             Refusal::NotFound => Self::not_found("payment"),
         }
+    }
+
+    /// What a wallet did not open; `param` is what it was asked with.
+    pub fn of_wallet(why: &NotOpened, param: &str) -> Self {
+        const TITLE: &str = "The wallet can't be used now";
+        match why {
+            NotOpened::NoAccount => {
+                let detail = "no account opens this wallet; send `form` = `processor` with the                               `account` that the token is encrypted to";
+                Self::unprocessable("method.type", detail)
+            }
+            NotOpened::Which(accounts) => {
+                let detail = format!("name the account that opens it: {}", accounts.join(", "));
+                Self::unprocessable("account", detail)
+            }
+            NotOpened::Refused(class, word) => {
+                let detail = match class {
+                    Class::Expired => "it is too old; ask the shopper to pay again",
+                    Class::User => "it was made for another amount or currency",
+                    Class::Config => "the wallet's account is not set up for it",
+                    _ => "it is not what the wallet gives out; do not try it again",
+                };
+                Self::unprocessable(param, detail)
+                    .with("reason", word.as_str())
+                    .with("class", class.as_str())
+            }
+            NotOpened::Skipped(account, skip) => {
+                let detail = format!("account `{account}`: {}", skip.as_str());
+                Self::new(503, "wallet_unavailable", TITLE, detail).retry(Retry::SameKey)
+            }
+            NotOpened::Unheard(account) => {
+                let detail = format!(
+                    "account `{account}` could not open it; nothing was journalled or sent; ask \
+                     again with the same key"
+                );
+                Self::new(503, "wallet_unavailable", TITLE, detail).retry(Retry::SameKey)
+            }
+        }
+    }
+
+    /// 422: another payment was paid with this wallet's token, or this one was.
+    pub fn token_used() -> Self {
+        let detail = "it was used for a payment before; ask the shopper to pay again";
+        Self::unprocessable("method.token", detail)
+            .with("reason", "replayed")
+            .with("class", Class::Duplicate.as_str())
     }
 
     /// What the driver could not do.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use interlock_engine::{Method, Submission};
 use interlock_plugin_api::{
-    CaptureMode, Credential, CredentialForm, Currency, Customer, Details, Money,
+    CaptureMode, Credential, CredentialForm, Currency, Customer, Details, Money, SessionRequest,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,15 +12,17 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use crate::credentials::Held;
+use crate::credentials::{Held, Sealed};
 use crate::setup::iso_exponent;
 
 const METADATA_MAX: usize = 50;
 const TEXT_MAX: usize = 500;
 const REFERENCE_MAX: usize = 64;
 const URL_MAX: usize = 2_048;
+const DOMAIN_MAX: usize = 253;
 const TOKEN_MAX: usize = 4_096;
 const ACCEPT_MAX: usize = 16;
+const WALLET_TOKEN_MAX: usize = 16_384;
 const DETAILS_MAX: usize = 32_768;
 /// The words that a list can be narrowed to.
 pub const STATUSES: [&str; 6] =
@@ -133,6 +135,52 @@ impl ConfirmBody {
             return Err(Problem::unprocessable("details", told));
         }
         Ok(Some(Details(details)))
+    }
+}
+
+/// `POST /v1/wallets/{type}/sessions`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionBody {
+    /// The host name of the page that asks, as it is registered at the wallet.
+    #[schemars(length(min = 1, max = 253))]
+    domain: String,
+    /// What the wallet's sheet calls the shop.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    display_name: Option<String>,
+    /// The address that the wallet gave to the page; only the wallet's own hosts are asked.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https://"))]
+    validation_url: Option<String>,
+    /// The account that opens it, where several could.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    account: Option<String>,
+}
+
+impl SessionBody {
+    /// What is asked for, and of which account.
+    pub fn asked(self) -> Result<(SessionRequest, Option<String>), Problem> {
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        let is_host = (1..=DOMAIN_MAX).contains(&self.domain.len())
+            && self.domain.chars().all(named)
+            && !self.domain.split('.').any(str::is_empty);
+        if !is_host {
+            return Err(Problem::unprocessable("domain", "must be a host name without a port"));
+        }
+        text("display_name", self.display_name.as_deref(), REFERENCE_MAX)?;
+        text("account", self.account.as_deref(), REFERENCE_MAX)?;
+        let https = |url: &String| url.starts_with("https://") && url.len() <= URL_MAX;
+        if self.validation_url.as_ref().is_some_and(|url| !https(url)) {
+            return Err(Problem::unprocessable("validation_url", "must begin with https://"));
+        }
+        let asked = SessionRequest {
+            domain: self.domain.to_ascii_lowercase(),
+            display_name: self.display_name,
+            validation_url: self.validation_url,
+        };
+        Ok((asked, self.account))
     }
 }
 
@@ -383,12 +431,36 @@ fn network_token(value: &Value) -> Result<Credential, Problem> {
     })
 }
 
+/// A wallet's token: to be opened here, or bound to the processor that it is encrypted to.
 fn wallet(kind: &str, members: &Map<String, Value>) -> Result<(Method, Option<Held>), Problem> {
     only(members, &["type", "token", "form", "account"])?;
-    let token = members.get("token").cloned();
-    let token = token.ok_or(Problem::invalid("method.token", "is missing"))?;
-    let credential = Credential::EncryptedWalletToken { wallet: kind.to_owned(), token };
-    Ok(with(kind, "token", credential))
+    let token = match members.get("token") {
+        Some(token @ (Value::Object(_) | Value::String(_))) => token.clone(),
+        Some(_) => return Err(Problem::invalid("method.token", "expected an object or a string")),
+        None => return Err(Problem::invalid("method.token", "is missing")),
+    };
+    if token.to_string().len() > WALLET_TOKEN_MAX {
+        let told = format!("must be at most {WALLET_TOKEN_MAX} bytes");
+        return Err(Problem::unprocessable("method.token", told));
+    }
+    let account = optional(members, "method", "account", REFERENCE_MAX)?;
+    let method = Method { form: CredentialForm::EncryptedWalletToken, ..plain(kind, "token") };
+    match (optional(members, "method", "form", 16)?.as_deref(), account) {
+        (None | Some("encrypted"), by) => {
+            let sealed = Sealed { wallet: kind.to_owned(), token, by };
+            Ok((method, Some(Held::Sealed(sealed))))
+        }
+        (Some("processor"), Some(account)) => {
+            let wallet = kind.to_owned();
+            let credential = Credential::EncryptedWalletToken { wallet, token };
+            let method = Method { token_accounts: vec![account], ..method };
+            Ok((method, Some(Held::One(credential))))
+        }
+        (Some("processor"), None) => {
+            Err(Problem::invalid("method.account", "is missing: whose token is it?"))
+        }
+        _ => Err(Problem::unprocessable("method.form", "use `encrypted` or `processor`")),
+    }
 }
 
 /// An amount in minor units of a known currency.

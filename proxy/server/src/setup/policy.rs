@@ -1,6 +1,6 @@
 //! A configuration in the form that decisions read: the engine's policy and its gates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -9,16 +9,17 @@ use interlock_engine::{
     AccountPolicy, Candidate, CurrencyRule, Failover, Ladder, MerchantPolicy, Policy, RouteMatch,
     RoutePolicy, Strategy,
 };
-use interlock_plugin_api::{Currency, Manifest, Operation};
+use interlock_plugin_api::{Currency, Manifest, MethodSupport, Operation};
 
 use super::{OpenAccount, Setup};
-use crate::config::{self, Account, Config, LateSuccess, strengthened, taken};
-use crate::native;
+use crate::config::{self, Account, Config, LateSuccess, strengthened, taken, taken_opened};
+use crate::{native, wallets};
 
 pub(super) fn policy(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>) -> Policy {
+    let wallets = wallets::opened_here(open.values().map(|open| open.manifest()));
     let accounts = config.accounts.values().filter_map(|account| {
         let open = open.get(&account.name)?;
-        Some(account_policy(account, open.manifest(), open.identity.clone()))
+        Some(account_policy(account, open.manifest(), &wallets, open.identity.clone()))
     });
     policy_over(config, accounts)
 }
@@ -26,8 +27,11 @@ pub(super) fn policy(config: &Config, open: &BTreeMap<String, Arc<OpenAccount>>)
 /// The policy of a configuration whose plugins are known by their manifests alone: enough to say
 /// where a payment would go, and not enough to send one.
 pub fn policy_of_manifests(config: &Config, manifests: &BTreeMap<String, Manifest>) -> Policy {
+    let used = config.accounts.values().filter_map(|account| manifests.get(&account.plugin));
+    let wallets = wallets::opened_here(used);
     let accounts = config.accounts.values().filter_map(|account| {
-        Some(account_policy(account, manifests.get(&account.plugin)?, String::new()))
+        let manifest = manifests.get(&account.plugin)?;
+        Some(account_policy(account, manifest, &wallets, String::new()))
     });
     policy_over(config, accounts)
 }
@@ -54,7 +58,12 @@ fn policy_over(config: &Config, accounts: impl Iterator<Item = AccountPolicy>) -
     }
 }
 
-fn account_policy(account: &Account, manifest: &Manifest, identity: String) -> AccountPolicy {
+fn account_policy(
+    account: &Account,
+    manifest: &Manifest,
+    wallets: &BTreeSet<String>,
+    identity: String,
+) -> AccountPolicy {
     let contract = strengthened(account, manifest).unwrap_or_else(|_| manifest.contract.clone());
     let mut continues = manifest.continues.clone();
     continues.push(manifest.state_version);
@@ -73,7 +82,7 @@ fn account_policy(account: &Account, manifest: &Manifest, identity: String) -> A
         state_version: manifest.state_version,
         continues,
         identity,
-        methods: taken(account, manifest).cloned().collect(),
+        methods: payable(account, manifest, wallets).collect(),
         operations: manifest.operations.clone(),
         currencies: currencies.collect(),
         countries: manifest.countries.clone(),
@@ -81,6 +90,16 @@ fn account_policy(account: &Account, manifest: &Manifest, identity: String) -> A
         timeout_ms: account.timeout_ms,
         failure_domain: account.failure_domain.clone(),
     }
+}
+
+/// All the ways in which an account is paid.
+fn payable<'a>(
+    account: &'a Account,
+    manifest: &'a Manifest,
+    wallets: &'a BTreeSet<String>,
+) -> impl Iterator<Item = MethodSupport> {
+    let own = taken(account, manifest).cloned();
+    own.chain(taken_opened(account, manifest, wallets))
 }
 
 fn route_policy(route: &config::Route) -> RoutePolicy {
@@ -124,10 +143,11 @@ pub(super) fn gates(
     before: Option<&Setup>,
     as_canary: bool,
 ) -> Result<Gates, String> {
+    let wallets = wallets::opened_here(open.values().map(|open| open.manifest()));
     let accounts = config.accounts.values().filter_map(|a| Some((a, open.get(&a.name)?)));
     let settings = accounts.map(|(account, open)| {
         let mut methods: Vec<String> =
-            taken(account, open.manifest()).map(|m| m.kind.clone()).collect();
+            payable(account, open.manifest(), &wallets).map(|m| m.kind).collect();
         methods.push(native::METHOD.to_owned());
         methods.sort();
         methods.dedup();

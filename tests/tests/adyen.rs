@@ -76,7 +76,9 @@ fn manual(mut body: Value) -> Value {
 }
 
 fn wallet(kind: &str, token: Value) -> Value {
-    json!({ "amount": 1_300, "currency": "GBP", "method": { "type": kind, "token": token } })
+    json!({ "amount": 1_300, "currency": "GBP", "method": {
+        "type": kind, "token": token, "form": "processor", "account": ADYEN,
+    } })
 }
 
 #[test]

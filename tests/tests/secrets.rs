@@ -132,7 +132,8 @@ fn stored(eu: &str, us: &str) -> Value {
 
 fn wallet(blob: &str) -> Value {
     json!({ "amount": 1_800, "currency": "GBP",
-        "method": { "type": "google_pay", "token": { "signedMessage": blob } } })
+        "method": { "type": "google_pay", "form": "processor", "account": "adyen-eu",
+            "token": { "signedMessage": blob } } })
 }
 
 fn barcode(auth_code: &str) -> Value {

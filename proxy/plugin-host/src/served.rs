@@ -19,6 +19,7 @@ use super::call::{self, Handle, Sink};
 use super::elf::{self, FILE_BYTES_MAX, PluginFile};
 use super::frame::{self, Frame, Kind};
 use super::load;
+use super::memory;
 use super::services::fenced;
 
 const SOCKET: i32 = 0;
@@ -59,8 +60,10 @@ pub fn serve() -> io::Result<()> {
     };
     end_by(libc::SIGSEGV);
     end_by(libc::SIGBUS);
-    limit(libc::RLIMIT_AS, MEMORY_BYTES_MAX);
-    limit(libc::RLIMIT_CORE, 0);
+    // A limit that is not set protects less, and the parent's own deadline still holds.
+    memory::limit(libc::RLIMIT_AS, MEMORY_BYTES_MAX);
+    memory::dump_nothing();
+    memory::swap_nothing();
     cage::enter_process(SOCKET)?;
     tell(&mut socket, abi::OK, &Sink::default())?;
     loop {
@@ -119,13 +122,6 @@ fn tell(socket: &mut UnixStream, code: i32, sink: &Sink) -> io::Result<()> {
     let over = sink.over.unwrap_or_default().as_bytes();
     let parts = [&sink.meta[..], &sink.state, &sink.body, &sink.error, over];
     frame::write(socket, Kind::Result, code, &parts)
-}
-
-fn limit(what: libc::__rlimit_resource_t, most: u64) {
-    let limits = libc::rlimit { rlim_cur: most, rlim_max: most };
-    // SAFETY: a whole struct that lives for the call. A limit that is not set protects less, and
-    // the parent's own deadline still holds.
-    let _ = unsafe { libc::setrlimit(what, &raw const limits) };
 }
 
 /// Lets a signal end the process by itself: a handler would only print, which is not allowed here.

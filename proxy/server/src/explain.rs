@@ -310,7 +310,9 @@ fn method(asked: &MethodAsked, policy: &Policy) -> Result<Method, Fault> {
     let flow = asked.flow.as_deref().or(most.map(|(flow, _)| flow)).unwrap_or("");
     let form = asked.credential.or(most.map(|(_, form)| form)).unwrap_or(CredentialForm::None);
     let token_accounts = match (form, asked.accounts.is_empty()) {
-        (CredentialForm::AccountToken, true) => policy.accounts.keys().cloned().collect(),
+        (CredentialForm::AccountToken | CredentialForm::EncryptedWalletToken, true) => {
+            policy.accounts.keys().cloned().collect()
+        }
         _ => asked.accounts.clone(),
     };
     Ok(Method { kind: asked.kind.clone(), flow: flow.to_owned(), form, token_accounts })

@@ -32,8 +32,9 @@ use crate::resolver;
 use crate::restoration::{Restoration, Told as Restored};
 use crate::setup::{InForce, Setup};
 use crate::upstream::{Upstream, UpstreamOptions};
+use crate::wallets;
 use crate::webhooks::Webhooks;
-use interlock_plugin_host::{Options as HostOptions, PluginHost};
+use interlock_plugin_host::{Options as HostOptions, PluginHost, dump_nothing, swap_nothing};
 
 /// A journal that could not be restored is tried again after this.
 const RESTORE_AGAIN: Duration = Duration::from_secs(2);
@@ -64,6 +65,7 @@ impl From<io::Error> for StartError {
 /// What can't be used, with its place.
 pub fn run(config: Config, path: PathBuf, restored: Option<Restored>) -> Result<(), StartError> {
     logging(&config.telemetry);
+    dump_nothing();
     let drain = Duration::from_millis(config.server.drain_ms);
     let workers = config.server.workers;
     let stopped = serve(workers + spare_threads(workers), drain, start(config, path, restored))?;
@@ -91,6 +93,13 @@ async fn start(
     let opened = tokio::task::spawn_blocking(move || open(&loading)).await;
     let Opened { store, numbers, setup, host } =
         opened.map_err(|e| StartError(format!("start failed: {e}")))??;
+    if wallets::are_opened(&setup) {
+        let locked = swap_nothing();
+        tracing::info!(
+            locked,
+            "tokens of wallets are opened here; memory that is locked is not swapped"
+        );
+    }
     let high_water_ms = high_water(&*store).await?;
     let clock = Arc::new(NodeClock::new(high_water_ms));
     let metrics = Metrics::new().map_err(|e| StartError(e.to_string()))?;

@@ -164,6 +164,11 @@ pub async fn start_session(
     }
 }
 
+/// Whether some account opens tokens.
+pub fn are_opened(setup: &Setup) -> bool {
+    !opened_here(setup.open.values().map(|open| open.manifest())).is_empty()
+}
+
 /// The method types whose tokens some account opens.
 pub fn opened_here<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> BTreeSet<String> {
     manifests

@@ -1,8 +1,8 @@
 //! Who is tried next, and who is not (SAFETY section 3, the matrix of credentials, RESILIENCE).
 
 use interlock_engine::{
-    AttemptState, Candidate, ExchangeKind, FailReason, Failover, Input, Outcome, Refusal, Sent,
-    Settled, Skip, Strategy, route,
+    AttemptState, Candidate, ExchangeKind, FailReason, Failover, Input, Method, Outcome, Refusal,
+    Sent, Settled, Skip, Strategy, route,
 };
 use interlock_plugin_api::{Class, CredentialForm, Fact, NotFound, What};
 
@@ -289,6 +289,11 @@ fn what_the_api_calls_failover_is_said_up_front() {
     let desk = at_the_till();
     assert_eq!(route::failover_of(desk.p(), &desk.policy), Ok("proven"));
     let accounts = ["a", "b"].map(|name| account(name, prompt_card()));
+    let form = CredentialForm::EncryptedWalletToken;
+    let sealed = Method { kind: "wallet".into(), form, ..token_method(&["b"]) };
+    let desk = Desk::with(policy(accounts.clone().into()), submission(sealed));
+    assert_eq!(desk.p().attempts[0].account, "b");
+    assert_eq!(route::failover_of(desk.p(), &desk.policy), Err("credential_bound"));
     let desk = Desk::with(policy(accounts.into()), submission(token_method(&["a"])));
     assert_eq!(route::failover_of(desk.p(), &desk.policy), Err("credential_bound"));
     let one = vec![account("a", barcode())];

@@ -31,7 +31,7 @@ pub struct Asked {
     /// The credential; without it, the one that most accounts take.
     #[arg(long, value_parser = form)]
     #[arg(
-        value_name = "none|auth_code|open_id|network_token|encrypted_wallet_token|account_token"
+        value_name = "none|auth_code|open_id|network_token|card|encrypted_wallet_token|account_token"
     )]
     credential: Option<CredentialForm>,
     /// An account that a stored token is for; without it, all are.

@@ -16,6 +16,7 @@ use super::account::{SHORTEST_LATE_WINDOW_MS, is_loopback, short_late_window};
 use super::diagnostic::{Diagnostic, nearest};
 use super::words::format_duration;
 use super::{Account, Config, Failover, Isolation, Route, Secret};
+use crate::wallets;
 
 /// The plugin's contract with everything that the account's operator promises beyond it.
 ///
@@ -75,6 +76,9 @@ pub fn check_routes(config: &Config, manifests: &BTreeMap<String, Manifest>) -> 
         }
         if known.len() == route.candidates.len() {
             check_coverage(route, &known, &mut found);
+        }
+        if manifests.len() == config.accounts.len() {
+            check_openers(route, &known, manifests, &mut found);
         }
     }
     found.sort_by_key(|d| (d.line, d.column, d.code));
@@ -327,6 +331,30 @@ fn check_failover(
             .help("write `failover = \"none\"` for this route, or remove the candidate")
             .note("the plugin declares no strong key, no inquiry and no close for it");
         found.push(route.origin.point(finding, &format!("candidates.{}", account.name)));
+    }
+}
+
+/// What a route takes only once it is opened, and nobody opens.
+fn check_openers(
+    route: &Route,
+    known: &[(&Account, &Manifest)],
+    manifests: &BTreeMap<String, Manifest>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let opened = wallets::opened_here(manifests.values());
+    for word in &route.matches.method {
+        let own = |m: &MethodSupport| m.kind == *word;
+        let methods: Vec<&MethodSupport> =
+            known.iter().flat_map(|(account, manifest)| taken(account, manifest)).collect();
+        let as_card = methods.iter().any(|m| as_opened(word, m));
+        if as_card && !methods.iter().any(|m| own(m)) && !opened.contains(word) {
+            let text =
+                format!("route `{}` takes `{word}`, and no account opens its tokens", route.name);
+            let finding = Diagnostic::warning("C067", text)
+                .help("add an account of a plugin that opens them")
+                .note("its candidates take what is inside, as a card");
+            found.push(route.origin.point(finding, "match.method"));
+        }
     }
 }
 

@@ -114,6 +114,18 @@ fn paths() -> Value {
             "post": post("create_refund", "Give money back", Vec::new(),
                 body::<request::RefundBody>(), &[(201, "Refund"), (202, "Refund")]),
         },
+        "/v1/wallets/{type}/sessions": {
+            "post": {
+                "operationId": "start_session",
+                "summary": "Open a wallet's session for a page; give it to the wallet as it is",
+                "parameters": [in_path("type", "The wallet: `apple_pay`")],
+                "requestBody": { "required": true, "content": { "application/json": {
+                    "schema": body::<request::SessionBody>(),
+                } } },
+                "responses": responses(&[(200, "WalletSession")],
+                    &[400, 401, 403, 404, 413, 415, 422, 429, 503]),
+            },
+        },
         "/v1/payment-methods": {
             "get": get("list_methods", "What a shopper can pay with now, best first", basket,
                 "MethodList"),
@@ -344,6 +356,10 @@ fn schemas() -> Value {
             "healthy": { "type": "boolean" }, "reason": or_null(),
         })),
         "MethodList": list("Offered", json!({})),
+        "WalletSession": {
+            "type": "object",
+            "description": "The wallet's own; used once, for one sheet",
+        },
         "PaymentList": list("Payment", json!({
             "next_cursor": or_null(), "unreadable": { "type": "array", "items": text() },
         })),
@@ -428,8 +444,11 @@ fn methods() -> Value {
             "type": "object", "required": ["type", "token"], "additionalProperties": false,
             "properties": {
                 "type": { "const": kind },
-                "token": { "description": "The wallet's payment token as received" },
-                "form": { "type": "string" }, "account": { "type": "string" },
+                "token": { "type": ["object", "string"],
+                    "description": "The wallet's payment token as received" },
+                "form": { "enum": ["encrypted", "processor"], "default": "encrypted",
+                    "description": "Opened here, or bound to the processor of `account`" },
+                "account": { "type": "string", "minLength": 1, "maxLength": 64 },
             },
         })
     };

@@ -1,5 +1,6 @@
 //! The house seen from the street: what every journey needs to stand before the real binary.
 
+pub mod canaries;
 pub mod hook;
 pub mod house;
 pub mod ledger;

@@ -168,13 +168,15 @@ impl Problem {
     pub fn of_wallet(why: &NotOpened, param: &str) -> Self {
         const TITLE: &str = "The wallet can't be used now";
         match why {
+            NotOpened::NoAccount if !param.starts_with("method.") => Self::not_found("wallet"),
             NotOpened::NoAccount => {
                 let detail = "no account opens this wallet; send `form` = `processor` with the                               `account` that the token is encrypted to";
                 Self::unprocessable("method.type", detail)
             }
             NotOpened::Which(accounts) => {
                 let detail = format!("name the account that opens it: {}", accounts.join(", "));
-                Self::unprocessable("account", detail)
+                let of_payment = param.starts_with("method.");
+                Self::unprocessable(if of_payment { "method.account" } else { "account" }, detail)
             }
             NotOpened::Refused(class, word) => {
                 let detail = match class {

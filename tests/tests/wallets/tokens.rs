@@ -1,0 +1,127 @@
+//! Tokens, good, bad and used before.
+
+use interlock_tests::house::{House, Plan, fresh};
+use serde_json::{Value, json};
+
+use crate::{AMOUNT, body, charges, pay, pay_as, token};
+
+#[test]
+fn a_token_is_paid_once_and_remembered_over_a_death() {
+    let mut house = House::with(Plan { wallets: true, ..Plan::default() });
+    for (n, wallet) in ["apple_pay", "google_pay"].into_iter().enumerate() {
+        let made = token(&house, wallet, json!({ "currency": "EUR" }));
+        let (key, body) = (fresh("key"), body(wallet, "EUR", &made["token"]));
+        let paid = pay_as(&house, &key, &body, 20);
+        assert_eq!((paid.status, &paid["status"]), (201, &json!("succeeded")), "{paid:?}");
+        assert_eq!((&paid["account"], &paid["failover"]), (&json!("adyen-eu"), &json!("proven")));
+        assert_eq!(charges(&house), n + 1);
+        // The same request is the same payment; the same token under another key is none.
+        let again = pay_as(&house, &key, &body, 20);
+        assert_eq!((again.status, &again["id"]), (201, &paid["id"]), "{again:?}");
+        let used = pay(&house, wallet, "EUR", &made["token"], 20);
+        assert_eq!((used.status, &used["reason"]), (422, &json!("replayed")), "{used:?}");
+        assert_eq!(used["param"], "method.token");
+        house.kill_proxy();
+        house.start_proxy();
+        let used = pay(&house, wallet, "EUR", &made["token"], 20);
+        assert_eq!((used.status, &used["reason"]), (422, &json!("replayed")), "{used:?}");
+        assert_eq!(charges(&house), n + 1);
+    }
+}
+
+#[test]
+fn a_request_that_is_repeated_is_answered_though_its_token_is_too_old_by_now() {
+    let house = House::with(Plan { wallets: true, ..Plan::default() });
+    // Four seconds before the token is stale.
+    let now = jiff_now_ms();
+    let made = token(&house, "apple_pay", json!({ "currency": "EUR", "now_ms": now - 296_000 }));
+    let (key, body) = (fresh("key"), body("apple_pay", "EUR", &made["token"]));
+    let paid = pay_as(&house, &key, &body, 20);
+    assert_eq!((paid.status, &paid["status"]), (201, &json!("succeeded")), "{paid:?}");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let again = pay_as(&house, &key, &body, 20);
+    assert_eq!((again.status, &again["id"]), (201, &paid["id"]), "{again:?}");
+    let other = pay(&house, "apple_pay", "EUR", &made["token"], 20);
+    assert_eq!((other.status, &other["class"]), (422, &json!("expired")), "{other:?}");
+    assert_eq!(charges(&house), 1);
+}
+
+#[test]
+fn each_bad_token_is_refused_for_its_own_reason_and_nobody_hears_of_it() {
+    let house = House::with(Plan { wallets: true, ..Plan::default() });
+    let mut told = Vec::new();
+    for (wallet, defect, class, reason) in BAD {
+        let made = token(&house, wallet, json!({ "currency": "EUR", "defect": defect }));
+        let answer = pay(&house, wallet, "EUR", &made["token"], 0);
+        let seen = (answer.status, answer["class"].as_str(), answer["reason"].as_str());
+        if seen != (422, Some(class), Some(reason)) || answer["param"] != "method.token" {
+            told.push(format!("{wallet} {defect}: {answer:?}"));
+        }
+    }
+    assert!(told.is_empty(), "{told:#?}");
+    for (wallet, of, currency) in [("apple_pay", AMOUNT + 1, "EUR"), ("apple_pay", AMOUNT, "USD")] {
+        let made = token(&house, wallet, json!({ "amount": of, "currency": currency }));
+        let answer = pay(&house, wallet, "EUR", &made["token"], 0);
+        assert_eq!((answer.status, &answer["class"]), (422, &json!("user")), "{answer:?}");
+    }
+    for odd in [json!({}), json!("no JSON"), json!({ "paymentData": 1 }), json!("{}")] {
+        for wallet in ["apple_pay", "google_pay"] {
+            let answer = pay(&house, wallet, "EUR", &odd, 0);
+            assert_eq!((answer.status, &answer["class"]), (422, &json!("verification")), "{odd}");
+        }
+    }
+    for odd in [json!(1), json!(null), json!([])] {
+        assert_eq!(pay(&house, "apple_pay", "EUR", &odd, 0).status, 400, "{odd}");
+    }
+    assert_eq!(charges(&house), 0);
+    assert_eq!(house.get("/v1/payments")["data"], json!([]), "nothing is written");
+    for account in ["adyen-eu", "checkout-eu", "stripe-eu"] {
+        assert_eq!(house.requests(account).len(), 0, "{account} heard of it");
+    }
+}
+
+#[test]
+fn a_card_number_without_a_cryptogram_is_taken_with_three_d_secure() {
+    let house = House::with(Plan { wallets: true, ..Plan::default() });
+    let plain = json!({ "currency": "USD", "auth_method": "PAN_ONLY" });
+    let made = token(&house, "google_pay", plain);
+    let shown = pay(&house, "google_pay", "USD", &made["token"], 20);
+    assert_eq!((shown.status, &shown["status"]), (201, &json!("requires_action")), "{shown:?}");
+    assert_eq!(shown["account"], "checkout-eu");
+    assert_eq!(charges(&house), 0);
+    let id = shown["id"].as_str().expect("an id");
+    let acted = house.shopper("checkout-eu", op_id(&shown), "pay");
+    assert!(acted.status < 300, "{acted:?}");
+    house.wait_for(id, std::time::Duration::from_secs(20), |p| p["status"] == "succeeded");
+    assert_eq!(charges(&house), 1);
+}
+
+#[test]
+fn one_token_of_several_methods_and_one_that_is_switched_to_are_used_up_too() {
+    let house = House::with(Plan { wallets: true, ..Plan::default() });
+    let made = token(&house, "apple_pay", json!({ "currency": "EUR" }));
+    let sealed = json!({ "type": "apple_pay", "token": made["token"] });
+    let several = json!({ "amount": AMOUNT, "currency": "EUR", "method": {
+        "type": "any", "accept": [sealed],
+    } });
+    let paid = pay_as(&house, &fresh("key"), &several, 20);
+    assert_eq!((paid.status, &paid["status"]), (201, &json!("succeeded")), "{paid:?}");
+    let used = pay(&house, "apple_pay", "EUR", &made["token"], 20);
+    assert_eq!((used.status, &used["reason"]), (422, &json!("replayed")), "{used:?}");
+    assert_eq!(charges(&house), 1);
+}
+
+fn op_id(payment: &interlock_tests::house::Answer) -> &str {
+    payment["attempts"][0]["op_id"].as_str().expect("an op_id")
+}
+
+fn jiff_now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.expect("after 1970").as_millis()).expect("fits")
+}
+
+/// Wallet, defect of the token, class and reason of its refusal.
+const BAD: &[(&str, &str, &str, &str)] = &[];
+
+#[allow(dead_code)]
+fn _unused(_: Value) {}

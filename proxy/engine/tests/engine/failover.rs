@@ -289,9 +289,11 @@ fn what_the_api_calls_failover_is_said_up_front() {
     let desk = at_the_till();
     assert_eq!(route::failover_of(desk.p(), &desk.policy), Ok("proven"));
     let accounts = ["a", "b"].map(|name| account(name, prompt_card()));
-    let form = CredentialForm::EncryptedWalletToken;
-    let sealed = Method { kind: "wallet".into(), form, ..token_method(&["b"]) };
-    let desk = Desk::with(policy(accounts.clone().into()), submission(sealed));
+    let credential = CredentialForm::EncryptedWalletToken;
+    let mut sealed = accounts.clone();
+    sealed.iter_mut().for_each(|a| a.methods.iter_mut().for_each(|m| m.credential = credential));
+    let token = Method { form: credential, ..token_method(&["b"]) };
+    let desk = Desk::with(policy(sealed.into()), submission(token));
     assert_eq!(desk.p().attempts[0].account, "b");
     assert_eq!(route::failover_of(desk.p(), &desk.policy), Err("credential_bound"));
     let desk = Desk::with(policy(accounts.into()), submission(token_method(&["a"])));

@@ -118,7 +118,6 @@ pub fn account(name: &str, contract: Contract) -> AccountPolicy {
         methods: vec![
             takes("wallet", "barcode", CredentialForm::AuthCode),
             takes("wallet", "qr", CredentialForm::None),
-            takes("wallet", "token", CredentialForm::EncryptedWalletToken),
             takes("card", "token", CredentialForm::NetworkToken),
             takes("card", "token", CredentialForm::AccountToken),
         ],

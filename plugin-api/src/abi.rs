@@ -17,7 +17,7 @@ pub const MAGIC: u64 = 0x4B43_4F4C_5254_4E49;
 /// The ABI's major version; it is also in the symbol's name.
 pub const ABI_MAJOR: u16 = 1;
 /// The ABI's minor version: fields and extensions are only ever appended.
-pub const ABI_MINOR: u16 = 2;
+pub const ABI_MINOR: u16 = 1;
 /// The one symbol that a plugin exports.
 pub const ENTRY: &str = "interlock_plugin_v1";
 /// The descriptor's leading bytes that never change meaning.
@@ -170,7 +170,7 @@ pub struct AeadExtension {
     ) -> i32,
 }
 
-/// `ilk.host.establish/1`, since minor 2.
+/// `ilk.host.establish/1`, since minor 1.
 #[repr(C)]
 pub struct EstablishExtension {
     /// Bytes of this struct.

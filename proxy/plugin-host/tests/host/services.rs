@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use interlock_plugin_api::{FaultKind, SecretKind};
 use interlock_plugin_host::*;
+use p256::ecdh::diffie_hellman;
+use p256::elliptic_curve::sec1::ToEncodedPoint;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use rsa::RsaPrivateKey;
 use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+use rsa::{Oaep, RsaPrivateKey};
 use secrecy::SecretString;
+use sha2::Sha256;
 
-use crate::stage::{KEY, envelope, host, open, step};
+use crate::stage::{EC_KEY, KEY, envelope, host, open, step};
 
 #[tokio::test]
 async fn a_plugin_uses_keys_by_name_and_gets_only_results() {
@@ -39,6 +42,64 @@ async fn a_plugin_uses_keys_by_name_and_gets_only_results() {
 }
 
 #[tokio::test]
+async fn a_secret_is_established_with_a_key_that_stays_here() {
+    let host = host(5000);
+    let instance = open(&host, "establish", "script.c");
+    let step = async |start: &str, more: &[u8]| {
+        let input = [start.as_bytes(), more].concat();
+        instance.step(&envelope(), b"", &input).await.unwrap().body
+    };
+    let spki = EC_KEY.public_key().to_public_key_der().unwrap();
+    assert_eq!(step("p:agreement:", b"").await, spki.as_bytes());
+    let spki = KEY.to_public_key().to_public_key_der().unwrap();
+    assert_eq!(step("p:transport:", b"").await, spki.as_bytes());
+
+    let theirs = p256::SecretKey::from_slice(&[9; 32]).unwrap();
+    let point = theirs.public_key().to_encoded_point(false);
+    let shared = diffie_hellman(theirs.to_nonzero_scalar(), EC_KEY.public_key().as_affine());
+    assert_eq!(step("e:agreement:", point.as_bytes()).await, &shared.raw_secret_bytes()[..]);
+    let sealed = KEY.to_public_key();
+    let sealed =
+        sealed.encrypt(&mut rsa::rand_core::OsRng, Oaep::new::<Sha256>(), b"a key").unwrap();
+    assert_eq!(step("t:transport:", &sealed).await, b"a key");
+
+    // What no peer would have sent gives nothing: off the curve, compressed, cut, sealed for others.
+    let mut off = point.as_bytes().to_vec();
+    off[64] ^= 1;
+    let compressed = theirs.public_key().to_encoded_point(true);
+    for odd in [&off[..], compressed.as_bytes(), &point.as_bytes()[..64], b"\0", b""] {
+        assert_eq!(step("e:agreement:", odd).await, b"nothing", "{odd:?}");
+    }
+    let mut changed = sealed;
+    changed[9] ^= 1;
+    assert_eq!(step("t:transport:", &changed).await, b"nothing");
+}
+
+#[tokio::test]
+async fn an_ecdsa_signature_is_verified_with_a_key_in_pem() {
+    let host = host(5000);
+    let instance = open(&host, "ecdsa", "script.c");
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let pem = pair.public_key_pem();
+    let signature = rcgen::SigningKey::sign(&pair, b"data").unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap().pem();
+    for (key, data, verdict) in
+        [(&pem, "data", "good"), (&pem, "datA", "bad"), (&certificate, "data", "good")]
+    {
+        let length = [u8::try_from(signature.len()).unwrap()];
+        let start = format!("c:{key}:");
+        let input = [start.as_bytes(), &length, &signature, data.as_bytes()].concat();
+        let seen = instance.step(&envelope(), b"", &input).await.unwrap().body;
+        assert_eq!(String::from_utf8(seen).unwrap(), verdict, "{data}");
+    }
+    let rsa = KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+    let input = format!("c:{rsa}:\u{1}xdata");
+    let text = "the service failed".to_owned();
+    let fault = Err(StepError::Fault { kind: FaultKind::Input, text });
+    assert_eq!(step(&instance, input.as_bytes()).await, fault, "not on a curve");
+}
+
+#[tokio::test]
 async fn a_key_of_another_name_or_kind_is_not_used() {
     let host = host(5000);
     let instance = open(&host, "wrong-key", "script.c");
@@ -49,6 +110,11 @@ async fn a_key_of_another_name_or_kind_is_not_used() {
         ("s:other:data", FaultKind::Config),
         ("s:mac:data", FaultKind::Unsupported),
         ("s:public:data", FaultKind::Unsupported),
+        ("e:private:data", FaultKind::Unsupported),
+        ("e:transport:data", FaultKind::Unsupported),
+        ("t:agreement:data", FaultKind::Unsupported),
+        ("p:mac:", FaultKind::Unsupported),
+        ("p:other:", FaultKind::Config),
     ] {
         let text = "the service failed".to_owned();
         let fault = Err(StepError::Fault { kind, text });

@@ -18,6 +18,10 @@ use secrecy::SecretString;
 pub static KEY: LazyLock<RsaPrivateKey> =
     LazyLock::new(|| RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap());
 
+/// On P-256.
+pub static EC_KEY: LazyLock<p256::SecretKey> =
+    LazyLock::new(|| p256::SecretKey::from_slice(&[7; 32]).unwrap());
+
 pub fn host(hard_ms: u64) -> Arc<PluginHost> {
     PluginHost::new(Options { hard_ms, ..Options::default() })
 }
@@ -32,10 +36,19 @@ pub fn secrets() -> Secrets {
         ("mac".to_owned(), SecretKind::Mac),
         ("private".to_owned(), SecretKind::RsaPrivate),
         ("public".to_owned(), SecretKind::RsaPublic),
+        ("agreement".to_owned(), SecretKind::EcKeyAgreement),
+        ("transport".to_owned(), SecretKind::RsaKeyTransport),
     ]);
     let private = KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string();
     let public = KEY.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
-    let pairs = [("mac", "whsec".to_owned()), ("private", private), ("public", public)];
+    let agreement = EC_KEY.to_pkcs8_pem(LineEnding::LF).unwrap().to_string();
+    let pairs = [
+        ("mac", "whsec".to_owned()),
+        ("private", private.clone()),
+        ("public", public),
+        ("agreement", agreement),
+        ("transport", private),
+    ];
     let pairs = pairs.map(|(name, value)| (name.to_owned(), SecretString::from(value)));
     Secrets::from_pairs(&declared, pairs.into()).unwrap()
 }

@@ -53,6 +53,31 @@ static int32_t service(const ilk_host *host, ilk_bytes body, const ilk_out *out)
       rc = ILK_OK;
     }
   }
+  if (kind == 'c') {
+    /* "c:PEM:", the length of the signature, the signature, the data. */
+    if (data.len < 1 || data.len < 1 + (size_t)data.ptr[0]) return ILK_E_INPUT;
+    size_t len = data.ptr[0];
+    ilk_bytes signature = {data.ptr + 1, len}, rest = {data.ptr + 1 + len, data.len - 1 - len};
+    const ilk_verify *table = host->get_extension(host->ctx, ILK_EXT_VERIFY);
+    if (table == NULL || table->struct_size < sizeof *table) return ILK_E_INTERNAL;
+    rc = table->verify(host->ctx, name, test_text("ecdsa-sha256"), rest, signature);
+    if (rc >= 0) {
+      test_put(out, ILK_PART_BODY, rc == 1 ? "good" : "bad");
+      rc = ILK_OK;
+    }
+  }
+  if (kind == 'p' || kind == 'e' || kind == 't') {
+    const ilk_establish *table = host->get_extension(host->ctx, ILK_EXT_ESTABLISH);
+    if (table == NULL || table->struct_size < sizeof *table) return ILK_E_INTERNAL;
+    ilk_bytes how = test_text(kind == 'e' ? "ecdh-p256" : "rsa-oaep-sha256");
+    if (kind == 'p') {
+      rc = table->public_key(host->ctx, name, &through);
+    } else {
+      rc = table->establish(host->ctx, name, how, data, &through);
+      if (rc == 0) test_put(out, ILK_PART_BODY, "nothing");
+      if (rc >= 0) rc = ILK_OK;
+    }
+  }
   if (rc != ILK_OK) {
     test_put(out, ILK_PART_ERROR, "the service failed");
     return rc;

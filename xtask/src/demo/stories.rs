@@ -97,7 +97,12 @@ impl Plan {
                 let method = json!({ "type": "paypal", "flow": "redirect" });
                 plan(currency, method, shopper, after)
             }
-            61..=72 => plan(currency, network_token(chance, number), "leave", refund),
+            61..=66 => plan(currency, network_token(chance, number), "leave", refund),
+            // Its token is made when the shopper agrees, and is good for minutes.
+            67..=72 => {
+                let kind = ["apple_pay", "google_pay"][chance.between(0, 1) as usize];
+                plan(currency, json!({ "type": kind }), "leave", refund)
+            }
             73..=88 => plan(currency, all_tokens(number), "leave", refund),
             89..=96 => plan(currency, all_tokens(number), "leave", After::Capture),
             _ => plan(currency, all_tokens(number), "hold", After::Cancel),
@@ -209,10 +214,11 @@ impl Shop {
     }
 
     fn create(&self, plan: &Plan, number: usize) -> Option<Value> {
+        let method = self.method(plan)?;
         let body = json!({
             "amount": plan.amount, "currency": plan.currency,
             "capture": if plan.manual { "manual" } else { "automatic" },
-            "method": plan.method,
+            "method": method,
             "merchant_ref": format!("ord-{}-{}", plan.run, plan.number),
             "description": format!("Order {}", plan.number),
             "return_url": "https://shop.example/thanks",
@@ -234,6 +240,32 @@ impl Shop {
             book.change(number, |told| told.refused = Some(code));
             None
         })
+    }
+
+    /// How it is paid; a wallet gives its token to the shopper's device first.
+    fn method(&self, plan: &Plan) -> Option<Value> {
+        let mut method = plan.method.clone();
+        let Some(wallet @ ("apple_pay" | "google_pay")) = plan.method["type"].as_str() else {
+            return Some(method);
+        };
+        let asked = json!({
+            "account": wallet.replace('_', "-"), "amount": plan.amount, "currency": plan.currency,
+        });
+        match self.control.post(&format!("/wallets/{wallet}/tokens"), None, &asked) {
+            Ok(answer) if answer.status == 200 => {
+                method["token"] = answer.body["token"].clone();
+                Some(method)
+            }
+            Ok(answer) => {
+                let said = said("POST token", answer.status, &answer.body);
+                self.with_book(|book| book.complain(said));
+                None
+            }
+            Err(why) => {
+                self.with_book(|book| book.complain(why));
+                None
+            }
+        }
     }
 
     fn shopper(&self, plan: &Plan, number: usize, payment: &Value) {

@@ -6,12 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use interlock_plugin_api::{Credential, Opened};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::WALLET;
 use crate::refusal::Refusal;
 use crate::roots::millis;
 
-const MESSAGE_ID_CHARS_MAX: usize = 128;
+const MESSAGE_ID_CHARS_MAX: usize = 1024;
+/// The longest that the host keeps.
+const TOKEN_ID_CHARS_MAX: usize = 128;
 const CRYPTOGRAM_CHARS_MAX: usize = 128;
 const ECI_CHARS_MAX: usize = 2;
 
@@ -70,13 +73,23 @@ pub(crate) fn read(
     if payload.gateway_merchant_id.as_deref() != gateway_merchant_id {
         return Err(Refusal::OtherGatewayMerchant);
     }
-    let id = payload.message_id;
-    let sound = id.len() <= MESSAGE_ID_CHARS_MAX && id.bytes().all(|b| b.is_ascii_graphic());
-    if id.is_empty() || !sound {
+    let token_id = token_id(&payload.message_id)?;
+    let credential = credential(payload.payment_method_details)?;
+    Ok(Opened { credential, token_id, amount: None })
+}
+
+/// Google's number of the message; its digest where it is longer than the host keeps.
+fn token_id(message_id: &str) -> Result<String, Refusal> {
+    let is_text = message_id.bytes().all(|b| b.is_ascii_graphic());
+    if !is_text || !(1..=MESSAGE_ID_CHARS_MAX).contains(&message_id.len()) {
         return Err(Refusal::MalformedPayload);
     }
-    let credential = credential(payload.payment_method_details)?;
-    Ok(Opened { credential, token_id: id.into_owned(), amount: None })
+    if message_id.len() <= TOKEN_ID_CHARS_MAX {
+        return Ok(message_id.to_owned());
+    }
+    let digest = Sha256::digest(message_id);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{hex}"))
 }
 
 fn json<'a, T: Deserialize<'a>>(plain: &'a [u8]) -> Result<T, Refusal> {

@@ -5,19 +5,20 @@
 //! carried out after the driver made it durable; what a plugin wants to send is judged by the
 //! pinned manifest, not by the step that wants it.
 
+mod cache;
 mod keyrings;
 mod statements;
 mod tokens;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use interlock_engine::{AccountPolicy, Call, ExchangeKind, Subject};
 use interlock_engine::{Again, Draft, Payment, Prepared, Sent, Stamp, Submission};
 use interlock_plugin_api::{
     Ack, CaptureMode, Credential, Customer, Details, Done, Effect, Envelope, Event, Fact, Money,
-    Next, Operation, Original, Request, STEPS_MAX, Send, What,
+    Next, Operation, Original, Request, STEPS_MAX, Send, TransportLoss, What,
 };
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -26,6 +27,7 @@ use crate::failpoint::{self, Side};
 use crate::node::NodeClock;
 use crate::setup::OpenAccount;
 use crate::upstream::{self, Outgoing, Upstream};
+use cache::{Answers, Key};
 pub use keyrings::Fetches;
 use keyrings::Search;
 pub use statements::Part;
@@ -43,6 +45,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub struct Caller {
     upstream: Upstream,
     clock: Arc<NodeClock>,
+    answers: Arc<Answers>,
 }
 
 /// A request that is ready to be sent, once its record is durable.
@@ -146,7 +149,7 @@ impl<'a> From<&'a Submission> for Order<'a> {
 impl Caller {
     /// A caller with its own pool of connections.
     pub fn new(upstream: Upstream, clock: Arc<NodeClock>) -> Self {
-        Self { upstream, clock }
+        Self { upstream, clock, answers: Arc::default() }
     }
 
     /// The pool, for metrics.
@@ -434,13 +437,44 @@ impl Caller {
                 return Ok((Ended::Effect(draft, Box::new(ready)), last_status));
             }
             let by = Instant::now() + account.timeout;
-            let answer = self.exchange(account, &send, out_body, by, true).await;
-            let answer = answer.map_err(|(_, reason, _)| reason.to_owned())?;
+            let answer = if out_body.is_empty() && is_cached(account, &send) {
+                match self.kept(account, &send, by).await {
+                    Ok(answer) => answer,
+                    // The plugin may know what else there is: it was no question about a payment.
+                    Err((sent, reason, _)) => {
+                        let outcome = match sent {
+                            Sent::No => TransportLoss::NotSent,
+                            Sent::Maybe => TransportLoss::MaybeSent,
+                        };
+                        envelope.event = Event::Transport { outcome, reason: reason.to_owned() };
+                        (state, body) = (kept, Bytes::new());
+                        continue;
+                    }
+                }
+            } else {
+                let answer = self.exchange(account, &send, out_body, by, true).await;
+                answer.map_err(|(_, reason, _)| reason.to_owned())?
+            };
             last_status = answer.status;
             envelope.event = Event::Response { status: answer.status, headers: answer.headers };
             (state, body) = (kept, answer.body);
         }
         Err(format!("the plugin took more than {STEPS_MAX} steps"))
+    }
+
+    /// What a request for something public is answered, perhaps from what is kept.
+    async fn kept(
+        &self,
+        account: &OpenAccount,
+        send: &Send,
+        by: Instant,
+    ) -> Result<upstream::Incoming, Gone> {
+        let now = || {
+            let wall_ms = u64::try_from(self.clock.now().wall_ms).unwrap_or_default();
+            UNIX_EPOCH + Duration::from_millis(wall_ms)
+        };
+        let fetch = self.exchange(account, send, Vec::new(), by, true);
+        self.answers.answer(Key::of(account, send), &send.headers, now, fetch).await
     }
 
     /// One step; once more if it named a public key of the provider that had to be fetched first.
@@ -560,6 +594,12 @@ impl Caller {
         failpoint::answer(Side::Before);
         Ok(answer)
     }
+}
+
+/// Whether the manifest says that an answer to this may be kept.
+fn is_cached(account: &OpenAccount, send: &Send) -> bool {
+    let rule = account.manifest().contract.rule(&send.method, &send.path, &send.query);
+    rule.is_some_and(|rule| rule.cached)
 }
 
 /// An exchange without an answer: whether it left, why, and how long it took, ms.

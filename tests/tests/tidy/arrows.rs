@@ -48,6 +48,7 @@ const SERVER: &str = "interlock";
 const SANDBOX: &str = "interlock-sandbox";
 const CHECKOUT: &str = "interlock-plugin-checkout";
 const SIMULATION: &str = "interlock-simulation";
+const TOKENS: &str = "interlock-wallet-tokens";
 
 const TABLE: &[Row] = &[
     Row { name: API, ours: &[], never: OUTSIDE },
@@ -68,8 +69,10 @@ const TABLE: &[Row] = &[
         ours: &[ENGINE, JOURNAL, API, BREAKER, HOST, KIT],
         never: &["reqwest", "axum"],
     },
+    // Plays the wallets, for the tests of their plugins and for the sandbox.
+    Row { name: TOKENS, ours: &[], never: OUTSIDE },
     // The oracle of the tests shares no code with what it judges.
-    Row { name: SANDBOX, ours: &[], never: &["pingora", "pingora-core"] },
+    Row { name: SANDBOX, ours: &[TOKENS], never: &["pingora", "pingora-core"] },
     Row { name: "interlock-tests", ours: &[API, ENGINE, JOURNAL, BREAKER, SANDBOX], never: &[] },
     // It measures processes from outside, and single rooms by their crates.
     Row { name: "interlock-bench", ours: &[API, ENGINE, BREAKER, CHECKOUT], never: &["reqwest"] },
@@ -79,8 +82,8 @@ const TABLE: &[Row] = &[
     Row { name: "xtask", ours: &[], never: &["pingora", "pingora-core", "cmake", "rusqlite"] },
 ];
 
-/// Every crate under `plugins/`.
-const PLUGIN: Row = Row { name: "plugins/*", ours: &[API], never: OUTSIDE };
+/// Every crate under `plugins/`; a wallet's tests make tokens.
+const PLUGIN: Row = Row { name: "plugins/*", ours: &[API, TOKENS], never: OUTSIDE };
 
 fn row_of(package: &Package) -> Option<&'static Row> {
     let is_plugin = package.manifest_path.as_str().contains("/plugins/");

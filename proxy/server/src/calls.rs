@@ -5,13 +5,14 @@
 //! carried out after the driver made it durable; what a plugin wants to send is judged by the
 //! pinned manifest, not by the step that wants it.
 
+mod cache;
 mod keyrings;
 mod statements;
 mod tokens;
 mod wallets;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use interlock_engine::{AccountPolicy, Call, ExchangeKind, Subject};
@@ -27,6 +28,7 @@ use crate::failpoint::{self, Side};
 use crate::node::NodeClock;
 use crate::setup::OpenAccount;
 use crate::upstream::{self, Outgoing, Upstream};
+use cache::{Answers, Key};
 pub use keyrings::Fetches;
 use keyrings::Search;
 pub use statements::Part;
@@ -45,6 +47,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 pub struct Caller {
     upstream: Upstream,
     clock: Arc<NodeClock>,
+    answers: Arc<Answers>,
 }
 
 /// A request that is ready to be sent, once its record is durable.
@@ -148,7 +151,7 @@ impl<'a> From<&'a Submission> for Order<'a> {
 impl Caller {
     /// A caller with its own pool of connections.
     pub fn new(upstream: Upstream, clock: Arc<NodeClock>) -> Self {
-        Self { upstream, clock }
+        Self { upstream, clock, answers: Arc::default() }
     }
 
     /// The pool, for metrics.
@@ -431,7 +434,11 @@ impl Caller {
                 return Ok((Ended::Effect(draft, Box::new(ready)), last_status));
             }
             let by = Instant::now() + account.timeout;
-            let answer = self.exchange(account, &send, out_body, by, true).await;
+            let public = out_body.is_empty() && is_cached(account, &send);
+            let answer = match public {
+                true => self.kept(account, &send, by).await,
+                false => self.exchange(account, &send, out_body, by, true).await,
+            };
             (state, body) = match answer {
                 Ok(answer) => {
                     let (status, headers) = (answer.status, answer.headers);
@@ -439,8 +446,8 @@ impl Caller {
                     envelope.event = Event::Response { status, headers };
                     (kept, answer.body)
                 }
-                // It may know another way: keys that it was given beforehand.
-                Err((sent, reason, _)) if envelope.op == Operation::OpenToken => {
+                // The plugin may know what else there is: it was no question about a payment.
+                Err((sent, reason, _)) if public => {
                     let outcome = match sent {
                         Sent::No => TransportLoss::NotSent,
                         Sent::Maybe => TransportLoss::MaybeSent,
@@ -452,6 +459,21 @@ impl Caller {
             };
         }
         Err(format!("the plugin took more than {STEPS_MAX} steps"))
+    }
+
+    /// What a request for something public is answered, perhaps from what is kept.
+    async fn kept(
+        &self,
+        account: &OpenAccount,
+        send: &Send,
+        by: Instant,
+    ) -> Result<upstream::Incoming, Gone> {
+        let now = || {
+            let wall_ms = u64::try_from(self.clock.now().wall_ms).unwrap_or_default();
+            UNIX_EPOCH + Duration::from_millis(wall_ms)
+        };
+        let fetch = self.exchange(account, send, Vec::new(), by, true);
+        self.answers.answer(Key::of(account, send), &send.headers, now, fetch).await
     }
 
     /// One step; once more if it named a public key of the provider that had to be fetched first.
@@ -571,6 +593,12 @@ impl Caller {
         failpoint::answer(Side::Before);
         Ok(answer)
     }
+}
+
+/// Whether the manifest says that an answer to this may be kept.
+fn is_cached(account: &OpenAccount, send: &Send) -> bool {
+    let rule = account.manifest().contract.rule(&send.method, &send.path, &send.query);
+    rule.is_some_and(|rule| rule.cached)
 }
 
 /// An exchange without an answer: whether it left, why, and how long it took, ms.

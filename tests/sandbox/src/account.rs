@@ -20,6 +20,7 @@ use crate::config::Identity;
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
 use crate::door::Cut;
 use crate::faults::{FaultDial, FaultKind, Met};
+use crate::google_pay::GooglePay;
 use crate::moment;
 use crate::paypal::Paypal;
 use crate::requests::{Received, Requests};
@@ -37,6 +38,8 @@ pub enum Fake {
     Alipay(Arc<Alipay>),
     /// Checkout.com.
     Checkout(Arc<Checkout>),
+    /// Google Pay.
+    Googlepay(Arc<GooglePay>),
     /// PayPal.
     Paypal(Arc<Paypal>),
     /// Stripe.
@@ -114,6 +117,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.desk(),
             Fake::Alipay(alipay) => alipay.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
+            Fake::Googlepay(googlepay) => googlepay.desk(),
             Fake::Paypal(paypal) => paypal.desk(),
             Fake::Stripe(stripe) => stripe.desk(),
             Fake::Wechatpay(wechatpay) => wechatpay.desk(),
@@ -126,6 +130,8 @@ impl Account {
             Fake::Adyen(adyen) => adyen.reset(),
             Fake::Alipay(alipay) => alipay.reset(),
             Fake::Checkout(checkout) => checkout.reset(),
+            // It keeps nothing but its keys.
+            Fake::Googlepay(_) => {}
             Fake::Paypal(paypal) => paypal.reset(),
             Fake::Stripe(stripe) => stripe.reset(),
             Fake::Wechatpay(wechatpay) => wechatpay.reset(),
@@ -158,6 +164,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
+            Fake::Googlepay(_) => Err("nobody pays at a wallet"),
             Fake::Paypal(paypal) => paypal.act(op_id, order, outcome),
             Fake::Stripe(stripe) => stripe.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Wechatpay(wechatpay) => wechatpay.act(op_id, qr.or(order), act),
@@ -174,7 +181,17 @@ impl Account {
             Fake::Paypal(paypal) => paypal.portal(act),
             Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
             Fake::Stripe(stripe) => stripe.portal(act),
-            Fake::Adyen(_) | Fake::Checkout(_) => Err("this provider has no portal here"),
+            Fake::Adyen(_) | Fake::Checkout(_) | Fake::Googlepay(_) => {
+                Err("this provider has no portal here")
+            }
+        }
+    }
+
+    /// The Google Pay behind it, if that is what it is.
+    pub fn google_pay(&self) -> Option<&GooglePay> {
+        match &self.fake {
+            Fake::Googlepay(googlepay) => Some(googlepay),
+            _ => None,
         }
     }
 
@@ -230,6 +247,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.execute(inbound, bend),
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
+            Fake::Googlepay(googlepay) => googlepay.execute(inbound),
             Fake::Paypal(paypal) => paypal.execute(inbound, bend),
             Fake::Stripe(stripe) => stripe.execute(inbound, bend),
             Fake::Wechatpay(wechatpay) => wechatpay.execute(inbound, bend),
@@ -251,6 +269,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.recognise(inbound),
             Fake::Alipay(alipay) => alipay.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
+            Fake::Googlepay(googlepay) => googlepay.recognise(inbound),
             Fake::Paypal(paypal) => paypal.recognise(inbound),
             Fake::Stripe(stripe) => stripe.recognise(inbound),
             Fake::Wechatpay(wechatpay) => wechatpay.recognise(inbound),
@@ -280,6 +299,7 @@ impl Account {
                 Fake::Adyen(adyen) => adyen.is_full(),
                 Fake::Alipay(alipay) => alipay.is_full(),
                 Fake::Checkout(checkout) => checkout.is_full(),
+                Fake::Googlepay(_) => false,
                 Fake::Paypal(paypal) => paypal.is_full(),
                 Fake::Stripe(stripe) => stripe.is_full(),
                 Fake::Wechatpay(wechatpay) => wechatpay.is_full(),
@@ -290,7 +310,7 @@ impl Account {
         match &self.fake {
             Fake::Paypal(paypal) => paypal.failure(),
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
-            Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
+            Fake::Adyen(_) | Fake::Checkout(_) | Fake::Googlepay(_) => Answer::empty(500),
             Fake::Stripe(stripe) => stripe.failure(),
             Fake::Wechatpay(wechatpay) => wechatpay.failure(),
         }
@@ -301,6 +321,7 @@ impl Account {
             Fake::Adyen(adyen) => adyen.limited(),
             Fake::Alipay(alipay) => alipay.limited(call),
             Fake::Checkout(checkout) => checkout.limited(),
+            Fake::Googlepay(_) => Answer::empty(429),
             Fake::Paypal(paypal) => paypal.limited(),
             Fake::Stripe(stripe) => stripe.limited(),
             Fake::Wechatpay(wechatpay) => wechatpay.limited(),
@@ -312,6 +333,7 @@ impl Account {
             Fake::Adyen(_) => Answer::json(200, "{\"pspReference\":\"\u{fffd}"),
             Fake::Alipay(alipay) => alipay.garbage(call),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
+            Fake::Googlepay(_) => Answer::json(200, "{\"keys\":[\u{fffd}"),
             Fake::Paypal(_) => Answer::json(200, "{\"id\":\"\u{fffd}"),
             Fake::Stripe(_) => Answer::json(200, "{\"id\":\"pi_\u{fffd}"),
             Fake::Wechatpay(wechatpay) => wechatpay.garbage(),

@@ -52,6 +52,8 @@ pub enum AccountConfig {
     Alipay(AlipayConfig),
     /// Checkout.com, NAS.
     Checkout(CheckoutConfig),
+    /// Google Pay: public keys, and tokens.
+    Googlepay(GooglepayConfig),
     /// PayPal, Orders v2 and Payments v2.
     Paypal(PaypalConfig),
     /// Stripe, PaymentIntents.
@@ -194,6 +196,35 @@ pub struct CheckoutConfig {
     /// How long a new payment is missing from the list by reference.
     #[serde(default)]
     pub list_delay_ms: u64,
+}
+
+/// `[accounts.NAME]` with `provider = "googlepay"`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GooglepayConfig {
+    /// Where this account listens.
+    pub listen: SocketAddr,
+    /// Google's root key, on P-256: PEM, or the path of one.
+    pub root_private_key: String,
+    /// Google's intermediate key: PEM, or the path of one.
+    pub intermediate_private_key: String,
+    /// What tokens are encrypted to: PEM, or the path of one.
+    pub merchant_private_key: String,
+    /// Whom tokens are signed for; that of Google's test environment when absent.
+    #[serde(default)]
+    pub recipient_id: Option<String>,
+    /// Which merchant of a gateway tokens are made for.
+    #[serde(default)]
+    pub gateway_merchant_id: Option<String>,
+    /// How long the keys may be kept, in seconds.
+    #[serde(default = "max_age_s")]
+    pub max_age_s: u64,
+    /// What `slow` waits when its order says 0, ms.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Every answer takes so long, ms.
+    #[serde(default)]
+    pub latency_ms: u64,
 }
 
 /// `[accounts.NAME]` with `provider = "stripe"`. Times are milliseconds.
@@ -428,6 +459,9 @@ fn notify_retry_ms() -> u64 {
 }
 fn late_ms() -> u64 {
     2_000
+}
+fn max_age_s() -> u64 {
+    3_600
 }
 fn qr_expiry_ms() -> u64 {
     2 * 3_600_000

@@ -21,6 +21,7 @@ use crate::account::{Account, PortalAct};
 use crate::alipay::Act;
 use crate::door::Look;
 use crate::faults::{FaultDial, FaultOrder};
+use crate::google_pay;
 use crate::ledger::{Ledger, Since};
 use crate::requests::Requests;
 
@@ -49,6 +50,7 @@ pub fn routes(control: Arc<Control>) -> Router {
         .route("/faults/{id}", delete(lift))
         .route("/customers/act", post(act))
         .route("/portal", post(portal))
+        .route("/wallets/google_pay/tokens", post(google_pay_token))
         .route("/reset", post(reset))
         .fallback(async || Refused::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
         .with_state(control)
@@ -229,6 +231,17 @@ async fn portal(State(control): Shared, body: Bytes) -> Answered {
     };
     let done = account.portal(&act);
     done.map(|done| answer(&done)).map_err(|why| Refused::new(StatusCode::CONFLICT, "refused", why))
+}
+
+async fn google_pay_token(State(control): Shared, body: Bytes) -> Answered {
+    let wanted: google_pay::Wanted = read(&body)?;
+    let Some((account, _)) = control.accounts.get(&wanted.account) else {
+        return Err(Refused::unknown(&wanted.account));
+    };
+    let Some(fake) = account.google_pay() else {
+        return Err(Refused::invalid(format!("it is no Google Pay: {}", wanted.account)));
+    };
+    fake.token(&wanted).map(|made| answer(&made)).map_err(Refused::invalid)
 }
 
 async fn reset(State(control): Shared) -> Response {

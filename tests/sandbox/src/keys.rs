@@ -28,6 +28,8 @@ pub enum KeyError {
     Unreadable(&'static str),
     /// The text is not hexadecimal.
     NotHex(&'static str),
+    /// The text is no private key on P-256 in PKCS#8.
+    NotOnP256(&'static str),
     /// It is of the wrong kind, or missing.
     Unfit(&'static str),
     /// A key could not be made.
@@ -41,6 +43,7 @@ impl fmt::Display for KeyError {
         match self {
             Self::Unreadable(which) => write!(f, "not an RSA key of 2048 bits or more: {which}"),
             Self::NotHex(which) => write!(f, "not a key in hexadecimal: {which}"),
+            Self::NotOnP256(which) => write!(f, "not a private key on P-256: {which}"),
             Self::Unfit(why) => write!(f, "a key cannot be used: {why}"),
             Self::NotMade(why) => write!(f, "could not make a key: {why}"),
             Self::NotWritten(why) => write!(f, "could not write a key: {why}"),
@@ -215,7 +218,7 @@ pub fn write_pairs(folder: &Path, roles: &[&str]) -> Result<usize, KeyError> {
     Ok(made)
 }
 
-fn write_private(path: &Path, pem: &str) -> std::io::Result<()> {
+pub(crate) fn write_private(path: &Path, pem: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

@@ -3,7 +3,8 @@
 //! The sandbox is the independent oracle of every load and failover test: it shares no code with
 //! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API, PayPal's
 //! Orders and Payments, Stripe's PaymentIntents and WeChat Pay's APIv3 on the wire, and writes down
-//! every movement of money in the moment it happens, whatever the caller is answered.
+//! every movement of money in the moment it happens, whatever the caller is answered. It plays
+//! Google Pay too, which moves none.
 //!
 //! One account is one port, because some faults live in the socket.
 //!
@@ -37,6 +38,13 @@
 //! hmac_key = "64656d6f"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/adyen-main"
 //!
+//! [accounts.googlepay-main]
+//! provider = "googlepay"
+//! listen = "127.0.0.1:9971"
+//! root_private_key = "keys/googlepay-main/root_private.pem"
+//! intermediate_private_key = "keys/googlepay-main/intermediate_private.pem"
+//! merchant_private_key = "keys/googlepay-main/merchant_private.pem"
+//!
 //! [accounts.paypal-main]
 //! provider = "paypal"
 //! listen = "127.0.0.1:9941"
@@ -65,10 +73,11 @@
 //! platform_private_key = "keys/wechatpay-main/gateway_private.pem"
 //! public_key_id = "PUB_KEY_ID_0119000000012026010100000001"
 //! ```
-//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`], [`PaypalConfig`],
-//! [`StripeConfig`] and [`WechatpayConfig`]. `interlock-sandbox keys DIR NAME` makes fresh key
-//! pairs; with `--webhooks` those of a PayPal account, and `webhook_ca.pem`, the authority that a
-//! verifier of its webhooks must trust.
+//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`], [`GooglepayConfig`],
+//! [`PaypalConfig`], [`StripeConfig`] and [`WechatpayConfig`]. `interlock-sandbox keys DIR NAME`
+//! makes fresh key pairs; with `--webhooks` those of a PayPal account, and `webhook_ca.pem`, the
+//! authority that a verifier of its webhooks must trust; with `--google-pay` those of a Google and
+//! of a merchant.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -139,6 +148,11 @@
 //! A `code_url`, `prepay_id` or `h5_url` is paid by `/customers/act`, by `op_id`, `qr_code` or
 //! `order`; old ones stay good until they expire. A refund whose `reason` is `abnormal` or `closed`
 //! ends so; one with `not_enough` meets `NOT_ENOUGH` at the first try of its number.
+//!
+//! # Tokens of wallets
+//! `POST /wallets/google_pay/tokens` is what Google Pay hands to a page: `{account, auth_method,
+//! protocol, number, defect, now_ms}`, of which only `account` must be there; `defect` is a word of
+//! [`wallet_tokens::google::Defect`]. The answer has the `token`, and what is `inside`.
 //!
 //! # What nobody asked for
 //! `POST /portal` plays who moves money past the merchant's requests: `{account, act, op_id,
@@ -223,6 +237,7 @@ pub mod courier;
 pub mod desk;
 pub mod door;
 pub mod faults;
+pub mod google_pay;
 pub mod issuer;
 pub mod keys;
 pub mod ledger;
@@ -242,8 +257,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use config::{
-    AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, PaypalConfig,
-    StripeConfig, WechatpayConfig,
+    AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, GooglepayConfig,
+    PaypalConfig, StripeConfig, WechatpayConfig,
 };
 
 use account::{Account, Fake};
@@ -255,12 +270,14 @@ use courier::Courier;
 use desk::Desk;
 use door::Door;
 use faults::FaultDial;
+use google_pay::GooglePay;
 use issuer::Issuer;
 use keys::{KeyError, Signer, Verifier};
 use ledger::Ledger;
 use paypal::Paypal;
 use requests::Requests;
 use stripe::Stripe;
+use wallet_tokens::google::{KeyError as WalletKeyError, Keys};
 use wechatpay::Wechatpay;
 
 /// A running sandbox. Dropping it closes every listener.
@@ -404,6 +421,9 @@ impl Parts {
                 (c.notify_delay_ms, c.notify_retry_ms, c.late_ms),
                 (c.latency_ms, c.late_ms),
             ),
+            AccountConfig::Googlepay(g) => {
+                ("googlepay", (0, 250, g.late_ms), (g.latency_ms, g.late_ms))
+            }
             AccountConfig::Paypal(p) => (
                 "paypal",
                 (p.notify_delay_ms, p.notify_retry_ms, p.late_ms),
@@ -447,6 +467,17 @@ impl Parts {
             }
             AccountConfig::Checkout(checkout) => {
                 Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))
+            }
+            AccountConfig::Googlepay(googlepay) => {
+                let root = config.key_text(&googlepay.root_private_key)?;
+                let intermediate = config.key_text(&googlepay.intermediate_private_key)?;
+                let merchant = config.key_text(&googlepay.merchant_private_key)?;
+                let keys = Keys::from_pem(&root, &intermediate, &merchant);
+                let bad = |why: WalletKeyError| {
+                    StartError::Key(name.to_string(), KeyError::NotOnP256(why.0))
+                };
+                let made = GooglePay::new(desk, googlepay.clone(), keys.map_err(bad)?);
+                Fake::Googlepay(Arc::new(made))
             }
             AccountConfig::Paypal(paypal) => {
                 let own = config.key_text(&paypal.webhook_private_key)?;
@@ -502,6 +533,7 @@ impl AccountConfig {
             Self::Adyen(adyen) => adyen.listen,
             Self::Alipay(alipay) => alipay.listen,
             Self::Checkout(checkout) => checkout.listen,
+            Self::Googlepay(googlepay) => googlepay.listen,
             Self::Paypal(paypal) => paypal.listen,
             Self::Stripe(stripe) => stripe.listen,
             Self::Wechatpay(wechatpay) => wechatpay.listen,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use interlock_sandbox::keys::KeyError;
-use interlock_sandbox::{Config, Sandbox, keys, paypal};
+use interlock_sandbox::{Config, Sandbox, google_pay, keys, paypal};
 
 #[derive(Parser)]
 #[command(about = "Stateful fakes of payment providers, with a ledger and a fault dial")]
@@ -40,18 +40,22 @@ enum Task {
         /// Make what signs PayPal's webhooks instead, and webhook_ca.pem to trust
         #[arg(long)]
         webhooks: bool,
+        /// Make the keys of a Google Pay instead: Google's own, and the merchant's
+        #[arg(long, conflicts_with = "webhooks")]
+        google_pay: bool,
     },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
-        Some(Task::Keys { dir, names, webhooks: false }) => {
-            make_keys(&dir, &names, keys::write_account_keys)
-        }
-        Some(Task::Keys { dir, names, webhooks: true }) => {
+        Some(Task::Keys { dir, names, webhooks: true, .. }) => {
             make_keys(&dir, &names, paypal::write_webhook_keys)
         }
+        Some(Task::Keys { dir, names, google_pay: true, .. }) => {
+            make_keys(&dir, &names, google_pay::write_google_pay_keys)
+        }
+        Some(Task::Keys { dir, names, .. }) => make_keys(&dir, &names, keys::write_account_keys),
         None => serve(arguments),
     };
     match done {

@@ -58,6 +58,11 @@ impl OpenAccount {
     pub fn manifest(&self) -> &Manifest {
         self.instance.generation().manifest()
     }
+
+    /// Tells it from the same account as it was or will be configured.
+    pub(crate) fn seal(&self) -> &str {
+        &self.seal
+    }
 }
 
 /// The file of a plugin, by its name in the configuration.

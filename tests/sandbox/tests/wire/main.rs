@@ -6,6 +6,7 @@ mod adyen;
 mod alipay;
 mod checkout;
 mod faults;
+mod google_pay;
 mod notices;
 mod paypal;
 mod program;

@@ -92,3 +92,20 @@ fn the_program_makes_what_signs_webhooks() {
     assert!(!told.status.success());
     assert!(String::from_utf8(told.stderr).unwrap().contains("p/none.pem"));
 }
+
+#[test]
+fn the_program_makes_the_keys_of_a_google_pay() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = || {
+        let mut program = Command::new(PROGRAM);
+        program.arg("keys").arg(folder.path()).args(["g", "--google-pay"]).status().unwrap()
+    };
+    assert!(make().success());
+    let read = |name: &str| std::fs::read_to_string(folder.path().join("g").join(name)).unwrap();
+    let all =
+        || ["root", "intermediate", "merchant"].map(|role| read(&format!("{role}_private.pem")));
+    let first = all();
+    assert!(first.iter().all(|pem| pem.starts_with("-----BEGIN PRIVATE KEY-----")));
+    assert!(make().success());
+    assert_eq!(all(), first);
+}

@@ -35,7 +35,8 @@ impl RngCore for Seeded {
 
     fn fill_bytes(&mut self, into: &mut [u8]) {
         for chunk in into.chunks_mut(32) {
-            let block = Sha256::new().chain_update(self.seed).chain_update(self.drawn.to_be_bytes());
+            let block =
+                Sha256::new().chain_update(self.seed).chain_update(self.drawn.to_be_bytes());
             chunk.copy_from_slice(&block.finalize()[..chunk.len()]);
             self.drawn += 1;
         }

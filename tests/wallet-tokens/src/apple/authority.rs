@@ -100,7 +100,8 @@ impl Authority {
     }
 
     fn leaf_certificate(&self, rsa: bool, defect: Option<Defect>) -> Vec<u8> {
-        let key = if rsa { spki(&self.leaf_rsa.to_public_key()) } else { spki(&self.leaf.public_key()) };
+        let key =
+            if rsa { spki(&self.leaf_rsa.to_public_key()) } else { spki(&self.leaf.public_key()) };
         let mut extensions = vec![
             extension("2.5.29.19", true, &sequence(&[])),
             extension("2.5.29.15", true, &bits(7, &[0x80])),

@@ -4,4 +4,8 @@
 //! alone; a plugin trusts them only where its account names them as its roots.
 
 pub mod apple;
+mod der;
 pub mod google;
+mod seeded;
+
+pub use seeded::Seeded;

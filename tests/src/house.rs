@@ -10,6 +10,7 @@ mod control;
 mod files;
 mod keys;
 mod process;
+mod wallets;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -65,6 +66,8 @@ pub struct Plan {
     pub proof_codes: bool,
     /// Whether Adyen and Stripe ask for 3-D Secure where it is wanted.
     pub challenges: bool,
+    /// Whether it opens Apple Pay and Google Pay tokens, and has routes for what is inside.
+    pub wallets: bool,
     /// More lines for every account, such as `in_flight = 5`.
     pub account_lines: &'static str,
     /// More lines for the merchant, such as `limit = "5/s"`.
@@ -94,6 +97,7 @@ impl Default for Plan {
             offer_expiry: None,
             proof_codes: true,
             challenges: false,
+            wallets: false,
             account_lines: "",
             merchant_lines: "",
             route_lines: "",
@@ -168,14 +172,15 @@ impl House {
         let dir = tempfile::tempdir().expect("a folder");
         let plugins = dir.path().join("plugins");
         fs::create_dir(&plugins).expect("a folder for plugins");
-        let mut providers: Vec<&str> = ALL.iter().map(|(_, provider)| *provider).collect();
+        let opened = if plan.wallets { &wallets::WALLETS[..] } else { &[] };
+        let mut providers: Vec<&str> = ALL.iter().chain(opened).map(|(_, p)| *p).collect();
         providers.sort_unstable();
         providers.dedup();
         for provider in providers {
             let name = format!("lib{provider}.so");
             fs::copy(built(&name), plugins.join(&name)).expect("the plugin is built");
         }
-        let ports = free_ports(2 + 1 + ALL.len());
+        let ports = free_ports(2 + 1 + ALL.len() + opened.len());
         let at = |n: usize| format!("127.0.0.1:{}", ports[n]);
         let mut house = Self {
             api: format!("http://{}", at(0)),
@@ -189,9 +194,15 @@ impl House {
         house.write_keys();
         let accounts: Vec<String> = (0..ALL.len()).map(|n| at(3 + n)).collect();
         let root = house.dir.path();
-        let sandbox = files::sandbox_config(&plan, &at(2), &accounts, &at(0));
+        let mut sandbox = files::sandbox_config(&plan, &at(2), &accounts, &at(0));
+        let mut config = files::config(&plan, &at(0), &at(1), &accounts);
+        if plan.wallets {
+            let wallets = [at(3 + ALL.len()), at(4 + ALL.len())];
+            let wallets = [wallets[0].as_str(), &wallets[1]];
+            sandbox += &wallets::sandbox(wallets);
+            config += &wallets::config(&plan, root, wallets);
+        }
         fs::write(root.join("sandbox.toml"), sandbox).expect("sandbox.toml");
-        let config = files::config(&plan, &at(0), &at(1), &accounts);
         fs::write(root.join("interlock.toml"), config).expect("interlock.toml");
         house.sandbox = Some(house.spawn("interlock-sandbox", &["--config", "sandbox.toml"], &[]));
         house.wait_until("the sandbox answers", Duration::from_secs(20), |h| {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ALL, API_V3_KEY, MERCHANT_SERIAL, PUBLIC_KEY_ID, Plan};
+use super::{ALL, API_V3_KEY, MERCHANT_SERIAL, PUBLIC_KEY_ID, Plan, wallets};
 
 pub(super) fn sandbox_config(plan: &Plan, control: &str, accounts: &[String], api: &str) -> String {
     let mut text = format!("[control]\nlisten = \"{control}\"\n");
@@ -181,6 +181,8 @@ pub(super) fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -
         }
         text += &format!("[accounts.{name}.contract]\n{contract}");
     }
+    let processor = [("wallets", "method = [\"apple_pay\", \"google_pay\"]", "\"adyen-eu\"")];
+    let wallets = if plan.wallets { &wallets::ROUTES[..] } else { &processor };
     for (name, rule, candidates) in [
         ("alipay", "method = \"alipay\", currency = \"CNY\"", "\"alipay-main\", \"alipay-backup\""),
         ("cards-eu", "method = \"card\", currency = \"EUR\"", "\"checkout-eu\", \"checkout-us\""),
@@ -194,10 +196,12 @@ pub(super) fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -
         ("cards-se", "method = \"card\", currency = \"SEK\"", "\"stripe-eu\", \"checkout-us\""),
         ("cards-no", "method = \"card\", currency = \"NOK\"", "\"checkout-eu\", \"stripe-eu\""),
         ("cards-dk", "method = \"card\", currency = \"DKK\"", "\"adyen-eu\", \"stripe-eu\""),
-        ("wallets", "method = [\"apple_pay\", \"google_pay\"]", "\"adyen-eu\""),
         ("wechat", "method = \"wechat_pay\"", "\"wechat-main\", \"wechat-backup\""),
         ("paypal", "method = \"paypal\"", "\"paypal-main\""),
-    ] {
+    ]
+    .iter()
+    .chain(wallets)
+    {
         text += &format!(
             "\n[[routes]]\nname = \"{name}\"\nmatch = {{ {rule} }}\n\
              candidates = [{candidates}]\n{}\n",

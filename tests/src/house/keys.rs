@@ -38,6 +38,8 @@ impl House {
                 }
             }
             keys(&["--webhooks", "paypal-main"]);
+            keys(&["--apple-pay", "apple-pay"]);
+            keys(&["--google-pay", "google-pay"]);
             accounts_keys(dir.path())
         });
         for (name, pem) in made {

@@ -85,7 +85,7 @@ fn house_of(currency: &str, first: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     for fault in FAULTS {
         // Both at once: what takes long takes long for both.
-        let tokens = WALLETS.map(|wallet| token(&house, wallet, json!({ "currency": currency })));
+        let tokens = WALLETS.map(|wallet| token(&house, wallet, currency, json!({})));
         let dial = json!({
             "account": first, "operation": "authorize", "fault": fault, "ms": 2_500,
             "for_ms": 600_000,

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 const AMOUNT: i64 = 2_300;
 
-/// A token of a wallet from the sandbox, for [`AMOUNT`], and what is inside.
-fn token(house: &House, wallet: &str, more: Value) -> Value {
-    let mut asked = json!({ "account": wallet.replace('_', "-"), "amount": AMOUNT });
+/// A token of a wallet, and what is inside; Apple's says for how much it is.
+fn token(house: &House, wallet: &str, currency: &str, more: Value) -> Value {
+    let mut asked = match wallet {
+        "apple_pay" => json!({ "amount": AMOUNT, "currency": currency }),
+        _ => json!({}),
+    };
     asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let url = format!("{}/wallets/{wallet}/tokens", house.control);
-    let made = house.send("POST", &url, &[], Some(asked.to_string().as_bytes()));
-    assert_eq!(made.status, 200, "{made:?}");
-    made.json
+    house.token(wallet, &asked).json
 }
 
 /// Pays with a token, under a fresh key.

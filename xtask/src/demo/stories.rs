@@ -248,9 +248,12 @@ impl Shop {
         let Some(wallet @ ("apple_pay" | "google_pay")) = plan.method["type"].as_str() else {
             return Some(method);
         };
-        let asked = json!({
-            "account": wallet.replace('_', "-"), "amount": plan.amount, "currency": plan.currency,
-        });
+        let mut asked = json!({ "account": wallet.replace('_', "-") });
+        if wallet == "apple_pay" {
+            // Apple's token says for how much it is.
+            asked["amount"] = plan.amount.into();
+            asked["currency"] = plan.currency.into();
+        }
         match self.control.post(&format!("/wallets/{wallet}/tokens"), None, &asked) {
             Ok(answer) if answer.status == 200 => {
                 method["token"] = answer.body["token"].clone();

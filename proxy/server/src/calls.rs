@@ -419,8 +419,11 @@ impl Caller {
         mut body: Bytes,
     ) -> Result<(Ended, u16), String> {
         let mut last_status = 0;
+        let mut public: Option<Key> = None;
         for _ in 0..STEPS_MAX {
-            let out = self.step(account, &envelope, &state, &body).await?;
+            let out = self.step(account, &envelope, &state, &body).await.inspect_err(|_| {
+                public.iter().for_each(|key| self.answers.forget(key));
+            })?;
             let StepOut { next, state: kept, body: out_body, .. } = out;
             let send = match next {
                 Next::Done(done) => return Ok((Ended::Done(done, kept), last_status)),
@@ -434,29 +437,28 @@ impl Caller {
                 return Ok((Ended::Effect(draft, Box::new(ready)), last_status));
             }
             let by = Instant::now() + account.timeout;
-            let public = out_body.is_empty() && is_cached(account, &send);
-            let answer = match public {
-                true => self.kept(account, &send, by).await,
-                false => self.exchange(account, &send, out_body, by, true).await,
+            public = is_public(account, &send, &out_body).then(|| Key::of(account, &send));
+            let answer = match &public {
+                Some(key) => Box::pin(self.kept(account, &send, key.clone(), by)).await,
+                None => self.exchange(account, &send, out_body, by, true).await,
             };
-            (state, body) = match answer {
-                Ok(answer) => {
-                    let (status, headers) = (answer.status, answer.headers);
+            match answer {
+                Ok(upstream::Incoming { status, headers, body: came, .. }) => {
                     last_status = status;
                     envelope.event = Event::Response { status, headers };
-                    (kept, answer.body)
+                    (state, body) = (kept, came);
                 }
-                // The plugin may know what else there is: it was no question about a payment.
-                Err((sent, reason, _)) if public => {
+                // Who asks for what everybody may read may know another way to it.
+                Err((sent, reason, _)) if public.is_some() => {
                     let outcome = match sent {
                         Sent::No => TransportLoss::NotSent,
                         Sent::Maybe => TransportLoss::MaybeSent,
                     };
                     envelope.event = Event::Transport { outcome, reason: reason.to_owned() };
-                    (kept, Bytes::new())
+                    (state, body) = (kept, Bytes::new());
                 }
                 Err((_, reason, _)) => return Err(reason.to_owned()),
-            };
+            }
         }
         Err(format!("the plugin took more than {STEPS_MAX} steps"))
     }
@@ -466,6 +468,7 @@ impl Caller {
         &self,
         account: &OpenAccount,
         send: &Send,
+        key: Key,
         by: Instant,
     ) -> Result<upstream::Incoming, Gone> {
         let now = || {
@@ -473,7 +476,7 @@ impl Caller {
             UNIX_EPOCH + Duration::from_millis(wall_ms)
         };
         let fetch = self.exchange(account, send, Vec::new(), by, true);
-        self.answers.answer(Key::of(account, send), &send.headers, now, fetch).await
+        self.answers.answer(key, &send.headers, now, fetch).await
     }
 
     /// One step; once more if it named a public key of the provider that had to be fetched first.
@@ -596,9 +599,9 @@ impl Caller {
 }
 
 /// Whether the manifest says that an answer to this may be kept.
-fn is_cached(account: &OpenAccount, send: &Send) -> bool {
+fn is_public(account: &OpenAccount, send: &Send, body: &[u8]) -> bool {
     let rule = account.manifest().contract.rule(&send.method, &send.path, &send.query);
-    rule.is_some_and(|rule| rule.cached)
+    body.is_empty() && rule.is_some_and(|rule| rule.cached)
 }
 
 /// An exchange without an answer: whether it left, why, and how long it took, ms.

@@ -28,14 +28,14 @@ fn a_network_token_comes_out_of_every_protocol() {
         let made = token(&keys(), &Wish { protocol, ..wish() });
         let opened = opened(open(&plain(), made.token).unwrap());
         assert_eq!((opened.token_id.as_str(), opened.amount), (wish().message_id, None));
-        let Credential::NetworkToken { number, expiry_month, expiry_year, cryptogram, eci, source } =
-            opened.credential
+        let Credential::NetworkToken { number, cryptogram, eci, source, .. } = &opened.credential
         else {
             unreachable!("{protocol:?}");
         };
-        assert_eq!((number, cryptogram), (made.number, made.cryptogram));
-        assert_eq!((expiry_month, expiry_year, eci.as_deref()), (12, 2035, Some("05")));
-        assert_eq!(source, "google_pay");
+        assert_eq!((number, cryptogram), (&made.number, &made.cryptogram));
+        assert_eq!((eci.as_deref(), source.as_str()), (Some("05"), "google_pay"));
+        let shown = serde_json::to_value(&opened.credential).unwrap();
+        assert_eq!((&shown["expiry_month"], &shown["expiry_year"]), (&json!(12), &json!(2035)));
     }
 }
 

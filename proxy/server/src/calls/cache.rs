@@ -103,6 +103,11 @@ impl Answers {
         Ok(stale)
     }
 
+    /// Keeps an answer no longer, because nobody could make anything of it.
+    pub(super) fn forget(&self, key: &Key) {
+        self.kept().remove(key);
+    }
+
     fn find(&self, key: &Key, request: &Request<()>, now: SystemTime) -> Found {
         let kept = self.kept();
         let Some(kept) = kept.get(key) else { return Found::Nothing };
@@ -258,6 +263,16 @@ mod tests {
         let shop = Shop::default();
         shop.ask(0, good("max-age=60, must-revalidate", "one")).await.unwrap();
         assert_eq!(shop.ask(61, lost()).await, Err(reason::TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_could_read_is_asked_for_again() {
+        let shop = Shop::default();
+        shop.ask(0, good("max-age=60", "<html>")).await.unwrap();
+        shop.answers.forget(&key("a", "1", "keys", "/other"));
+        assert_eq!(shop.ask(1, good("max-age=60", "two")).await, Ok("<html>".into()));
+        shop.answers.forget(&key("a", "1", "keys", "/keys.json"));
+        assert_eq!(shop.ask(2, good("max-age=60", "two")).await, Ok("two".into()));
     }
 
     #[tokio::test]

@@ -76,7 +76,7 @@ async function aPaymentIsMadeOnceUnderItsKey() {
   assert.equal(paid.latest_charge.captured, true);
   const again = await pay(name);
   assert.deepEqual(again, paid);
-  assert.equal(again.lastResponse.headers['idempotent-replayed'], 'true');
+  assert.equal(header(again.lastResponse, 'idempotent-replayed'), 'true');
   assert.deepEqual(await ledger(name), [['charge', 4900]]);
   passed('a payment, and the same one again');
 
@@ -101,7 +101,7 @@ async function aKeyRepeatsAFailure() {
   await refused(pay(name), errors.StripeAPIError, 500);
   await clearFault(dial);
   const again = await refused(pay(name), errors.StripeAPIError, 500);
-  assert.equal(again.headers['idempotent-replayed'], 'true');
+  assert.equal(header(again, 'idempotent-replayed'), 'true');
   const { data } = await search(name);
   assert.deepEqual(data.map(({ status }) => status), ['succeeded']);
   assert.deepEqual(await ledger(name), [['charge', 4900]]);
@@ -389,6 +389,11 @@ async function refused(asked, kind, status, code) {
   assert.ok(why instanceof kind, `${kind.name}: ${why.stack}`);
   assert.deepEqual([why.statusCode, why.code], [status, code], why.message);
   return why;
+}
+
+// Both of the SDK's HTTP clients are used here, and they show fields in forms of their own.
+function header({ headers }, name) {
+  return typeof headers.get === 'function' ? headers.get(name) : headers[name];
 }
 
 // An event whose signature the SDK has verified.

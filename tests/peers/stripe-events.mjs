@@ -1,13 +1,14 @@
 // Stripe's own SDK for Node signs events, and the proxy judges them.
 //
 // What our fake signs and our plugin verifies, one hand wrote. The SDK knows how Stripe signs: the
-// proxy must believe exactly those events that the SDK itself would believe, and one more that it
-// would not look at twice: a time that is still to come.
+// proxy must believe exactly those events that the SDK itself would believe, but for one whose time
+// is still to come, which the SDK lets pass.
 //
-//   node stripe-events.mjs '{"notifications":URL,"webhook_key":TEXT,"intent":{...}}'
+//   node stripe-events.mjs '{"notifications":URL,"webhook_key":TEXT,"intent":{...},
+//                            "payment":URL,"key":TEXT}'
 //
-// `intent` is the payment that an event of its success shows. STRIPE_SDK is the folder of the
-// package `stripe`. The last line is one JSON object.
+// `intent` is the payment that an event of its success shows, `payment` the same at the proxy.
+// STRIPE_SDK is the folder of the package `stripe`. The last line is one JSON object.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -44,8 +45,11 @@ for (const [what, header, body = payload] of [
   assert.equal(await told(header, body), 401, what);
   passed(`${what} is refused by both`);
 }
-assert.equal(await told(signed({ timestamp: now + 330 }), payload), 401);
+const early = signed({ timestamp: now + 330 });
+webhooks.constructEvent(payload, early, given.webhook_key);
+assert.equal(await told(early, payload), 401);
 passed('a time to come is refused by us');
+assert.equal(await stands(), 'processing');
 // While a secret is rolled there are two signatures.
 for (const header of [good.replace('v1=', `${rolled},v1=`), `${good},${rolled}`, good]) {
   webhooks.constructEvent(payload, header, given.webhook_key);
@@ -57,4 +61,9 @@ conclude();
 async function told(signature, body) {
   const headers = { 'content-type': 'application/json', 'stripe-signature': signature };
   return (await fetch(given.notifications, { method: 'POST', headers, body })).status;
+}
+
+async function stands() {
+  const headers = { authorization: `Bearer ${given.key}` };
+  return (await (await fetch(given.payment, { headers })).json()).status;
 }

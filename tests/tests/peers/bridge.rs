@@ -137,8 +137,8 @@ fn pass(upstream: &str, path: &str, mut asked: Asked) -> (u16, Value) {
     (status, answer)
 }
 
-/// What is held and taken, from the charge that it shows: it tells of no sums of the payment's. What
-/// it lets go at a capture it shows as a refund of the charge, without a payment.
+/// What is held and taken, from the charge that it shows: it tells of no sums of the payment's.
+/// What it lets go at a capture it shows as a refund of the charge, without a payment.
 fn complete(payment: &mut Value) {
     let charge = &payment["latest_charge"];
     let let_go = |refund: &&Value| refund["payment_intent"].is_null();

@@ -80,6 +80,7 @@ fn what_the_sdk_of_stripe_signs_ends_a_payment_and_nothing_else_does() {
     });
     let waits = house.pay_within(&body, 1);
     assert_eq!(waits["status"], "processing", "{waits:?}");
+    let id = waits["id"].as_str().unwrap();
     let op_id = house.requests(STRIPE)[0]["op_id"].as_str().unwrap().to_owned();
     let taken = house.shopper(STRIPE, &op_id, "pay");
     assert_eq!(taken["status"], "succeeded", "{taken:?}");
@@ -92,9 +93,10 @@ fn what_the_sdk_of_stripe_signs_ends_a_payment_and_nothing_else_does() {
             "currency": "nok", "capture_method": "automatic", "latest_charge": "ch_1",
             "metadata": { "interlock_attempt": op_id },
         },
+        "payment": format!("{}/v1/payments/{id}", house.api),
+        "key": "test_key_1",
     });
     assert_eq!(checks("stripe-events.mjs", &given, &[("STRIPE_SDK", sdk)]), 7);
-    let id = waits["id"].as_str().unwrap();
     house.wait_for(id, SOON, |payment| payment["status"] == "succeeded");
     assert_eq!(house.ledger().len(), 1, "it was taken once");
 }

@@ -1,10 +1,20 @@
 //! The providers' own SDKs against the sandbox: they judge whether the fakes speak the protocol.
-//! And the reference library of Standard Webhooks against what the proxy tells merchants.
+//! And the reference library of Standard Webhooks against what the proxy tells merchants, a Stripe
+//! that others wrote against our plugin, and other openers of wallets' tokens against our maker.
 //!
 //! The sandbox is the oracle of every other test, so it needs a judge that nobody here wrote.
 //! `cargo xtask test` installs what is needed; `INTERLOCK_SKIP_PEERS=1` leaves these tests out.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "peers/bridge.rs"]
+mod bridge;
+#[path = "peers/localstripe.rs"]
+mod localstripe;
+#[path = "peers/stripe.rs"]
+mod stripe;
+#[path = "peers/wallets.rs"]
+mod wallets;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,6 +28,7 @@ const ALIPAY: &str = "alipay-main";
 const ADYEN: &str = "adyen-main";
 const WECHAT: &str = "wechat-main";
 const PAYPAL: &str = "paypal-main";
+const STRIPE: &str = "stripe-eu";
 const APP_ID: &str = "2021000000000001";
 const HMAC_KEY: &str = "706565722d686d61632d6b6579";
 const INSTALL: &str = "run `cargo xtask test` once, which installs it, or set \
@@ -355,6 +366,9 @@ impl Sandbox {
              webhook_id = \"9PEER\"\nmagic_amounts = true\n\
              webhook_private_key = \"keys/{PAYPAL}/webhook_private.pem\"\n\
              webhook_ca_private_key = \"keys/{PAYPAL}/webhook_ca_private.pem\"\n\
+             notify_url = \"http://127.0.0.1:{hook}/\"\n\
+             [accounts.{STRIPE}]\nprovider = \"stripe\"\nlisten = \"127.0.0.1:0\"\n\
+             secret_key = \"sk_test_peer\"\nwebhook_key = \"whsec_peer\"\ndecide_ms = 0\n\
              notify_url = \"http://127.0.0.1:{hook}/\"\n"
         );
         std::fs::write(&config, text).unwrap();

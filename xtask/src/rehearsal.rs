@@ -134,7 +134,8 @@ fn need_peers(ground: &Ground, progress: &Progress, npm: &str) -> Result<(), Str
     copy(&lock, &installed)
 }
 
-/// Installs what judges our OpenAPI document into `target/peers/python`, a folder of its own.
+/// Installs what judges our OpenAPI document, and the Stripe that others wrote, into
+/// `target/peers/python`, a folder of its own.
 fn need_python_peers(ground: &Ground, progress: &Progress) -> Result<(), String> {
     let wanted = ground.root.join("tests/peers/requirements.txt");
     let home = ground.target.join("peers/python");
@@ -157,7 +158,7 @@ fn need_python_peers(ground: &Ground, progress: &Progress) -> Result<(), String>
     progress.run("a folder for Python packages", python(&["-m", "venv"]).arg(&home))?;
     let mut install = Command::new(home.join("bin/python"));
     install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&wanted);
-    progress.run("pip install of schemathesis", &mut install).map_err(no_registry)?;
+    progress.run("pip install of the Python peers", &mut install).map_err(no_registry)?;
     copy(&wanted, &installed)
 }
 

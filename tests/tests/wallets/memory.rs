@@ -125,7 +125,7 @@ fn opened_in(house: &House) -> Vec<u32> {
 }
 
 fn signal(pid: u32, name: &str) {
-    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]);
-    let sent = { sent }.status();
+    let arguments = [format!("-{name}"), pid.to_string()];
+    let sent = std::process::Command::new("kill").args(arguments).status();
     assert!(sent.is_ok_and(|s| s.success()), "{name} is sent");
 }

@@ -12,9 +12,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, body::Incoming};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio_rustls::TlsAcceptor;
 
 use crate::adyen::Adyen;
 use crate::alipay::{Act, Alipay};
+use crate::apple_pay::{ApplePay, TokenOrder};
 use crate::checkout::{Checkout, Outcome};
 use crate::config::Identity;
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
@@ -35,6 +37,8 @@ pub enum Fake {
     Adyen(Arc<Adyen>),
     /// Alipay.
     Alipay(Arc<Alipay>),
+    /// Apple Pay.
+    ApplePay(Arc<ApplePay>),
     /// Checkout.com.
     Checkout(Arc<Checkout>),
     /// PayPal.
@@ -113,6 +117,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.desk(),
             Fake::Alipay(alipay) => alipay.desk(),
+            Fake::ApplePay(apple) => apple.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
             Fake::Paypal(paypal) => paypal.desk(),
             Fake::Stripe(stripe) => stripe.desk(),
@@ -125,6 +130,8 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.reset(),
             Fake::Alipay(alipay) => alipay.reset(),
+            // It keeps nothing.
+            Fake::ApplePay(_) => {}
             Fake::Checkout(checkout) => checkout.reset(),
             Fake::Paypal(paypal) => paypal.reset(),
             Fake::Stripe(stripe) => stripe.reset(),
@@ -157,6 +164,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
+            Fake::ApplePay(_) => Err("a wallet takes no money"),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Paypal(paypal) => paypal.act(op_id, order, outcome),
             Fake::Stripe(stripe) => stripe.act(op_id.ok_or("no op_id")?, outcome),
@@ -174,7 +182,28 @@ impl Account {
             Fake::Paypal(paypal) => paypal.portal(act),
             Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
             Fake::Stripe(stripe) => stripe.portal(act),
-            Fake::Adyen(_) | Fake::Checkout(_) => Err("this provider has no portal here"),
+            Fake::Adyen(_) | Fake::ApplePay(_) | Fake::Checkout(_) => {
+                Err("this provider has no portal here")
+            }
+        }
+    }
+
+    /// A token of a shopper's wallet, and what is inside.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be.
+    pub fn wallet_token(&self, order: &TokenOrder) -> Result<Value, String> {
+        match &self.fake {
+            Fake::ApplePay(apple) => apple.token(order),
+            _ => Err("this account is no wallet's".into()),
+        }
+    }
+
+    /// Makes the handshakes of an account that speaks TLS.
+    pub fn acceptor(&self) -> Option<&TlsAcceptor> {
+        match &self.fake {
+            Fake::ApplePay(apple) => Some(apple.acceptor()),
+            _ => None,
         }
     }
 
@@ -229,6 +258,7 @@ impl Account {
         let answer = match &self.fake {
             Fake::Adyen(adyen) => adyen.execute(inbound, bend),
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
+            Fake::ApplePay(apple) => apple.execute(inbound),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
             Fake::Paypal(paypal) => paypal.execute(inbound, bend),
             Fake::Stripe(stripe) => stripe.execute(inbound, bend),
@@ -250,6 +280,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.recognise(inbound),
             Fake::Alipay(alipay) => alipay.recognise(inbound),
+            Fake::ApplePay(apple) => apple.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
             Fake::Paypal(paypal) => paypal.recognise(inbound),
             Fake::Stripe(stripe) => stripe.recognise(inbound),
@@ -279,6 +310,7 @@ impl Account {
             || match &self.fake {
                 Fake::Adyen(adyen) => adyen.is_full(),
                 Fake::Alipay(alipay) => alipay.is_full(),
+                Fake::ApplePay(_) => false,
                 Fake::Checkout(checkout) => checkout.is_full(),
                 Fake::Paypal(paypal) => paypal.is_full(),
                 Fake::Stripe(stripe) => stripe.is_full(),
@@ -289,6 +321,7 @@ impl Account {
     fn failure(&self) -> Answer {
         match &self.fake {
             Fake::Paypal(paypal) => paypal.failure(),
+            Fake::ApplePay(apple) => apple.failure(),
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
             Fake::Adyen(_) | Fake::Checkout(_) => Answer::empty(500),
             Fake::Stripe(stripe) => stripe.failure(),
@@ -300,6 +333,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.limited(),
             Fake::Alipay(alipay) => alipay.limited(call),
+            Fake::ApplePay(apple) => apple.limited(),
             Fake::Checkout(checkout) => checkout.limited(),
             Fake::Paypal(paypal) => paypal.limited(),
             Fake::Stripe(stripe) => stripe.limited(),
@@ -311,6 +345,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(_) => Answer::json(200, "{\"pspReference\":\"\u{fffd}"),
             Fake::Alipay(alipay) => alipay.garbage(call),
+            Fake::ApplePay(_) => Answer::json(200, "{\"epochTimestamp\":\u{fffd}"),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
             Fake::Paypal(_) => Answer::json(200, "{\"id\":\"\u{fffd}"),
             Fake::Stripe(_) => Answer::json(200, "{\"id\":\"pi_\u{fffd}"),

@@ -215,7 +215,7 @@ pub fn write_pairs(folder: &Path, roles: &[&str]) -> Result<usize, KeyError> {
     Ok(made)
 }
 
-fn write_private(path: &Path, pem: &str) -> std::io::Result<()> {
+pub(crate) fn write_private(path: &Path, pem: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

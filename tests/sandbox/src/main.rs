@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use interlock_sandbox::keys::KeyError;
-use interlock_sandbox::{Config, Sandbox, keys, paypal};
+use interlock_sandbox::{Config, Sandbox, apple_pay, keys, paypal};
 
 #[derive(Parser)]
 #[command(about = "Stateful fakes of payment providers, with a ledger and a fault dial")]
@@ -40,17 +40,22 @@ enum Task {
         /// Make what signs PayPal's webhooks instead, and webhook_ca.pem to trust
         #[arg(long)]
         webhooks: bool,
+        /// Make what an Apple Pay account needs instead: certificates, identity, keys of tokens
+        #[arg(long, conflicts_with = "webhooks")]
+        apple_pay: bool,
     },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
-        Some(Task::Keys { dir, names, webhooks: false }) => {
-            make_keys(&dir, &names, keys::write_account_keys)
-        }
-        Some(Task::Keys { dir, names, webhooks: true }) => {
-            make_keys(&dir, &names, paypal::write_webhook_keys)
+        Some(Task::Keys { dir, names, webhooks, apple_pay }) => {
+            let write: fn(&Path) -> Result<usize, KeyError> = match (webhooks, apple_pay) {
+                (true, _) => paypal::write_webhook_keys,
+                (false, true) => apple_pay::write_keys,
+                (false, false) => keys::write_account_keys,
+            };
+            make_keys(&dir, &names, write)
         }
         None => serve(arguments),
     };

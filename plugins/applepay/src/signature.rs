@@ -1,8 +1,8 @@
 //! The signature of a token: CMS SignedData (RFC 5652), detached, by one signer.
 
 use cms::cert::CertificateChoices;
-use cms::content_info::ContentInfo;
-use cms::signed_data::{SignedData, SignerInfo};
+use cms::content_info::{CmsVersion, ContentInfo};
+use cms::signed_data::{SignedData, SignerIdentifier, SignerInfo};
 use der::asn1::{ObjectIdentifier, OctetString};
 use der::oid::db::rfc5911::{
     ID_CONTENT_TYPE, ID_DATA, ID_MESSAGE_DIGEST, ID_SIGNED_DATA, ID_SIGNING_TIME,
@@ -12,6 +12,7 @@ use der::{Any, Decode, Encode};
 use interlock_plugin_api::Host;
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
+use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
 use crate::ber;
@@ -35,6 +36,9 @@ pub(crate) fn verify(host: &dyn Host, root: &Certificate, token: &Token) -> Resu
     };
     if signer.digest_alg.oid != ID_SHA_256 {
         return Err(Refusal::OtherDigest.into());
+    }
+    if !is_plain(&signed, signer) {
+        return Err(Refusal::MalformedSignature.into());
     }
     let certificates = certificates(&signed).ok_or(Refusal::MalformedSignature)?;
     let chain = Chain::find(&signer.sid, &certificates)?;
@@ -77,6 +81,24 @@ pub(crate) fn verify(host: &dyn Host, root: &Certificate, token: &Token) -> Resu
 fn read(ber: &[u8]) -> Option<SignedData> {
     let info = ContentInfo::from_der(&ber::to_der(ber)?).ok()?;
     (info.content_type == ID_SIGNED_DATA).then(|| info.content.decode_as().ok()).flatten()
+}
+
+/// Nobody signs what stands around the attributes, so it must be what Apple writes there.
+fn is_plain(signed: &SignedData, signer: &SignerInfo) -> bool {
+    let version = match signer.sid {
+        SignerIdentifier::IssuerAndSerialNumber(_) => CmsVersion::V1,
+        SignerIdentifier::SubjectKeyIdentifier(_) => CmsVersion::V3,
+    };
+    let absent = |algorithm: &AlgorithmIdentifierOwned| {
+        algorithm.parameters.as_ref().is_none_or(|value| *value == Any::null())
+    };
+    (signed.version, signer.version) == (version, version)
+        && signed.digest_algorithms.as_slice() == [signer.digest_alg.clone()]
+        && signed.encap_content_info.econtent_type == ID_DATA
+        && signed.crls.is_none()
+        && signer.unsigned_attrs.is_none()
+        && absent(&signer.digest_alg)
+        && absent(&signer.signature_algorithm)
 }
 
 fn certificates(signed: &SignedData) -> Option<Vec<&Certificate>> {

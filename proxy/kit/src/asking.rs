@@ -5,7 +5,7 @@
 
 use interlock_plugin_api::{
     CaptureMode, Credential, CredentialForm, Currency, Customer, Envelope, Event, Manifest,
-    MethodSupport, Money, Operation, Original, Period, Request, WantedKeys,
+    MethodSupport, Money, Operation, Original, Period, Request, SessionRequest, WantedKeys,
 };
 use serde_json::Value;
 
@@ -162,6 +162,16 @@ impl Asking {
         }
         if !matches!(op, Operation::Authorize | Operation::ParseNotification | Operation::Probe) {
             request.credential = None;
+        }
+        if op == Operation::OpenToken {
+            request.credential = self.credential(CredentialForm::EncryptedWalletToken);
+        }
+        if op == Operation::StartSession {
+            request.session = Some(SessionRequest {
+                domain: "shop.example".into(),
+                display_name: Some("Kit Shop".into()),
+                validation_url: None,
+            });
         }
         if later {
             let provider_ref = Some("kit_payment_0001".into());

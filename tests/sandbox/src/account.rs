@@ -12,9 +12,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, body::Incoming};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio_rustls::TlsAcceptor;
 
 use crate::adyen::Adyen;
 use crate::alipay::{Act, Alipay};
+use crate::apple_pay::ApplePay;
 use crate::checkout::{Checkout, Outcome};
 use crate::config::Identity;
 use crate::desk::{Answer, Bend, Call, Decline, Desk, Inbound, clipped};
@@ -36,6 +38,8 @@ pub enum Fake {
     Adyen(Arc<Adyen>),
     /// Alipay.
     Alipay(Arc<Alipay>),
+    /// Apple Pay.
+    ApplePay(Arc<ApplePay>),
     /// Checkout.com.
     Checkout(Arc<Checkout>),
     /// Google Pay.
@@ -116,6 +120,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.desk(),
             Fake::Alipay(alipay) => alipay.desk(),
+            Fake::ApplePay(apple) => apple.desk(),
             Fake::Checkout(checkout) => checkout.desk(),
             Fake::Googlepay(googlepay) => googlepay.desk(),
             Fake::Paypal(paypal) => paypal.desk(),
@@ -129,6 +134,8 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.reset(),
             Fake::Alipay(alipay) => alipay.reset(),
+            // It keeps nothing.
+            Fake::ApplePay(_) => {}
             Fake::Checkout(checkout) => checkout.reset(),
             // It keeps nothing but its keys.
             Fake::Googlepay(_) => {}
@@ -163,6 +170,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Alipay(alipay) => alipay.act(op_id, qr, order, act),
+            Fake::ApplePay(_) => Err("a wallet takes no money"),
             Fake::Checkout(checkout) => checkout.act(op_id.ok_or("no op_id")?, outcome),
             Fake::Googlepay(_) => Err("nobody pays at a wallet"),
             Fake::Paypal(paypal) => paypal.act(op_id, order, outcome),
@@ -181,7 +189,7 @@ impl Account {
             Fake::Paypal(paypal) => paypal.portal(act),
             Fake::Wechatpay(wechatpay) => wechatpay.portal(act),
             Fake::Stripe(stripe) => stripe.portal(act),
-            Fake::Adyen(_) | Fake::Checkout(_) | Fake::Googlepay(_) => {
+            Fake::Adyen(_) | Fake::ApplePay(_) | Fake::Checkout(_) | Fake::Googlepay(_) => {
                 Err("this provider has no portal here")
             }
         }
@@ -191,6 +199,22 @@ impl Account {
     pub fn google_pay(&self) -> Option<&GooglePay> {
         match &self.fake {
             Fake::Googlepay(googlepay) => Some(googlepay),
+            _ => None,
+        }
+    }
+
+    /// The Apple Pay behind it, if that is what it is.
+    pub fn apple_pay(&self) -> Option<&ApplePay> {
+        match &self.fake {
+            Fake::ApplePay(apple) => Some(apple),
+            _ => None,
+        }
+    }
+
+    /// Makes the handshakes of an account that speaks TLS.
+    pub fn acceptor(&self) -> Option<&TlsAcceptor> {
+        match &self.fake {
+            Fake::ApplePay(apple) => Some(apple.acceptor()),
             _ => None,
         }
     }
@@ -246,6 +270,7 @@ impl Account {
         let answer = match &self.fake {
             Fake::Adyen(adyen) => adyen.execute(inbound, bend),
             Fake::Alipay(alipay) => alipay.execute(inbound, bend),
+            Fake::ApplePay(apple) => apple.execute(inbound),
             Fake::Checkout(checkout) => checkout.execute(inbound, bend),
             Fake::Googlepay(googlepay) => googlepay.execute(inbound),
             Fake::Paypal(paypal) => paypal.execute(inbound, bend),
@@ -268,6 +293,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.recognise(inbound),
             Fake::Alipay(alipay) => alipay.recognise(inbound),
+            Fake::ApplePay(apple) => apple.recognise(inbound),
             Fake::Checkout(checkout) => checkout.recognise(inbound),
             Fake::Googlepay(googlepay) => googlepay.recognise(inbound),
             Fake::Paypal(paypal) => paypal.recognise(inbound),
@@ -298,6 +324,7 @@ impl Account {
             || match &self.fake {
                 Fake::Adyen(adyen) => adyen.is_full(),
                 Fake::Alipay(alipay) => alipay.is_full(),
+                Fake::ApplePay(_) => false,
                 Fake::Checkout(checkout) => checkout.is_full(),
                 Fake::Googlepay(_) => false,
                 Fake::Paypal(paypal) => paypal.is_full(),
@@ -309,6 +336,7 @@ impl Account {
     fn failure(&self) -> Answer {
         match &self.fake {
             Fake::Paypal(paypal) => paypal.failure(),
+            Fake::ApplePay(apple) => apple.failure(),
             Fake::Alipay(_) => Answer::html(502, "<html><body>502 Bad Gateway</body></html>"),
             Fake::Adyen(_) | Fake::Checkout(_) | Fake::Googlepay(_) => Answer::empty(500),
             Fake::Stripe(stripe) => stripe.failure(),
@@ -320,6 +348,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(adyen) => adyen.limited(),
             Fake::Alipay(alipay) => alipay.limited(call),
+            Fake::ApplePay(apple) => apple.limited(),
             Fake::Checkout(checkout) => checkout.limited(),
             Fake::Googlepay(_) => Answer::empty(429),
             Fake::Paypal(paypal) => paypal.limited(),
@@ -332,6 +361,7 @@ impl Account {
         match &self.fake {
             Fake::Adyen(_) => Answer::json(200, "{\"pspReference\":\"\u{fffd}"),
             Fake::Alipay(alipay) => alipay.garbage(call),
+            Fake::ApplePay(_) => Answer::json(200, "{\"epochTimestamp\":\u{fffd}"),
             Fake::Checkout(_) => Answer::json(200, "{\"id\":\"pay_\u{fffd}"),
             Fake::Googlepay(_) => Answer::json(200, "{\"keys\":[\u{fffd}"),
             Fake::Paypal(_) => Answer::json(200, "{\"id\":\"\u{fffd}"),

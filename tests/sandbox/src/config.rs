@@ -50,6 +50,8 @@ pub enum AccountConfig {
     Adyen(AdyenConfig),
     /// The v1 gateway of Alipay, RSA2.
     Alipay(AlipayConfig),
+    /// Apple Pay: merchants' sessions.
+    Applepay(ApplePayConfig),
     /// Checkout.com, NAS.
     Checkout(CheckoutConfig),
     /// Google Pay: public keys, and tokens.
@@ -157,6 +159,42 @@ pub struct AlipayConfig {
     /// How far a request's timestamp may be from Beijing time; 0 means any.
     #[serde(default = "timestamp_tolerance_ms")]
     pub timestamp_tolerance_ms: u64,
+}
+
+/// `[accounts.NAME]` with `provider = "applepay"`. Times are milliseconds; keys and certificates
+/// are PEM, or the path of one. `interlock-sandbox keys DIR --apple-pay NAME` makes them all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplePayConfig {
+    /// Where this account listens, with TLS.
+    pub listen: SocketAddr,
+    /// Which every request must name, and whom tokens are made for.
+    pub merchant_id: String,
+    /// The domains that are registered; any, when there are none.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// What the server shows.
+    pub server_certificate: String,
+    /// Its key.
+    pub server_private_key: String,
+    /// Who certifies the merchant's identity, which every client must show.
+    pub identity_ca: String,
+    /// The keys of root, intermediate and leaves.
+    pub authority_private_key: String,
+    /// Whom tokens are encrypted to (EC_v1).
+    pub processing_private_key: String,
+    /// The one before it.
+    #[serde(default)]
+    pub previous_processing_private_key: Option<String>,
+    /// Whom tokens of RSA_v1 are encrypted to.
+    #[serde(default)]
+    pub rsa_processing_private_key: Option<String>,
+    /// What `slow` waits when its order says 0.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Every answer takes so long.
+    #[serde(default)]
+    pub latency_ms: u64,
 }
 
 /// `[accounts.NAME]` with `provider = "checkout"`. Times are milliseconds.

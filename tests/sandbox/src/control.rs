@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::account::{Account, PortalAct};
 use crate::alipay::Act;
+use crate::apple_pay::TokenOrder;
 use crate::door::Look;
 use crate::faults::{FaultDial, FaultOrder};
 use crate::google_pay;
@@ -50,6 +51,7 @@ pub fn routes(control: Arc<Control>) -> Router {
         .route("/faults/{id}", delete(lift))
         .route("/customers/act", post(act))
         .route("/portal", post(portal))
+        .route("/wallets/apple_pay/tokens", post(apple_pay_token))
         .route("/wallets/google_pay/tokens", post(google_pay_token))
         .route("/reset", post(reset))
         .fallback(async || Refused::new(StatusCode::NOT_FOUND, "not_found", "no such path"))
@@ -231,6 +233,17 @@ async fn portal(State(control): Shared, body: Bytes) -> Answered {
     };
     let done = account.portal(&act);
     done.map(|done| answer(&done)).map_err(|why| Refused::new(StatusCode::CONFLICT, "refused", why))
+}
+
+async fn apple_pay_token(State(control): Shared, body: Bytes) -> Answered {
+    let order: TokenOrder = read(&body)?;
+    let Some((account, _)) = control.accounts.get(&order.account) else {
+        return Err(Refused::unknown(&order.account));
+    };
+    let Some(fake) = account.apple_pay() else {
+        return Err(Refused::invalid(format!("it is no Apple Pay: {}", order.account)));
+    };
+    fake.token(&order).map(|made| answer(&made)).map_err(Refused::invalid)
 }
 
 async fn google_pay_token(State(control): Shared, body: Bytes) -> Answered {

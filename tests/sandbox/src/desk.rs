@@ -14,7 +14,7 @@ use crate::ledger::{Ledger, Move};
 pub struct Desk {
     /// The account's name.
     pub account: Arc<str>,
-    /// `adyen`, `alipay`, `checkout`, `googlepay`, `paypal`, `stripe` or `wechatpay`.
+    /// `adyen`, `alipay`, `applepay`, `checkout`, `googlepay`, `paypal`, `stripe` or `wechatpay`.
     pub provider: &'static str,
     /// The ledger of the whole sandbox.
     pub ledger: Arc<Ledger>,

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::account::Account;
 use crate::faults::FaultDial;
@@ -32,6 +33,7 @@ const CONNECTIONS_LIMIT: usize = 8_192;
 const REOPEN_WAIT: Duration = Duration::from_millis(20);
 /// A door that closes by the count of requests lets the answers under way out first.
 const LAST_ANSWERS: Duration = Duration::from_millis(20);
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a door to look at the dial; it answers when it has acted.
 pub type Look = oneshot::Sender<()>;
@@ -136,9 +138,40 @@ impl Door {
     }
 }
 
-async fn serve(stream: TcpStream, account: Arc<Account>, mut reset: watch::Receiver<u64>) {
+async fn serve(stream: TcpStream, account: Arc<Account>, reset: watch::Receiver<u64>) {
     let cut = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(CutStream { stream, cut: cut.clone() });
+    let stream = CutStream { stream, cut: cut.clone() };
+    let Some(acceptor) = account.acceptor().cloned() else {
+        return talk(stream, account, cut, reset).await;
+    };
+    if let Some(stream) = handshake(&acceptor, stream, &cut, reset.clone()).await {
+        talk(stream, account, cut, reset).await;
+    }
+}
+
+/// Nothing, of a client that is not whom the account wants, or comes while the door is closed.
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    stream: CutStream,
+    cut: &AtomicBool,
+    mut reset: watch::Receiver<u64>,
+) -> Option<tokio_rustls::server::TlsStream<CutStream>> {
+    tokio::select! {
+        done = tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)) => done.ok()?.ok(),
+        _ = reset.changed() => {
+            cut.store(true, Ordering::Release);
+            None
+        }
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    account: Arc<Account>,
+    cut: Arc<AtomicBool>,
+    mut reset: watch::Receiver<u64>,
+) {
+    let io = TokioIo::new(stream);
     let by_handler = cut.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let account = account.clone();
@@ -212,6 +245,10 @@ impl AsyncWrite for CutStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // TLS would say goodbye before the reset.
+        if self.cut.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -232,6 +269,9 @@ impl AsyncWrite for CutStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.cut.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -4,7 +4,7 @@
 //! the proxy, speaks Alipay's v1 gateway, Checkout.com's NAS API, Adyen's Checkout API, PayPal's
 //! Orders and Payments, Stripe's PaymentIntents and WeChat Pay's APIv3 on the wire, and writes down
 //! every movement of money in the moment it happens, whatever the caller is answered. It plays
-//! Google Pay too, which moves none.
+//! Apple Pay and Google Pay too, which move none: their endpoints, and the shopper's device.
 //!
 //! One account is one port, because some faults live in the socket.
 //!
@@ -29,6 +29,16 @@
 //! webhook_key = "demo"
 //! processing_channel = "pc_demo"
 //! notify_url = "http://127.0.0.1:8080/v1/notifications/checkout-main"
+//!
+//! [accounts.applepay-main]
+//! provider = "applepay"
+//! listen = "127.0.0.1:9971"
+//! merchant_id = "merchant.example.demo"
+//! server_certificate = "keys/applepay-main/server.pem"
+//! server_private_key = "keys/applepay-main/server_private.pem"
+//! identity_ca = "keys/applepay-main/identity_ca.pem"
+//! authority_private_key = "keys/applepay-main/authority_private.pem"
+//! processing_private_key = "keys/applepay-main/processing_private.pem"
 //!
 //! [accounts.adyen-main]
 //! provider = "adyen"
@@ -73,11 +83,12 @@
 //! platform_private_key = "keys/wechatpay-main/gateway_private.pem"
 //! public_key_id = "PUB_KEY_ID_0119000000012026010100000001"
 //! ```
-//! All options are in [`AlipayConfig`], [`CheckoutConfig`], [`AdyenConfig`], [`GooglepayConfig`],
-//! [`PaypalConfig`], [`StripeConfig`] and [`WechatpayConfig`]. `interlock-sandbox keys DIR NAME`
-//! makes fresh key pairs; with `--webhooks` those of a PayPal account, and `webhook_ca.pem`, the
-//! authority that a verifier of its webhooks must trust; with `--google-pay` those of a Google and
-//! of a merchant.
+//! All options are in [`AlipayConfig`], [`ApplePayConfig`], [`CheckoutConfig`], [`AdyenConfig`],
+//! [`GooglepayConfig`], [`PaypalConfig`], [`StripeConfig`] and [`WechatpayConfig`].
+//! `interlock-sandbox keys DIR NAME` makes fresh key pairs; with `--webhooks` those of a PayPal
+//! account, and `webhook_ca.pem`, the authority that a verifier of its webhooks must trust; with
+//! `--apple-pay` those of an Apple Pay account, with `server_ca.pem` and `root.pem` to trust and
+//! `identity.pem` to show; with `--google-pay` those of a Google and of a merchant.
 //!
 //! # How a test chooses what the customer does
 //! Alipay, the last two digits of the `auth_code` (16 to 24 digits, starting 25 to 30):
@@ -150,9 +161,13 @@
 //! ends so; one with `not_enough` meets `NOT_ENOUGH` at the first try of its number.
 //!
 //! # Tokens of wallets
-//! `POST /wallets/google_pay/tokens` is what Google Pay hands to a page: `{account, auth_method,
+//! `POST /wallets/apple_pay/tokens` plays the shopper's telephone: `{account, amount, currency}`,
+//! the amount in minor units, and perhaps `defect` (a word of [`wallet_tokens::apple::Defect`]),
+//! `now_ms`, `key` (`current`, `previous`, `rsa`), `number` and `seed`. `POST
+//! /wallets/google_pay/tokens` is what Google Pay hands to a page: `{account, auth_method,
 //! protocol, number, defect, now_ms}`, of which only `account` must be there; `defect` is a word of
-//! [`wallet_tokens::google::Defect`]. The answer has the `token`, and what is `inside`.
+//! [`wallet_tokens::google::Defect`]. Both answer the `token`, and under `inside` the test data
+//! that must come out of it.
 //!
 //! # What nobody asked for
 //! `POST /portal` plays who moves money past the merchant's requests: `{account, act, op_id,
@@ -174,7 +189,7 @@
 //! refunds what they say; all else, the token too, is `inquire`. Stripe: a new payment is
 //! `authorize`, a confirmation `continue`, a cancel `void`; tokens and every GET `inquire`. WeChat
 //! Pay: native, jsapi, app, h5 and codepay are `authorize`, close and reverse `close`, refunds
-//! `refund`, every GET `inquire`. `notify` is what the fakes send. A `notify_*` fault on another
+//! `refund`, every GET `inquire`. Apple Pay: a session is `inquire`. `notify` is what the fakes send. A `notify_*` fault on another
 //! operation meets the notifications of that operation; on `*` it meets all.
 //!
 //! # Faults
@@ -230,6 +245,7 @@
 pub mod account;
 pub mod adyen;
 pub mod alipay;
+pub mod apple_pay;
 pub mod checkout;
 pub mod config;
 pub mod control;
@@ -257,13 +273,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use config::{
-    AccountConfig, AdyenConfig, AlipayConfig, CheckoutConfig, Config, ConfigError, GooglepayConfig,
-    PaypalConfig, StripeConfig, WechatpayConfig,
+    AccountConfig, AdyenConfig, AlipayConfig, ApplePayConfig, CheckoutConfig, Config, ConfigError,
+    GooglepayConfig, PaypalConfig, StripeConfig, WechatpayConfig,
 };
 
 use account::{Account, Fake};
 use adyen::Adyen;
 use alipay::Alipay;
+use apple_pay::ApplePay;
 use checkout::Checkout;
 use control::Control;
 use courier::Courier;
@@ -416,6 +433,8 @@ impl Parts {
                 (a.notify_delay_ms, a.notify_retry_ms, a.late_ms),
                 (a.latency_ms, a.late_ms),
             ),
+            // It notifies nobody.
+            AccountConfig::Applepay(a) => ("applepay", (0, 0, 0), (a.latency_ms, a.late_ms)),
             AccountConfig::Checkout(c) => (
                 "checkout",
                 (c.notify_delay_ms, c.notify_retry_ms, c.late_ms),
@@ -464,6 +483,12 @@ impl Parts {
                 }
                 let made = Alipay::new(desk, alipay.clone(), base, app_key, gateway_key);
                 Fake::Alipay(Arc::new(made))
+            }
+            AccountConfig::Applepay(apple) => {
+                let made = ApplePay::new(desk, apple.clone(), config);
+                Fake::ApplePay(Arc::new(
+                    made.map_err(|why| StartError::Key(name.to_string(), why))?,
+                ))
             }
             AccountConfig::Checkout(checkout) => {
                 Fake::Checkout(Arc::new(Checkout::new(desk, checkout.clone(), base, issuer)))
@@ -532,6 +557,7 @@ impl AccountConfig {
         match self {
             Self::Adyen(adyen) => adyen.listen,
             Self::Alipay(alipay) => alipay.listen,
+            Self::Applepay(apple) => apple.listen,
             Self::Checkout(checkout) => checkout.listen,
             Self::Googlepay(googlepay) => googlepay.listen,
             Self::Paypal(paypal) => paypal.listen,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use interlock_sandbox::keys::KeyError;
-use interlock_sandbox::{Config, Sandbox, google_pay, keys, paypal};
+use interlock_sandbox::{Config, Sandbox, apple_pay, google_pay, keys, paypal};
 
 #[derive(Parser)]
 #[command(about = "Stateful fakes of payment providers, with a ledger and a fault dial")]
@@ -40,6 +40,9 @@ enum Task {
         /// Make what signs PayPal's webhooks instead, and webhook_ca.pem to trust
         #[arg(long)]
         webhooks: bool,
+        /// Make what an Apple Pay account needs instead: certificates, identity, keys of tokens
+        #[arg(long, conflicts_with_all = ["webhooks", "google_pay"])]
+        apple_pay: bool,
         /// Make the keys of a Google Pay instead: Google's own, and the merchant's
         #[arg(long, conflicts_with = "webhooks")]
         google_pay: bool,
@@ -49,13 +52,15 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
-        Some(Task::Keys { dir, names, webhooks: true, .. }) => {
-            make_keys(&dir, &names, paypal::write_webhook_keys)
+        Some(Task::Keys { dir, names, webhooks, apple_pay, google_pay }) => {
+            let write: fn(&Path) -> Result<usize, KeyError> = match (webhooks, apple_pay) {
+                (true, _) => paypal::write_webhook_keys,
+                (_, true) => apple_pay::write_keys,
+                _ if google_pay => google_pay::write_google_pay_keys,
+                _ => keys::write_account_keys,
+            };
+            make_keys(&dir, &names, write)
         }
-        Some(Task::Keys { dir, names, google_pay: true, .. }) => {
-            make_keys(&dir, &names, google_pay::write_google_pay_keys)
-        }
-        Some(Task::Keys { dir, names, .. }) => make_keys(&dir, &names, keys::write_account_keys),
         None => serve(arguments),
     };
     match done {

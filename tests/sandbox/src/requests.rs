@@ -28,7 +28,7 @@ pub struct Received {
     pub at: i64,
     /// The account's name.
     pub account: Arc<str>,
-    /// `adyen`, `alipay`, `checkout`, `paypal`, `stripe` or `wechatpay`.
+    /// `adyen`, `alipay`, `applepay`, `checkout`, `paypal`, `stripe` or `wechatpay`.
     pub provider: &'static str,
     /// What it asked for.
     pub operation: Operation,

@@ -47,7 +47,7 @@ const KIT: &str = "interlock-kit";
 const SERVER: &str = "interlock";
 const SANDBOX: &str = "interlock-sandbox";
 const CHECKOUT: &str = "interlock-plugin-checkout";
-const MAKER: &str = "interlock-wallet-tokens";
+const WALLET_TOKENS: &str = "interlock-wallet-tokens";
 const SIMULATION: &str = "interlock-simulation";
 
 const TABLE: &[Row] = &[
@@ -70,9 +70,9 @@ const TABLE: &[Row] = &[
         never: &["reqwest", "axum"],
     },
     // The oracle of the tests shares no code with what it judges.
-    Row { name: SANDBOX, ours: &[MAKER], never: &["pingora", "pingora-core"] },
+    Row { name: SANDBOX, ours: &[WALLET_TOKENS], never: &["pingora", "pingora-core"] },
     // What a wallet gives out is made by nobody who opens it.
-    Row { name: MAKER, ours: &[], never: OUTSIDE },
+    Row { name: WALLET_TOKENS, ours: &[], never: OUTSIDE },
     Row { name: "interlock-tests", ours: &[API, ENGINE, JOURNAL, BREAKER, SANDBOX], never: &[] },
     // It measures processes from outside, and single rooms by their crates.
     Row { name: "interlock-bench", ours: &[API, ENGINE, BREAKER, CHECKOUT], never: &["reqwest"] },
@@ -82,7 +82,7 @@ const TABLE: &[Row] = &[
     Row { name: "xtask", ours: &[], never: &["pingora", "pingora-core", "cmake", "rusqlite"] },
 ];
 
-/// Every crate under `plugins/`; a wallet's tests make tokens.
+/// Every crate under `plugins/`.
 const PLUGIN: Row = Row { name: "plugins/*", ours: &[API], never: OUTSIDE };
 
 fn row_of(package: &Package) -> Option<&'static Row> {
@@ -106,7 +106,7 @@ fn our_crates_import_only_whom_the_table_allows() {
     for package in &members {
         // A wallet's plugin is tested with tokens that somebody else made, and ships without them.
         let tested_with =
-            |d: &&Dependency| d.kind == DependencyKind::Development && d.name == MAKER;
+            |d: &&Dependency| d.kind == DependencyKind::Development && d.name == WALLET_TOKENS;
         let imports = package.dependencies.iter().filter(|d| !tested_with(d));
         let imports: Vec<&str> = imports.map(|d| d.name.as_str()).collect();
         match row_of(package) {

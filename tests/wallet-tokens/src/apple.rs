@@ -96,6 +96,11 @@ pub struct Inside {
     pub transaction_id: String,
 }
 
+/// Whether a token can be made in this currency.
+pub fn knows_currency(code: &str) -> bool {
+    Currency::from_code(code).is_some()
+}
+
 /// A token for this merchant, with at most one thing wrong.
 pub fn make(
     by: &Authority,

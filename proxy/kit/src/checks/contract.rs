@@ -103,7 +103,7 @@ fn refuses_bad_settings(s: &Subject, _: bool) -> Verdict {
     findings.into()
 }
 
-const ALL: [Operation; 13] = [
+const ALL: [Operation; 15] = [
     Operation::Authorize,
     Operation::Continue,
     Operation::Capture,
@@ -117,6 +117,8 @@ const ALL: [Operation; 13] = [
     Operation::DownloadStatement,
     Operation::ReadStatement,
     Operation::Probe,
+    Operation::StartSession,
+    Operation::OpenToken,
 ];
 
 fn offers(s: &Subject, _: bool) -> Verdict {

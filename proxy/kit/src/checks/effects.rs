@@ -76,16 +76,7 @@ fn listed(s: &Subject, _: bool) -> Verdict {
 fn by_effect(s: &Subject) -> Vec<(String, String, Effect, bool)> {
     let mut found = Vec::new();
     for walk in s.walks() {
-        let asks = matches!(
-            walk.op(),
-            Operation::Inquire
-                | Operation::InquireOperation
-                | Operation::ParseNotification
-                | Operation::FetchKeys
-                | Operation::DownloadStatement
-                | Operation::ReadStatement
-                | Operation::Probe
-        );
+        let asks = walk.op().reads_only();
         let said = walk.done().and_then(|done| {
             let closed = |what| matches!(what, What::Voided | What::ClosedUnpaid);
             done.facts.iter().find(|f| moved(f) || closed(f.what))

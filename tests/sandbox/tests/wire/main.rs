@@ -4,6 +4,7 @@
 
 mod adyen;
 mod alipay;
+mod apple_pay;
 mod checkout;
 mod faults;
 mod google_pay;

@@ -109,3 +109,28 @@ fn the_program_makes_the_keys_of_a_google_pay() {
     assert!(make().success());
     assert_eq!(all(), first);
 }
+
+#[test]
+fn the_program_makes_what_apple_pay_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Command::new(PROGRAM);
+    program.arg("keys").arg(folder.path()).args(["--apple-pay", "a"]);
+    assert!(program.status().unwrap().success());
+    let text = r#"
+        [accounts.a]
+        provider = "applepay"
+        listen = "127.0.0.1:0"
+        merchant_id = "merchant.example"
+        server_certificate = "a/server.pem"
+        server_private_key = "a/server_private.pem"
+        identity_ca = "a/identity_ca.pem"
+        authority_private_key = "a/authority_private.pem"
+        processing_private_key = "a/rsa_processing_private.pem"
+    "#;
+    let config = folder.path().join("sandbox.toml");
+    std::fs::write(&config, text).unwrap();
+    let told = Command::new(PROGRAM).arg("--config").arg(&config).output().unwrap();
+    assert!(!told.status.success());
+    let error = String::from_utf8(told.stderr).unwrap();
+    assert!(error.contains("a processing key is not PKCS#8 of its kind"), "{error}");
+}

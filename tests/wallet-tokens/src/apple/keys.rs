@@ -40,12 +40,16 @@ impl ProcessingKey {
         Self::Rsa(rsa_key(&mut Seeded::new(seed, "apple pay rsa processing key")))
     }
 
-    /// Reads PKCS#8 in PEM.
+    /// Reads PKCS#8 in PEM, or SEC 1 as `openssl ecparam` writes it.
     ///
     /// # Errors
     /// [`KeyError`] when it is something else.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         if let Ok(key) = p256::SecretKey::from_pkcs8_pem(text) {
+            return Ok(Self::Ec(key));
+        }
+        let sec1 = text.find("-----BEGIN EC PRIVATE KEY").map(|at| &text[at..]);
+        if let Some(Ok(key)) = sec1.map(p256::SecretKey::from_sec1_pem) {
             return Ok(Self::Ec(key));
         }
         rsa::RsaPrivateKey::from_pkcs8_pem(text).map(Self::Rsa).map_err(|_| KeyError)

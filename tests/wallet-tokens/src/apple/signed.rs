@@ -29,7 +29,10 @@ pub(super) fn signature(
     let signer = signer(by, leaf_rsa, content, at_ms, &digest, defect);
     let signers = match defect {
         Some(Defect::NoSigner) => Vec::new(),
-        Some(Defect::TwoSigners) => [signer.clone(), signer].concat(),
+        // The same one twice would be no set.
+        Some(Defect::TwoSigners) => {
+            [signer, self::signer(by, leaf_rsa, content, at_ms + 1_000, &digest, defect)].concat()
+        }
         _ => signer,
     };
     let attached = is(Defect::AttachedContent).then(|| context(0, &octets(content)));

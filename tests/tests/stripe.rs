@@ -105,7 +105,7 @@ fn a_decrypted_token_goes_to_stripe_only_where_the_account_has_it_enabled() {
     assert!(told.contains("card token (network_token, with `accepts_decrypted_wallet`)"), "{told}");
 
     rewrite(&house, "accepts_decrypted_wallet = false", enabled);
-    let (done, told) = house.cli(&[&["reload"][..], &AT].concat());
+    let (done, told) = house.cli(&[&["reload", "--operator", "test"][..], &AT].concat());
     assert!(done, "{told}");
     assert_eq!(standings(&house, "SEK", "network_token"), ["stripe-eu: 1", "checkout-us: 2"]);
     let paid = house.pay(&network_token(2_300, "SEK"));

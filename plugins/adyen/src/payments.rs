@@ -7,7 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use interlock_plugin_api::{CaptureMode, Credential, Fault, Original, Request, Send};
+use interlock_plugin_api::{CaptureMode, Credential, Fault, FaultKind, Original, Request, Send};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -77,6 +77,12 @@ impl Change {
 pub(crate) fn create(settings: &Settings, r: &Request) -> Result<(Send, Vec<u8>), Fault> {
     let url = r.return_url.as_deref().or(settings.return_url.as_deref());
     let credential = r.credential.as_ref().ok_or(Fault::input("the payment has no credential"))?;
+    if matches!(credential, Credential::Card { .. }) && !settings.three_d_secure {
+        return Err(Fault {
+            kind: FaultKind::Unsupported,
+            text: "a card without a cryptogram needs 3-D Secure: three_d_secure",
+        });
+    }
     let stored = matches!(credential, Credential::AccountToken { .. });
     let automatic = r.capture == CaptureMode::Automatic;
     let (method, mpi_data) = method(credential)?;
@@ -180,6 +186,7 @@ pub(crate) fn repeats_credential(r: &Request, text: &str) -> bool {
         Some(Credential::NetworkToken { number, cryptogram, .. }) => {
             same(number) || cryptogram.as_deref().is_some_and(same)
         }
+        Some(Credential::Card { number, .. }) => same(number),
         Some(Credential::AccountToken { token }) => same(token),
         _ => false,
     }
@@ -229,7 +236,7 @@ struct Amount<'a> {
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
 enum Method<'a> {
     #[serde(rename = "scheme")]
-    NetworkToken {
+    Numbered {
         number: &'a str,
         expiry_month: String,
         expiry_year: String,
@@ -284,18 +291,7 @@ struct Changed<'a> {
 fn method(credential: &Credential) -> Result<(Method<'_>, Option<MpiData<'_>>), Fault> {
     match credential {
         Credential::NetworkToken { number, expiry_month, expiry_year, cryptogram, eci, source } => {
-            if !(12..=19).contains(&number.len()) || !number.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(Fault::input("a network token has 12 to 19 digits"));
-            }
-            if !(1..=12).contains(expiry_month) || !(2000..=9999).contains(expiry_year) {
-                return Err(Fault::input("the network token's expiry is no month of a year"));
-            }
-            let token = Method::NetworkToken {
-                number,
-                expiry_month: format!("{expiry_month:02}"),
-                expiry_year: expiry_year.to_string(),
-                brand: brand(source)?,
-            };
+            let token = numbered(number, *expiry_month, *expiry_year, brand(source)?)?;
             let mpi_data = cryptogram.as_deref().map(|cavv| MpiData {
                 authentication_response: "Y",
                 directory_response: "Y",
@@ -303,6 +299,10 @@ fn method(credential: &Credential) -> Result<(Method<'_>, Option<MpiData<'_>>), 
                 eci: eci.as_deref(),
             });
             Ok((token, mpi_data))
+        }
+        // The brand is told by the number: the wallet has proven nobody.
+        Credential::Card { number, expiry_month, expiry_year, .. } => {
+            Ok((numbered(number, *expiry_month, *expiry_year, None)?, None))
         }
         Credential::AccountToken { token } if is_token(token) => {
             Ok((Method::Stored { stored_payment_method_id: token }, None))
@@ -318,8 +318,24 @@ fn method(credential: &Credential) -> Result<(Method<'_>, Option<MpiData<'_>>), 
             };
             Ok((method, None))
         }
-        _ => Err(Fault::input("only a network, account or wallet token is taken")),
+        _ => Err(Fault::input("only a card, or a network, account or wallet token is taken")),
     }
+}
+
+fn numbered<'a>(
+    number: &'a str,
+    month: u8,
+    year: u16,
+    brand: Option<&'a str>,
+) -> Result<Method<'a>, Fault> {
+    if !(12..=19).contains(&number.len()) || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Fault::input("the number of a card or token has 12 to 19 digits"));
+    }
+    if !(1..=12).contains(&month) || !(2000..=9999).contains(&year) {
+        return Err(Fault::input("the expiry of the card or token is no month of a year"));
+    }
+    let (expiry_month, expiry_year) = (format!("{month:02}"), year.to_string());
+    Ok(Method::Numbered { number, expiry_month, expiry_year, brand })
 }
 
 /// A wallet names itself; a token of a network is told by its number.

@@ -5,7 +5,7 @@
 //! is known to refuse, or what could not be written safely into a path or a header, is refused
 //! here, before anything is sent.
 
-use interlock_plugin_api::{CaptureMode, Credential, Fault, Original, Request, Send};
+use interlock_plugin_api::{CaptureMode, Credential, Fault, FaultKind, Original, Request, Send};
 use serde::Serialize;
 
 /// The longest amount that the provider takes: nine digits.
@@ -37,6 +37,12 @@ impl Change {
 
 /// `POST /payments`.
 pub(crate) fn create(settings: &Settings, r: &Request) -> Result<(Send, Vec<u8>), Fault> {
+    if matches!(r.credential, Some(Credential::Card { .. })) && !settings.three_d_secure {
+        return Err(Fault {
+            kind: FaultKind::Unsupported,
+            text: "a card without a cryptogram needs 3-D Secure: three_d_secure",
+        });
+    }
     let return_url = match (settings.three_d_secure, r.return_url.as_deref()) {
         (true, None) => return Err(Fault::input("3-D Secure needs a return_url")),
         (true, url) => url,
@@ -140,6 +146,11 @@ enum Source<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         eci: Option<&'a str>,
     },
+    Card {
+        number: &'a str,
+        expiry_month: u8,
+        expiry_year: u16,
+    },
     Token {
         token: &'a str,
     },
@@ -170,12 +181,7 @@ fn source(credential: Option<&Credential>) -> Result<Source<'_>, Fault> {
             eci,
             source,
         }) => {
-            if !(12..=19).contains(&number.len()) || !number.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(Fault::input("a network token has 12 to 19 digits"));
-            }
-            if !(1..=12).contains(expiry_month) || !(2000..=9999).contains(expiry_year) {
-                return Err(Fault::input("the network token's expiry is no month of a year"));
-            }
+            checked_card(number, *expiry_month, *expiry_year)?;
             Ok(Source::NetworkToken {
                 token: number,
                 token_type: token_type(source, number)?,
@@ -184,6 +190,11 @@ fn source(credential: Option<&Credential>) -> Result<Source<'_>, Fault> {
                 cryptogram: cryptogram.as_deref(),
                 eci: eci.as_deref(),
             })
+        }
+        Some(Credential::Card { number, expiry_month, expiry_year, .. }) => {
+            checked_card(number, *expiry_month, *expiry_year)?;
+            let (expiry_month, expiry_year) = (*expiry_month, *expiry_year);
+            Ok(Source::Card { number, expiry_month, expiry_year })
         }
         Some(Credential::AccountToken { token }) if is_ref(token) => {
             if token.starts_with("src_") {
@@ -197,9 +208,19 @@ fn source(credential: Option<&Credential>) -> Result<Source<'_>, Fault> {
         Some(Credential::AccountToken { .. }) => {
             Err(Fault::input("the account token has an impossible form"))
         }
-        Some(_) => Err(Fault::input("only a network token or an account token is taken")),
+        Some(_) => Err(Fault::input("only a card, a network token or an account token is taken")),
         None => Err(Fault::input("the payment has no credential")),
     }
+}
+
+fn checked_card(number: &str, month: u8, year: u16) -> Result<(), Fault> {
+    if !(12..=19).contains(&number.len()) || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Fault::input("the number of a card or token has 12 to 19 digits"));
+    }
+    if !(1..=12).contains(&month) || !(2000..=9999).contains(&year) {
+        return Err(Fault::input("the expiry of the card or token is no month of a year"));
+    }
+    Ok(())
 }
 
 /// A wallet names itself; a token of a network is one of the network whose range it is in.

@@ -153,7 +153,8 @@ impl Asking {
             period: None,
             session: None,
         };
-        if let Some(method) = self.manifest.methods.first() {
+        let settings = &self.account.config;
+        if let Some(method) = self.manifest.methods.iter().find(|m| m.taken_by(settings)) {
             self.pay_by(&mut request, method);
             request.capture = method.capture.first().copied().unwrap_or(CaptureMode::Automatic);
         }

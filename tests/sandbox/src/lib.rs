@@ -105,11 +105,11 @@
 //! A declined barcode leaves no trade. A QR is paid by `/customers/act`; only `qr_expiry_ms`
 //! ends it, not `timeout_express` or `time_expire`, of which no provider text says more.
 //!
-//! Checkout.com, the last four digits of a network token's number: 0001, 0005, 0014, 0051, 0054,
-//! 0057, 0059, 0061, 0062, 0063, 0068, 0088, 0091, 0096, 0154, 0179, 0182 and 0183 decline with
-//! `2` and these digits; 9990 has no 3-D Secure and is never challenged. A token or source id
-//! that contains `_decline_NNNNN` declines with NNNNN; `_not_enrolled` is never challenged.
-//! A cryptogram used before, at any card processor of the sandbox, declines with 20063.
+//! Checkout.com, the last four digits of a network token's or a card's number: 0001, 0005, 0014,
+//! 0051, 0054, 0057, 0059, 0061, 0062, 0063, 0068, 0088, 0091, 0096, 0154, 0179, 0182 and 0183
+//! decline with `2` and these digits; 9990 has no 3-D Secure and is never challenged. A token or
+//! source id that contains `_decline_NNNNN` declines with NNNNN; `_not_enrolled` is never
+//! challenged. A cryptogram used before, at any card processor of the sandbox, declines with 20063.
 //!
 //! Adyen: the same last four digits refuse, with Adyen's own numbers. A stored token that contains
 //! `_decline_NN` is refused with NN; `_pending` is decided later, by `/customers/act` or by itself

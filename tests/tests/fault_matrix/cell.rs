@@ -105,12 +105,15 @@ impl Operation {
     pub fn kinds(self) -> Vec<Kind> {
         match self {
             Authorize | Refund => {
-                [&kind::ALL[..], &kind::ADYEN, &kind::WALLETS, &kind::APPROVED].concat()
+                let cards = [&kind::ALL[..], &kind::ADYEN, &kind::STRIPE].concat();
+                [&cards[..], &kind::WALLETS, &kind::APPROVED].concat()
             }
-            AuthorizeUndeclared | InquireCharged => [&kind::ALL[..], &kind::WALLETS].concat(),
+            AuthorizeUndeclared | InquireCharged => {
+                [&kind::ALL[..], &kind::STRIPE, &kind::WALLETS].concat()
+            }
             // An offer that was never shown is not asked about: the next one is shown at once.
             InquireLost => {
-                let all = [&kind::ALL[..], &kind::WALLETS].concat();
+                let all = [&kind::ALL[..], &kind::STRIPE, &kind::WALLETS].concat();
                 all.into_iter().filter(|k| !k.is_qr()).collect()
             }
             Continue => kind::APPROVED.to_vec(),
@@ -251,7 +254,7 @@ fn set_up(house: &House, operation: Operation, kind: Kind) -> Option<String> {
     if kind.is_adyen() {
         // Nobody can ask whether it is captured: ten times as long as it takes there.
         std::thread::sleep(Duration::from_millis(300));
-    } else if kind.is_card() {
+    } else if kind.is_card() && !kind.is_stripe() {
         settled(house, &p);
     }
     Some(id)

@@ -32,6 +32,10 @@ pub enum Kind {
     AdyenToken(Capture),
     /// As `Stored`, there first.
     AdyenStored(Capture),
+    /// As `Token`, at the processor that tokenizes first and whose silence proves nothing.
+    StripeToken(Capture),
+    /// As `Stored`, there first.
+    StripeStored(Capture),
     /// The code on the shopper's screen, in a wallet whose refusals prove little.
     WechatBarcode,
     /// A code that we show, in the same wallet.
@@ -71,12 +75,21 @@ pub const ADYEN: [Kind; 4] = [
     Kind::AdyenStored(Automatic),
     Kind::AdyenStored(Manual),
 ];
+/// All kinds whose first provider can be asked, and never proves an absence.
+pub const STRIPE: [Kind; 4] = [
+    Kind::StripeToken(Automatic),
+    Kind::StripeToken(Manual),
+    Kind::StripeStored(Automatic),
+    Kind::StripeStored(Manual),
+];
 /// Those that are held first.
-pub const MANUAL: [Kind; 5] = [
+pub const MANUAL: [Kind; 7] = [
     Kind::Token(Manual),
     Kind::Stored(Manual),
     Kind::AdyenToken(Manual),
     Kind::AdyenStored(Manual),
+    Kind::StripeToken(Manual),
+    Kind::StripeStored(Manual),
     Kind::Paypal(Manual),
 ];
 /// Those that are open and can be closed.
@@ -89,13 +102,15 @@ pub const CLOSABLE: [Kind; 6] = [
     Kind::WechatQr,
 ];
 /// One for each way in which only a notification brings news at once.
-pub const NOTIFIED: [Kind; 7] = [
+pub const NOTIFIED: [Kind; 9] = [
     Kind::Barcode,
     Kind::Qr,
     Kind::Token(Manual),
     Kind::Stored(Automatic),
     Kind::AdyenToken(Manual),
     Kind::AdyenStored(Automatic),
+    Kind::StripeToken(Manual),
+    Kind::StripeStored(Automatic),
     Kind::WechatQr,
 ];
 
@@ -115,6 +130,10 @@ impl Kind {
             Self::AdyenToken(Manual) => "adyen-token-manual",
             Self::AdyenStored(Automatic) => "adyen-stored",
             Self::AdyenStored(Manual) => "adyen-stored-manual",
+            Self::StripeToken(Automatic) => "stripe-token",
+            Self::StripeToken(Manual) => "stripe-token-manual",
+            Self::StripeStored(Automatic) => "stripe-stored",
+            Self::StripeStored(Manual) => "stripe-stored-manual",
             Self::WechatBarcode => "wechat-barcode",
             Self::WechatQr => "wechat-qr",
             Self::Paypal(Automatic) => "paypal",
@@ -124,7 +143,12 @@ impl Kind {
 
     /// Whether it is a card.
     pub fn is_card(self) -> bool {
-        matches!(self, Self::Token(_) | Self::Stored(_)) || self.is_adyen()
+        matches!(self, Self::Token(_) | Self::Stored(_)) || self.is_adyen() || self.is_stripe()
+    }
+
+    /// Whether its first provider's silence proves nothing.
+    pub fn is_stripe(self) -> bool {
+        matches!(self, Self::StripeToken(_) | Self::StripeStored(_))
     }
 
     /// Whether its first provider can't be asked.
@@ -134,7 +158,10 @@ impl Kind {
 
     /// Whether it is an automatic payment by a stored token.
     pub fn is_stored(self) -> bool {
-        matches!(self, Self::Stored(Automatic) | Self::AdyenStored(Automatic))
+        matches!(
+            self,
+            Self::Stored(Automatic) | Self::AdyenStored(Automatic) | Self::StripeStored(Automatic)
+        )
     }
 
     /// Whether it shows a code.
@@ -175,6 +202,7 @@ impl Kind {
     pub fn first(self) -> &'static str {
         match self {
             _ if self.is_adyen() => "adyen-eu",
+            _ if self.is_stripe() => "stripe-eu",
             _ if self.is_card() => "checkout-eu",
             Self::WechatBarcode | Self::WechatQr => "wechat-main",
             Self::Paypal(_) => "paypal-main",
@@ -201,6 +229,13 @@ impl Kind {
             Self::Stored(_) => tokens(AMOUNT, "EUR"),
             Self::AdyenToken(_) => network_token(AMOUNT, "GBP"),
             Self::AdyenStored(_) => stored(AMOUNT, "GBP", "M5STORED"),
+            Self::StripeToken(_) => network_token(AMOUNT, "SEK"),
+            Self::StripeStored(_) => json!({
+                "amount": AMOUNT, "currency": "SEK",
+                "method": { "type": "card", "tokens": {
+                    "stripe-eu": "pm_stored", "checkout-us": "src_stored_us",
+                } },
+            }),
             Self::WechatBarcode => wechat(json!({
                 "flow": "barcode", "auth_code": format!("1312345678901234{ending}"),
             })),

@@ -7,7 +7,8 @@ use interlock_plugin_api::{
 };
 use serde_json::{Value, json};
 
-use crate::{CRYPTOGRAM, NUMBER, STORED, authorised, moves, payment, plain, refused, stored, told};
+use crate::{CRYPTOGRAM, NUMBER, STORED, authorised, card, challenging, moves, payment, plain};
+use crate::{refused, stored, told};
 
 #[test]
 fn noise_never_becomes_a_definite_fact_at_any_status() {
@@ -89,7 +90,10 @@ fn a_credential_is_in_no_fault_or_fact() {
         "resultCode": "RedirectShopper", "action": { "type": "redirect", "url": "https://a" },
     });
     let native = json!({ "resultCode": "IdentifyShopper", "action": { "type": "threeDS2" } });
-    for (r, canaries) in [(payment(), [NUMBER, CRYPTOGRAM]), (stored(), [STORED, STORED])] {
+    let bare = Request { credential: Some(card()), ..payment() };
+    for (r, canaries) in
+        [(payment(), [NUMBER, CRYPTOGRAM]), (stored(), [STORED, STORED]), (bare, [NUMBER, NUMBER])]
+    {
         for canary in canaries {
             for body in [authorised(), refused("2"), redirect.clone(), native.clone()] {
                 for field in
@@ -120,11 +124,12 @@ fn a_credential_is_in_no_fault_or_fact() {
 
 #[test]
 fn what_is_journalled_between_two_steps_holds_no_credential() {
-    let (plugin, host) = (plain(), TestHost::default());
+    let (plugin, host) = (challenging(), TestHost::default());
     let cx = Cx { now_ms: 0, made_ms: 0, entropy: "", body: b"", notify_url: None, host: &host };
     let blob =
         Credential::EncryptedWalletToken { wallet: "google_pay".into(), token: json!(CRYPTOGRAM) };
-    for r in [payment(), stored(), Request { credential: Some(blob), ..payment() }] {
+    let by = |credential| Request { credential: Some(credential), ..payment() };
+    for r in [payment(), stored(), by(card()), by(blob)] {
         let step = plugin.authorize(&cx, &r, State::default(), &Event::Start).unwrap();
         let journalled = serde_json::to_string(&(&step.next, &step.state)).unwrap();
         for canary in [NUMBER, CRYPTOGRAM, STORED] {

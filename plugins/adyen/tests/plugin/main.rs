@@ -47,6 +47,24 @@ fn network_token(source: &str) -> Credential {
     }
 }
 
+/// A card's own number, out of a wallet that held no cryptogram.
+fn card() -> Credential {
+    Credential::Card {
+        number: NUMBER.into(),
+        expiry_month: 7,
+        expiry_year: 2031,
+        source: "google_pay".into(),
+    }
+}
+
+/// An account that lets shoppers pass 3-D Secure.
+fn challenging() -> Adyen {
+    account(json!({
+        "merchant_account": "ShopEU", "return_url": "https://shop.example/back",
+        "three_d_secure": true,
+    }))
+}
+
 /// A payment of 49.00 EUR by a decrypted Apple Pay token.
 fn payment() -> Request {
     let mut r = request(4_900, "EUR", 2);
@@ -132,7 +150,7 @@ fn without(mut body: Value, field: &str) -> Value {
 
 /// The one fact that this answer to the operation's request ends in.
 fn told(op: Operation, r: Request, status: u16, transient: Option<&str>, body: &[u8]) -> Fact {
-    let (plugin, host) = (plain(), TestHost::default());
+    let (plugin, host) = (challenging(), TestHost::default());
     let mut drive = Drive::new(&plugin, &host, op, r);
     drive.start().unwrap().sent();
     let headers =

@@ -25,6 +25,9 @@ fn it_parses_and_takes_cards_and_two_wallets_blobs() {
         assert_eq!(support.capture, [CaptureMode::Automatic, CaptureMode::Manual]);
         assert_eq!(&support.acts, acts);
     }
+    let bare = manifest.supports("card", "token", CredentialForm::Card).unwrap();
+    assert_eq!(bare.needs.as_deref(), Some("three_d_secure"), "it is never taken without");
+    assert_eq!(bare.acts, three_d_secure);
     let blob = CredentialForm::EncryptedWalletToken;
     assert!(manifest.supports("card", "token", blob).is_none());
     assert!(manifest.config["merchant_account"].required);

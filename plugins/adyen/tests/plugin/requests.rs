@@ -7,8 +7,8 @@ use interlock_plugin_api::{
 };
 use serde_json::{Value, json};
 
-use crate::{CRYPTOGRAM, NUMBER, PSP, account, back, later, manual, moves, network_token};
-use crate::{payment, plain, stored};
+use crate::{CRYPTOGRAM, NUMBER, PSP, account, back, card, challenging, later, manual, moves};
+use crate::{network_token, payment, plain, stored};
 
 #[test]
 fn a_decrypted_wallet_token_is_sent_with_the_proof_that_it_brought() {
@@ -68,9 +68,7 @@ fn a_wallets_blob_is_handed_through_unopened() {
 
 #[test]
 fn three_d_secure_is_asked_for_only_where_nothing_proves_the_shopper() {
-    let plugin = account(json!({
-        "merchant_account": "ShopEU", "return_url": "https://a.example", "three_d_secure": true,
-    }));
+    let plugin = challenging();
     let asked =
         |r: Request| body_of(&plugin, r)["authenticationData"]["attemptAuthentication"].clone();
     assert_eq!(asked(payment()), "never");
@@ -82,6 +80,26 @@ fn three_d_secure_is_asked_for_only_where_nothing_proves_the_shopper() {
     }
     assert_eq!(asked(bare.clone()), "always");
     assert!(body_of(&plugin, bare).get("mpiData").is_none());
+}
+
+#[test]
+fn a_card_without_a_cryptogram_is_sent_with_three_d_secure_or_not_at_all() {
+    let r = Request { credential: Some(card()), ..payment() };
+    let (send, body) = sent(&challenging(), Operation::Authorize, r.clone());
+    assert_eq!(send, post("/payments", "op1234567890"));
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"merchantAccount":"ShopEU","amount":{"currency":"EUR","value":4900},"#,
+            r#""reference":"op1234567890-auto","paymentMethod":{"type":"scheme","#,
+            r#""number":"4000000000004917","expiryMonth":"07","expiryYear":"2031"},"#,
+            r#""returnUrl":"https://shop.example/back","shopperInteraction":"Ecommerce","#,
+            r#""captureDelayHours":0,"authenticationData":{"attemptAuthentication":"always"}}"#
+        )
+    );
+    let (plugin, host) = (plain(), TestHost::default());
+    let fault = Drive::new(&plugin, &host, Operation::Authorize, r).start().unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unsupported);
 }
 
 #[test]
@@ -239,7 +257,7 @@ fn what_can_not_be_sent_safely_is_refused_before_any_send() {
 }
 
 #[test]
-fn a_malformed_number_of_a_network_token_is_refused() {
+fn a_malformed_number_is_refused() {
     for (number, expiry_month, expiry_year) in
         [("400000000000491x", 7, 2031), ("4000", 7, 2031), (NUMBER, 0, 2031), (NUMBER, 13, 2031)]
     {
@@ -252,6 +270,10 @@ fn a_malformed_number_of_a_network_token_is_refused() {
             source: "network".into(),
         });
         rejected(&plain(), Operation::Authorize, Request { credential, ..payment() });
+        let (number, source) = (number.into(), "google_pay".into());
+        let card = Credential::Card { number, expiry_month, expiry_year, source };
+        let r = Request { credential: Some(card), ..payment() };
+        rejected(&challenging(), Operation::Authorize, r);
     }
 }
 

@@ -6,7 +6,8 @@ use interlock_plugin_api::{
     Credential, Cx, Event, FaultKind, Operation, Provider, Request, TransportLoss, What,
 };
 
-use crate::{CRYPTOGRAM, NUMBER, approved, asking, asking_about, later, payment, plain, refused};
+use crate::{CRYPTOGRAM, NUMBER, account, approved, asking, asking_about, card, later, payment};
+use crate::{plain, refused};
 
 fn operations() -> [(Operation, Request); 8] {
     [
@@ -128,10 +129,13 @@ fn a_credential_is_in_no_fault_or_fact() {
 
 #[test]
 fn what_is_journalled_between_two_steps_holds_no_credential() {
-    let (plugin, host) = (plain(), TestHost::default());
+    let plugin = account(serde_json::json!({ "three_d_secure": true }));
+    let host = TestHost::default();
     let cx = Cx { now_ms: 0, made_ms: 0, entropy: "", body: b"", notify_url: None, host: &host };
-    for form in [payment().credential, Some(Credential::AccountToken { token: TOKEN.into() })] {
-        let r = Request { credential: form, ..payment() };
+    let token = Credential::AccountToken { token: TOKEN.into() };
+    for form in [payment().credential, Some(card()), Some(token)] {
+        let return_url = Some("https://shop.example/back".into());
+        let r = Request { credential: form, return_url, ..payment() };
         let step = plugin.authorize(&cx, &r, State::default(), &Event::Start).unwrap();
         let journalled = serde_json::to_string(&(&step.next, &step.state)).unwrap();
         for canary in [NUMBER, CRYPTOGRAM, TOKEN] {

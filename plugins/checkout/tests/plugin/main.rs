@@ -46,6 +46,16 @@ fn network_token(source: &str) -> Credential {
     }
 }
 
+/// A card's own number, out of a wallet that held no cryptogram.
+fn card() -> Credential {
+    Credential::Card {
+        number: NUMBER.into(),
+        expiry_month: 7,
+        expiry_year: 2031,
+        source: "google_pay".into(),
+    }
+}
+
 /// A payment of 49.00 EUR by a decrypted Apple Pay token.
 fn payment() -> Request {
     let mut r = request(4_900, "EUR", 2);

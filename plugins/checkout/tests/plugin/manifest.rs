@@ -19,6 +19,9 @@ fn it_parses_and_takes_cards_by_token() {
         assert_eq!(support.capture, [CaptureMode::Automatic, CaptureMode::Manual]);
         assert_eq!(support.acts, Acts::If("three_d_secure".into()));
     }
+    let bare = manifest.supports("card", "token", CredentialForm::Card).unwrap();
+    assert_eq!(bare.needs.as_deref(), Some("three_d_secure"), "it is never taken without");
+    assert_eq!(bare.acts, Acts::If("three_d_secure".into()));
     let blob = CredentialForm::EncryptedWalletToken;
     assert!(manifest.supports("card", "token", blob).is_none());
     assert!(manifest.methods.iter().all(|m| m.kind == "card"));

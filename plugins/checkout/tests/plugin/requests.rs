@@ -5,7 +5,9 @@ use interlock_plugin_api::testkit::{Drive, TestHost};
 use interlock_plugin_api::{Credential, FaultKind, Operation, Provider, Request, Send, What};
 use serde_json::json;
 
-use crate::{NUMBER, OP, PAYMENT, account, asking, asking_about, later, manual, network_token};
+use crate::{
+    NUMBER, OP, PAYMENT, account, asking, asking_about, card, later, manual, network_token,
+};
 use crate::{payment, plain};
 
 #[test]
@@ -61,6 +63,32 @@ fn the_account_adds_its_channel_and_three_d_secure() {
     // Without 3-D Secure nobody is sent anywhere, so no address is told.
     let (_, body) = sent(&plain(), Operation::Authorize, r);
     assert!(!body.contains("3ds") && !body.contains("shop.example"));
+}
+
+#[test]
+fn a_card_without_a_cryptogram_is_sent_with_three_d_secure_or_not_at_all() {
+    let r = Request {
+        credential: Some(card()),
+        return_url: Some("https://shop.example/back".into()),
+        ..payment()
+    };
+    let (send, body) =
+        sent(&account(json!({"three_d_secure": true})), Operation::Authorize, r.clone());
+    assert_eq!(send, post("/payments", OP));
+    assert_eq!(
+        body,
+        concat!(
+            r#"{"source":{"type":"card","number":"4000000000004917","expiry_month":7,"#,
+            r#""expiry_year":2031},"amount":4900,"currency":"EUR","capture":true,"#,
+            r#""reference":"op1234567890","payment_type":"Regular","3ds":{"enabled":true},"#,
+            r#""success_url":"https://shop.example/back","#,
+            r#""failure_url":"https://shop.example/back"}"#
+        )
+    );
+    let plain = plain();
+    let host = TestHost::default();
+    let fault = Drive::new(&plain, &host, Operation::Authorize, r).start().unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unsupported);
 }
 
 #[test]
@@ -204,7 +232,8 @@ fn what_can_not_be_sent_safely_is_refused_before_any_send() {
 }
 
 #[test]
-fn a_malformed_number_of_a_network_token_is_refused() {
+fn a_malformed_number_is_refused() {
+    let challenging = account(json!({"three_d_secure": true}));
     let cases = [("400000000000491x", 7, 2031), ("4000", 7, 2031), (NUMBER, 0, 2031)];
     for (number, expiry_month, expiry_year) in [cases.as_slice(), &[(NUMBER, 13, 2031)]].concat() {
         let credential = Some(Credential::NetworkToken {
@@ -216,6 +245,11 @@ fn a_malformed_number_of_a_network_token_is_refused() {
             source: "network".into(),
         });
         refused(&plain(), Operation::Authorize, Request { credential, ..payment() });
+        let (number, source) = (number.into(), "google_pay".into());
+        let card = Credential::Card { number, expiry_month, expiry_year, source };
+        let return_url = Some("https://shop.example/back".into());
+        let r = Request { credential: Some(card), return_url, ..payment() };
+        refused(&challenging, Operation::Authorize, r);
     }
 }
 

@@ -23,6 +23,17 @@ fn cryptogram() -> Desk {
     Desk::with(policy(accounts.into()), submission(token))
 }
 
+/// A card's own number, which three accounts take.
+fn numbered() -> Desk {
+    let accounts = ["a", "b", "c"].map(|name| {
+        let mut account = account(name, card(NotFound::AfterFence));
+        account.methods.iter_mut().for_each(|m| m.credential = CredentialForm::Card);
+        account
+    });
+    let number = method("card", "token", CredentialForm::Card);
+    Desk::with(policy(accounts.into()), submission(number))
+}
+
 #[test]
 fn each_class_of_refusal_says_whether_another_account_is_tried() {
     let goes_on = [
@@ -135,6 +146,47 @@ fn a_cryptogram_that_may_have_reached_the_network_is_spent() {
         assert_eq!(d.word(0), "failed");
         assert!(d.said("cryptogram_spent"));
     }));
+}
+
+#[test]
+fn a_card_without_a_cryptogram_is_tried_once_more_after_a_soft_decline_and_never_after_a_stop() {
+    let mut desk = numbered();
+    desk.hear(refused(Class::DeclinedSoft));
+    assert_eq!((desk.p().attempts.len(), desk.told()), (2, None));
+    desk.hear(refused(Class::DeclinedSoft));
+    assert_eq!((desk.p().attempts.len(), desk.told()), (2, Some(Settled::Failed)));
+    let mut desk = numbered();
+    desk.hear(refused(Class::DeclinedSoft));
+    desk.hear(refused(Class::DeclinedFraud));
+    assert_eq!((desk.p().attempts.len(), desk.told()), (2, Some(Settled::Failed)));
+    // Who is refused at the gate has not asked the issuer, so the second try is still to come.
+    let mut desk = numbered();
+    desk.hear(refused(Class::DeclinedSoft));
+    desk.hear(refused(Class::RateLimited));
+    desk.hear(refused(Class::DeclinedSoft));
+    assert_eq!((desk.p().attempts.len(), desk.told()), (3, Some(Settled::Failed)));
+    for stop in [
+        Class::DeclinedFraud,
+        Class::DeclinedHard,
+        Class::Verification,
+        Class::User,
+        Class::Unmapped,
+    ] {
+        let mut desk = numbered();
+        desk.hear(refused(stop));
+        assert_eq!((desk.p().attempts.len(), desk.told()), (1, Some(Settled::Failed)), "{stop:?}");
+    }
+}
+
+#[test]
+fn a_card_without_a_cryptogram_goes_on_after_a_proof_because_nothing_is_spent() {
+    let mut desk = numbered();
+    desk.time_out();
+    assert_eq!(desk.p().attempts.len(), 1, "silence proves nothing");
+    desk.pass(HOUR);
+    desk.look(0, Fact::new(What::NotFound));
+    assert_eq!((desk.word(0), desk.p().attempts.len()), ("failed", 2));
+    assert!(!desk.said("cryptogram_spent"));
 }
 
 #[test]

@@ -102,15 +102,17 @@ fn paying(s: &Subject) -> Vec<Stop> {
             let judged = s.judge(stop.envelope.op, send, &stop.taken.parts.body);
             judged.is_ok_and(|classified| classified.effect != Effect::Read)
         }
-        Next::Done(_) => stop.state.is_empty(),
+        Next::Done(_) => false,
     };
+    // What ends later than at once ends a read, and asks for nothing.
+    let begins = |stop: &Stop| asks(stop) || matches!(stop.taken.next, Next::Done(_));
     let first = |asked: Asked| {
         let Asked { at, envelope, body } = asked;
         let taken = s.step(&s.one, &envelope, &[], &body).ok()?;
         Some(Stop { at, envelope, state: Vec::new(), body, taken })
     };
     let begun = s.asked().into_iter().filter(|asked| asked.envelope.op == Operation::Authorize);
-    let mut all: Vec<Stop> = begun.filter_map(first).filter(asks).collect();
+    let mut all: Vec<Stop> = begun.filter_map(first).filter(begins).collect();
     for walk in s.walks().into_iter().filter(|walk| walk.op() == Operation::Authorize) {
         let later = walk.stops.into_iter().enumerate().find(|(_, stop)| asks(stop));
         all.extend(later.filter(|(n, _)| *n > 0).map(|(_, stop)| stop));

@@ -291,7 +291,9 @@ fn check_candidate(
     let matches = &route.matches;
     let takes_a_method = taken(account, manifest).any(|m| route_takes(route, m));
     if !takes_a_method {
-        found.push(never(format!("it takes none of the methods: {}", wanted(route))));
+        let off = unset(route, account, manifest).map(|flag| format!(" without `{flag} = true`"));
+        let off = off.unwrap_or_default();
+        found.push(never(format!("it takes none of the methods{off}: {}", wanted(route))));
     }
     let currencies = matches.currency.iter();
     if !matches.currency.is_empty()
@@ -397,16 +399,25 @@ fn route_takes(route: &Route, method: &MethodSupport) -> bool {
     by_method && (matches.flow.is_empty() || matches.flow.contains(&method.flow))
 }
 
-/// A wallet's token that is opened here goes on as a card's network token.
+/// The setting that an account lacks to take one of a route's methods.
+fn unset<'a>(route: &Route, account: &Account, manifest: &'a Manifest) -> Option<&'a str> {
+    let off = |m: &&MethodSupport| route_takes(route, m) && !m.taken_by(&account.config);
+    manifest.methods.iter().find(off).and_then(|method| method.needs.as_deref())
+}
+
+/// A wallet's token that is opened here goes on as a card's network token; Google's may also hold
+/// a card's own number.
 fn serves(word: &str, method: &MethodSupport) -> bool {
     word == "any" || word == method.kind || as_opened(word, method)
 }
 
 fn as_opened(wallet: &str, method: &MethodSupport) -> bool {
-    let forms = [CredentialForm::NetworkToken, CredentialForm::Card];
-    matches!(wallet, "apple_pay" | "google_pay")
-        && method.kind == "card"
-        && forms.contains(&method.credential)
+    let opened = match method.credential {
+        CredentialForm::NetworkToken => matches!(wallet, "apple_pay" | "google_pay"),
+        CredentialForm::Card => wallet == "google_pay",
+        _ => false,
+    };
+    opened && method.kind == "card"
 }
 
 fn wanted(route: &Route) -> String {

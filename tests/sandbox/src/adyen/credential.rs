@@ -75,7 +75,7 @@ impl Credential {
                 body["shopperReference"].as_str().filter(|s| s.len() >= 3).ok_or("800")?;
                 Ok(Self::stored(text("storedPaymentMethodId").unwrap_or_default()))
             }
-            Some("scheme") => Self::network_token(method, &body["mpiData"]),
+            Some("scheme") => Self::numbered(method, &body["mpiData"]),
             Some("applepay") => {
                 text("applePayToken").map(|_| Self::wallet("applepay")).ok_or("702")
             }
@@ -92,7 +92,8 @@ impl Credential {
         if replayed { Some(REPLAYED.into()) } else { self.refusal.clone() }
     }
 
-    fn network_token(method: &Value, mpi_data: &Value) -> Result<Self, &'static str> {
+    /// A network token, or a card's own number where nothing is proven.
+    fn numbered(method: &Value, mpi_data: &Value) -> Result<Self, &'static str> {
         let number = method["number"].as_str().unwrap_or_default();
         let digits = number.bytes().all(|b| b.is_ascii_digit());
         if !digits || !(12..=19).contains(&number.len()) {
@@ -174,6 +175,22 @@ mod tests {
         assert_eq!(token("4900000000001111", "c1").decide(&issuer).as_deref(), Some(REPLAYED));
         assert_eq!(token("4900000000001111", "c2").decide(&issuer), None);
         assert!(!token("4900000000001111", "c3").enrolled, "the wallet has proven the shopper");
+    }
+
+    #[test]
+    fn a_card_is_challenged_and_spends_nothing() {
+        let issuer = Issuer::default();
+        let card = |number: &str| {
+            let method = json!({
+                "type": "scheme", "number": number, "expiryMonth": "12", "expiryYear": "2099",
+            });
+            Credential::read(&json!({ "paymentMethod": method })).unwrap()
+        };
+        assert!(card("4900000000001111").enrolled && !card("4900000000009990").enrolled);
+        let again = card("4900000000000005");
+        for _ in 0..2 {
+            assert_eq!(again.decide(&issuer).as_deref(), Some("2"));
+        }
     }
 
     #[test]

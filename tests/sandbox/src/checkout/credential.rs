@@ -38,6 +38,7 @@ impl Credential {
     pub fn read(source: &Value, now_ms: i64) -> Result<Self, &'static str> {
         match source["type"].as_str() {
             Some("network_token") => Self::network_token(source, now_ms),
+            Some("card") => Self::card(source, now_ms),
             Some("token") => Self::token(source["token"].as_str(), "token_required"),
             Some("id") => Self::token(source["id"].as_str(), "source_id_required"),
             Some(_) => Err("payment_source_type_invalid"),
@@ -47,14 +48,27 @@ impl Credential {
 
     fn network_token(source: &Value, now_ms: i64) -> Result<Self, &'static str> {
         let number = source["token"].as_str().ok_or("token_required")?;
-        let digits = number.bytes().all(|b| b.is_ascii_digit());
-        if !digits || !(12..=19).contains(&number.len()) {
+        if !is_number(number) {
             return Err("token_invalid");
         }
         if !matches!(source["token_type"].as_str(), Some("applepay" | "googlepay" | "vts" | "mdes"))
         {
             return Err("token_type_invalid");
         }
+        let cryptogram = source["cryptogram"].as_str().and_then(Cryptogram::read);
+        Ok(Self { cryptogram, ..Self::numbered(number, source, now_ms)? })
+    }
+
+    /// A card's own number. It brings no cryptogram, so nothing is spent with it.
+    fn card(source: &Value, now_ms: i64) -> Result<Self, &'static str> {
+        let number = source["number"].as_str().ok_or("card_number_required")?;
+        if !is_number(number) {
+            return Err("card_number_invalid");
+        }
+        Self::numbered(number, source, now_ms)
+    }
+
+    fn numbered(number: &str, source: &Value, now_ms: i64) -> Result<Self, &'static str> {
         let month = integer(&source["expiry_month"]).filter(|month| (1..=12).contains(month));
         let month = month.ok_or("card_expiry_month_invalid")?;
         let year = integer(&source["expiry_year"]).filter(|year| (2000..=2099).contains(year));
@@ -67,12 +81,12 @@ impl Credential {
             declines: DECLINING.contains(&end).then(|| format!("2{end}")),
             enrolled: end != NOT_ENROLLED,
             shown: json!({
-                "type": "network_token",
+                "type": source["type"],
                 "expiry_month": month,
                 "expiry_year": year,
                 "scheme": if number.starts_with('4') { "Visa" } else { "Mastercard" },
             }),
-            cryptogram: source["cryptogram"].as_str().and_then(Cryptogram::read),
+            cryptogram: None,
         })
     }
 
@@ -92,6 +106,10 @@ impl Credential {
             cryptogram: None,
         })
     }
+}
+
+fn is_number(text: &str) -> bool {
+    (12..=19).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn integer(value: &Value) -> Option<i64> {
@@ -117,6 +135,23 @@ mod tests {
     }
 
     #[test]
+    fn a_card_declines_as_its_token_does_and_spends_nothing() {
+        let issuer = Issuer::default();
+        let card = |number: &str| {
+            let source = json!({
+                "type": "card", "number": number, "expiry_month": 12, "expiry_year": 2099,
+            });
+            Credential::read(&source, 0).unwrap()
+        };
+        assert!(card("4900000000001111").enrolled && !card("4900000000009990").enrolled);
+        let again = card("4900000000000005");
+        for _ in 0..2 {
+            assert_eq!(again.decide(&issuer).as_deref(), Some("20005"));
+        }
+        assert_eq!(again.shown["type"], "card");
+    }
+
+    #[test]
     fn tokens_say_how_they_decline() {
         let read = |token| {
             Credential::read(&json!({ "type": "token", "token": token }), 0).unwrap().declines
@@ -131,7 +166,8 @@ mod tests {
         let now = 1_700_000_000_000;
         let error = |source| Credential::read(&source, now).unwrap_err();
         assert_eq!(error(json!({})), "payment_source_required");
-        assert_eq!(error(json!({ "type": "card" })), "payment_source_type_invalid");
+        assert_eq!(error(json!({ "type": "dlocal" })), "payment_source_type_invalid");
+        assert_eq!(error(json!({ "type": "card" })), "card_number_required");
         let mut source = json!({
             "type": "network_token", "token": "4900000000001111", "token_type": "applepay",
             "expiry_month": "11", "expiry_year": "2023", "cryptogram": "c",

@@ -197,6 +197,33 @@ async fn a_challenge_is_decided_when_the_merchant_brings_its_result() {
 }
 
 #[tokio::test]
+async fn a_card_without_a_cryptogram_is_charged_when_its_challenge_is_brought_back() {
+    let stage = Stage::start().await;
+    let bare = |number: &str| {
+        let method = json!({
+            "type": "scheme", "number": number, "expiryMonth": "12", "expiryYear": "2099",
+        });
+        let mut body = payment(number, method);
+        body["authenticationData"] = json!({ "attemptAuthentication": "always" });
+        body
+    };
+    let cases = [("4900000000001111", "Authorised", 1), ("4900000000000059", "Refused", 1)];
+    for (number, result, charges) in cases {
+        let (_, shown) = pay(&stage, number, bare(number)).await;
+        assert_eq!(shown["resultCode"], "RedirectShopper");
+        let acting = json!({ "account": MAIN, "op_id": number, "act": "pay" });
+        let (_, acted) = stage.act(acting).await;
+        let details = json!({ "details": { "redirectResult": acted["redirect_result"] } });
+        let key = format!("{number}-back");
+        let back = stage.adyen(MAIN, "/payments/details", Some(&key), details).await;
+        assert_eq!(back.2["resultCode"], result);
+        assert_eq!(stage.ledger(MAIN).await.len(), charges);
+    }
+    let (_, paid) = pay(&stage, "bare", bare("4900000000009990")).await;
+    assert_eq!(paid["resultCode"], "Authorised", "it is not enrolled");
+}
+
+#[tokio::test]
 async fn what_is_told_later_is_told_by_a_notification() {
     let stage = Stage::with_all("", "", "decide_ms = 0").await;
     assert_eq!(pay(&stage, "k1", token("M5_pending")).await.1["resultCode"], "Pending");

@@ -167,6 +167,36 @@ async fn three_d_secure_waits_for_the_shopper() {
     }
 }
 
+#[tokio::test]
+async fn a_card_without_a_cryptogram_is_charged_when_the_shopper_has_passed() {
+    let stage = Stage::start().await;
+    let bare = |number: &str| {
+        let mut body = card("unused");
+        body["source"] = json!({
+            "type": "card", "number": number, "expiry_month": 12, "expiry_year": 2099,
+        });
+        body["3ds"] = json!({ "enabled": true });
+        body
+    };
+    let (code, pending) = stage.pay(MAIN, "k1", bare("4900000000001111")).await;
+    assert_eq!((code, &pending["status"]), (202, &json!("Pending")));
+    assert!(stage.ledger(MAIN).await.is_empty(), "nothing moves before the shopper has passed");
+    let acting = json!({ "account": MAIN, "op_id": "k1", "act": "pay" });
+    assert_eq!(stage.act(acting).await.1["status"], "Authorized");
+    // The issuer's word about the card comes after the challenge.
+    let (code, _) = stage.pay(MAIN, "k2", bare("4900000000000059")).await;
+    assert_eq!(code, 202);
+    let acting = json!({ "account": MAIN, "op_id": "k2", "act": "pay" });
+    assert_eq!(stage.act(acting).await.1["status"], "Declined");
+    let (code, paid) = stage.pay(MAIN, "k3", bare("4900000000009990")).await;
+    assert_eq!((code, &paid["status"]), (201, &json!("Authorized")), "it is not enrolled");
+    assert_eq!(stage.ledger(MAIN).await.len(), 2);
+    let mut wrong = bare("4900000000001111");
+    wrong["source"]["number"] = "4900".into();
+    let refused = stage.pay(MAIN, "k4", wrong).await;
+    assert_eq!((refused.0, &refused.1["error_codes"][0]), (422, &json!("card_number_invalid")));
+}
+
 async fn eventually(stage: &Stage, id: &str, status: &str) -> Value {
     let path = format!("/payments/{id}");
     for _ in 0..400 {

@@ -468,7 +468,7 @@ impl Parts {
                 Fake::Alipay(Arc::new(made))
             }
             AccountConfig::Applepay(apple) => {
-                let made = ApplePay::new(desk, apple.clone(), config);
+                let made = ApplePay::new(desk, apple.read(config)?);
                 Fake::ApplePay(Arc::new(
                     made.map_err(|why| StartError::Key(name.to_string(), why))?,
                 ))

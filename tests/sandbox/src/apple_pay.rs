@@ -128,6 +128,7 @@ impl ApplePay {
 fn session(ask: &Ask, now_ms: i64) -> Value {
     let merchant = hex::encode_upper(digest(&SHA256, ask.merchant_identifier.as_bytes()));
     let id = hex::encode_upper(rand::random::<[u8; 32]>());
+    let signature = hex::encode(rand::random::<[u8; 32]>());
     json!({
         "epochTimestamp": now_ms,
         "expiresAt": now_ms + SHOWN_LIFE_MS,
@@ -136,7 +137,7 @@ fn session(ask: &Ask, now_ms: i64) -> Value {
         "merchantIdentifier": merchant,
         "domainName": ask.initiative_context,
         "displayName": ask.display_name,
-        "signature": format!("308006092a864886f70d010702{}", hex::encode(rand::random::<[u8; 32]>())),
+        "signature": format!("308006092a864886f70d010702{signature}"),
         "operationalAnalyticsIdentifier": format!("{}:{merchant}", ask.display_name),
         "retries": 0,
         "pspId": merchant,

@@ -303,3 +303,27 @@ fn merge(into: &mut Value, patch: &Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wallet_is_asked_for_a_session_and_given_a_token() {
+        let manifest = br#"{
+            "schema": 1, "id": "w", "version": "0.1.0", "name": "W", "kind": "wallet",
+            "methods": [], "currencies": {}, "operations": ["start_session", "open_token"],
+            "hosts": { "api": "https://w.example" }, "contract": { "sends": [] }
+        }"#;
+        let manifest = Manifest::parse(manifest).unwrap();
+        let asks = Asking { manifest, account: Account::default() };
+        let asked = asks.asked(&[]);
+        let operations: Vec<Operation> = asked.iter().map(|asked| asked.envelope.op).collect();
+        assert_eq!(operations, [Operation::StartSession, Operation::OpenToken]);
+        let (session, token) = (&asked[0].envelope.request, &asked[1].envelope.request);
+        assert_eq!(session.session.as_ref().unwrap().domain, "shop.example");
+        assert!(session.credential.is_none() && token.session.is_none());
+        let form = token.credential.as_ref().map(Credential::form);
+        assert_eq!(form, Some(CredentialForm::EncryptedWalletToken));
+    }
+}

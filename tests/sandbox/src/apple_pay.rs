@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{ApplePayConfig, Config};
+use crate::config::ApplePayConfig;
 use crate::desk::{Answer, Call, Desk, Inbound};
 use crate::faults::Operation;
 use crate::keys::KeyError;
@@ -46,19 +46,17 @@ struct Ask {
 }
 
 impl ApplePay {
-    /// An account with the keys that `config` names in `files`.
+    /// An account whose `config` holds PEM and no paths.
     ///
     /// # Errors
-    /// A key or certificate cannot be read or used.
-    pub fn new(desk: Desk, config: ApplePayConfig, files: &Config) -> Result<Self, KeyError> {
-        let read =
-            |value: &str| files.key_text(value).map_err(|why| KeyError::NotMade(why.to_string()));
+    /// A key or certificate cannot be used.
+    pub fn new(desk: Desk, config: ApplePayConfig) -> Result<Self, KeyError> {
         let acceptor = identity::acceptor(
-            &read(&config.server_certificate)?,
-            &read(&config.server_private_key)?,
-            &read(&config.identity_ca)?,
+            &config.server_certificate,
+            &config.server_private_key,
+            &config.identity_ca,
         )?;
-        let telephone = Telephone::new(&config, &read)?;
+        let telephone = Telephone::new(&config)?;
         Ok(Self { desk, config, acceptor, telephone })
     }
 
@@ -130,6 +128,7 @@ impl ApplePay {
 fn session(ask: &Ask, now_ms: i64) -> Value {
     let merchant = hex::encode_upper(digest(&SHA256, ask.merchant_identifier.as_bytes()));
     let id = hex::encode_upper(rand::random::<[u8; 32]>());
+    let signature = hex::encode(rand::random::<[u8; 32]>());
     json!({
         "epochTimestamp": now_ms,
         "expiresAt": now_ms + SHOWN_LIFE_MS,
@@ -138,7 +137,7 @@ fn session(ask: &Ask, now_ms: i64) -> Value {
         "merchantIdentifier": merchant,
         "domainName": ask.initiative_context,
         "displayName": ask.display_name,
-        "signature": format!("308006092a864886f70d010702{}", hex::encode(rand::random::<[u8; 32]>())),
+        "signature": format!("308006092a864886f70d010702{signature}"),
         "operationalAnalyticsIdentifier": format!("{}:{merchant}", ask.display_name),
         "retries": 0,
         "pspId": merchant,

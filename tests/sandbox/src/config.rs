@@ -197,6 +197,28 @@ pub struct ApplePayConfig {
     pub latency_ms: u64,
 }
 
+impl ApplePayConfig {
+    /// The same with the files' texts in the place of their paths.
+    ///
+    /// # Errors
+    /// As [`Config::key_text`].
+    pub fn read(&self, files: &Config) -> Result<Self, ConfigError> {
+        let mut own = self.clone();
+        let needed = [
+            &mut own.server_certificate,
+            &mut own.server_private_key,
+            &mut own.identity_ca,
+            &mut own.authority_private_key,
+            &mut own.processing_private_key,
+        ];
+        let more = [&mut own.previous_processing_private_key, &mut own.rsa_processing_private_key];
+        for value in needed.into_iter().chain(more.into_iter().flatten()) {
+            *value = files.key_text(value)?;
+        }
+        Ok(own)
+    }
+}
+
 /// `[accounts.NAME]` with `provider = "checkout"`. Times are milliseconds.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -189,8 +189,9 @@
 //! refunds what they say; all else, the token too, is `inquire`. Stripe: a new payment is
 //! `authorize`, a confirmation `continue`, a cancel `void`; tokens and every GET `inquire`. WeChat
 //! Pay: native, jsapi, app, h5 and codepay are `authorize`, close and reverse `close`, refunds
-//! `refund`, every GET `inquire`. Apple Pay: a session is `inquire`. `notify` is what the fakes send. A `notify_*` fault on another
-//! operation meets the notifications of that operation; on `*` it meets all.
+//! `refund`, every GET `inquire`. Apple Pay: a session is `inquire`. `notify` is what the fakes
+//! send. A `notify_*` fault on another operation meets the notifications of that operation; on `*`
+//! it meets all.
 //!
 //! # Faults
 //! - `refuse`: the listener is closed and open connections are reset, for all operations, since a
@@ -204,7 +205,7 @@
 //!   `idempotency_key_in_use`.
 //! - `error_before`: not executed; Alipay 502 with HTML, Checkout.com and Adyen 500, PayPal 500
 //!   with `INTERNAL_SERVER_ERROR`, Stripe 500 with `api_error`, which no key keeps, WeChat Pay 500
-//!   with `SYSTEM_ERROR`, not signed.
+//!   with `SYSTEM_ERROR`, not signed, Apple Pay 503.
 //! - `error_after`: executed, then the same; Checkout.com does not keep the key, as it says; Adyen
 //!   and PayPal keep it; Stripe keeps the 500 itself, and answers it to every copy.
 //! - `charge_then_drop`: executed, TCP reset; Checkout.com, Adyen, PayPal and Stripe keep the key.
@@ -485,7 +486,7 @@ impl Parts {
                 Fake::Alipay(Arc::new(made))
             }
             AccountConfig::Applepay(apple) => {
-                let made = ApplePay::new(desk, apple.clone(), config);
+                let made = ApplePay::new(desk, apple.read(config)?);
                 Fake::ApplePay(Arc::new(
                     made.map_err(|why| StartError::Key(name.to_string(), why))?,
                 ))

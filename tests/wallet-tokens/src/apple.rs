@@ -3,7 +3,8 @@
 //! ```
 //! use wallet_tokens::apple::{Authority, Payment, ProcessingKey, make};
 //! let payment = Payment::new(4_900, "USD", 1_764_000_000_000, 7);
-//! let made = make(&Authority::seeded(1), "merchant.example", &ProcessingKey::seeded(2), &payment, None);
+//! let (by, to) = (Authority::seeded(1), ProcessingKey::seeded(2));
+//! let made = make(&by, "merchant.example", &to, &payment, None);
 //! assert_eq!(made.token["version"], "EC_v1");
 //! assert_eq!(made.inside.currency, "USD");
 //! ```

@@ -52,30 +52,20 @@ pub(super) struct Telephone {
 }
 
 impl Telephone {
-    pub(super) fn new(
-        config: &ApplePayConfig,
-        read: &dyn Fn(&str) -> Result<String, KeyError>,
-    ) -> Result<Self, KeyError> {
-        let key = |value: &String, rsa: bool| {
-            let key = ProcessingKey::from_pem(&read(value)?).ok();
+    pub(super) fn new(config: &ApplePayConfig) -> Result<Self, KeyError> {
+        let key = |pem: &String, rsa: bool| {
+            let key = ProcessingKey::from_pem(pem).ok();
             key.filter(|key| matches!(key, ProcessingKey::Rsa(_)) == rsa)
                 .ok_or(KeyError::Unfit("a processing key is not PKCS#8 of its kind"))
         };
-        let authority = Authority::from_pem(&read(&config.authority_private_key)?);
+        let previous = config.previous_processing_private_key.as_ref();
+        let rsa = config.rsa_processing_private_key.as_ref();
         Ok(Self {
-            authority: authority
+            authority: Authority::from_pem(&config.authority_private_key)
                 .map_err(|_| KeyError::Unfit("authority_private_key is not the four keys"))?,
             current: key(&config.processing_private_key, false)?,
-            previous: config
-                .previous_processing_private_key
-                .as_ref()
-                .map(|value| key(value, false))
-                .transpose()?,
-            rsa: config
-                .rsa_processing_private_key
-                .as_ref()
-                .map(|value| key(value, true))
-                .transpose()?,
+            previous: previous.map(|pem| key(pem, false)).transpose()?,
+            rsa: rsa.map(|pem| key(pem, true)).transpose()?,
         })
     }
 

@@ -14,7 +14,7 @@ pub enum ProcessingKey {
     /// On P-256, for EC_v1.
     Ec(p256::SecretKey),
     /// RSA of 2048 bits, for RSA_v1.
-    Rsa(rsa::RsaPrivateKey),
+    Rsa(Box<rsa::RsaPrivateKey>),
 }
 
 /// It is not the private key in PEM that it should be.
@@ -37,7 +37,7 @@ impl ProcessingKey {
 
     /// An RSA key from a seed.
     pub fn seeded_rsa(seed: u64) -> Self {
-        Self::Rsa(rsa_key(&mut Seeded::new(seed, "apple pay rsa processing key")))
+        Self::Rsa(Box::new(rsa_key(&mut Seeded::new(seed, "apple pay rsa processing key"))))
     }
 
     /// Reads PKCS#8 in PEM, or SEC 1 as `openssl ecparam` writes it.
@@ -52,7 +52,8 @@ impl ProcessingKey {
         if let Some(Ok(key)) = sec1.map(p256::SecretKey::from_sec1_pem) {
             return Ok(Self::Ec(key));
         }
-        rsa::RsaPrivateKey::from_pkcs8_pem(text).map(Self::Rsa).map_err(|_| KeyError)
+        let key = rsa::RsaPrivateKey::from_pkcs8_pem(text).map_err(|_| KeyError)?;
+        Ok(Self::Rsa(Box::new(key)))
     }
 
     /// PKCS#8 in PEM.

@@ -231,7 +231,7 @@ pub struct SendRule {
     pub effect: Effect,
     /// Of a `GET` that reads what is the same for everybody: the host may answer it from what it
     /// fetched before, for as long as the answer's own headers allow (RFC 9111). The plugin sees no
-    /// difference.
+    /// difference. One that can't be fetched is told as [`crate::Event::Transport`].
     #[serde(default)]
     pub cached: bool,
 }

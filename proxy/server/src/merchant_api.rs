@@ -184,8 +184,8 @@ impl MerchantApi {
         answered
     }
 
-    /// Opens the wallets' tokens of a new payment. One that was accepted before is not opened again:
-    /// its token may be too old by now, and its answer stands.
+    /// Opens the wallets' tokens of a new payment. One that was accepted before is not opened
+    /// again: its token may be too old by now, and its answer stands.
     async fn unsealed(&self, new: &mut NewPayment, row: &KeyRow) -> Result<Unsealing, Problem> {
         let Some(held) = new.credential.take_if(|held| held.is_sealed()) else {
             return Ok(Unsealing::Done(Vec::new()));

@@ -37,7 +37,7 @@ fn an_address_that_came_through_a_browser_leads_nowhere_else() {
         json!({}),
         json!({ "domain": "shop.example:443" }),
         json!({ "domain": "" }),
-        json!({ "domain": "shop.example", "validation_url": "http://apple-pay-gateway.apple.com/" }),
+        json!({ "domain": "shop.example", "validation_url": "http://shop.example/" }),
         json!({ "domain": "shop.example", "account": "nobody" }),
         json!({ "domain": "shop.example", "more": 1 }),
     ] {

@@ -25,13 +25,14 @@ pub const ADMIN: &str = "http://127.0.0.1:9700";
 pub const CONTROL: &str = "http://127.0.0.1:9900";
 /// The merchant of `config/demo.toml`.
 pub const API_KEY: &str = "demo_key";
-/// The accounts of `config/demo.toml`.
-pub const ACCOUNTS: [&str; 8] = [
+/// The accounts of `config/demo.toml` that take money.
+pub const ACCOUNTS: [&str; 9] = [
     "alipay-main",
     "alipay-backup",
     "checkout-eu",
     "checkout-us",
     "adyen-eu",
+    "stripe-eu",
     "wechat-main",
     "wechat-backup",
     "paypal-eu",
@@ -40,10 +41,26 @@ pub const ACCOUNTS: [&str; 8] = [
 /// The webhook of that merchant.
 pub const WEBHOOK_PORT: u16 = 9990;
 
-const PORTS: [u16; 12] =
-    [8080, 9700, 9900, 9911, 9912, 9921, 9922, 9931, 9941, 9951, 9952, WEBHOOK_PORT];
+const PORTS: [u16; 15] = [
+    8080,
+    9700,
+    9900,
+    9911,
+    9912,
+    9921,
+    9922,
+    9931,
+    9941,
+    9951,
+    9952,
+    9961,
+    9971,
+    9972,
+    WEBHOOK_PORT,
+];
 /// The plugins of its accounts.
-pub const PLUGINS: [&str; 5] = ["adyen", "alipay", "checkout", "paypal", "wechatpay"];
+pub const PLUGINS: [&str; 8] =
+    ["adyen", "alipay", "applepay", "checkout", "googlepay", "paypal", "stripe", "wechatpay"];
 
 /// Longer than the `drain` of `config/demo.toml`.
 const STOP_WITHIN: Duration = Duration::from_secs(12);
@@ -73,6 +90,11 @@ impl Stage {
         let mut making = Command::new(&sandbox);
         making.arg("keys").arg(&keys).args(["--webhooks", "paypal-eu"]);
         progress.run("make fresh keys for PayPal's webhooks", &mut making)?;
+        for (flag, account) in [("--apple-pay", "apple-pay"), ("--google-pay", "google-pay")] {
+            let mut making = Command::new(&sandbox);
+            making.arg("keys").arg(&keys).args([flag, account]);
+            progress.run(&format!("make fresh keys for {account}"), &mut making)?;
+        }
         for plugin in PLUGINS {
             let file = format!("lib{plugin}.so");
             copy(&ground.built(&file), &home.join("plugins").join(&file))?;

@@ -131,6 +131,7 @@ fn all_tokens(number: u64) -> Value {
         "adyen-eu": format!("M5DEMO{number}"),
         "checkout-eu": format!("src_demo_eu_{number}"),
         "checkout-us": format!("src_demo_us_{number}"),
+        "stripe-eu": format!("pm_demo_{number}"),
     } })
 }
 

@@ -16,6 +16,9 @@ use crate::explain::{
     words_of_amount,
 };
 
+const FORMS: &str =
+    "none|auth_code|open_id|network_token|card|encrypted_wallet_token|account_token";
+
 /// The payment that is asked about.
 #[derive(Args)]
 pub struct Asked {
@@ -29,10 +32,7 @@ pub struct Asked {
     #[arg(long)]
     flow: Option<String>,
     /// The credential; without it, the one that most accounts take.
-    #[arg(long, value_parser = form)]
-    #[arg(
-        value_name = "none|auth_code|open_id|network_token|card|encrypted_wallet_token|account_token"
-    )]
+    #[arg(long, value_parser = form, value_name = FORMS)]
     credential: Option<CredentialForm>,
     /// An account that a stored token is for; without it, all are.
     #[arg(long, value_name = "ACCOUNT")]

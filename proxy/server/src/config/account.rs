@@ -247,7 +247,7 @@ fn settings_of(
 /// The manifest knows only three kinds of settings.
 fn plain_value(value: &Value<'_>) -> Option<serde_json::Value> {
     match value.value {
-        DeValue::String(_) => value.text().map(serde_json::Value::from),
+        DeValue::String(_) => value.setting().map(serde_json::Value::from),
         DeValue::Boolean(_) => value.switch().map(serde_json::Value::from),
         DeValue::Integer(_) => value.integer(i64::MIN..=i64::MAX).map(serde_json::Value::from),
         _ => {

@@ -311,6 +311,30 @@ impl<'a> Value<'a> {
         Some(text)
     }
 
+    /// A setting of a plugin: a text, or `${file:PATH}` of a file that anybody may see, which is a
+    /// certificate or a public key in PEM.
+    pub(super) fn setting(&self) -> Option<String> {
+        self.shaped(Shape::Text);
+        let reference = self.value.as_str().map(Reference::of);
+        let Some(reference @ Reference::File(_)) = reference else {
+            return self.plain_text().map(str::to_owned);
+        };
+        if self.sink.alone {
+            return Some(format!("unread:{}", self.path));
+        }
+        let fail = |message: String| {
+            let finding = Diagnostic::error("C013", message)
+                .help("name a file with a certificate or a public key in PEM");
+            self.sink.report(finding, self.place.clone());
+            None
+        };
+        match reference.resolve(&self.sink.base) {
+            Ok(text) if is_public(text.expose()) => Some(text.expose().to_owned()),
+            Ok(_) => fail(format!("the file of `{}` is nothing that may be shown", self.path)),
+            Err(why) => fail(format!("`{}`: {why}", self.path)),
+        }
+    }
+
     /// A path, relative to the folder of the file.
     pub(super) fn file_path(&self) -> Option<PathBuf> {
         self.text().map(|text| self.sink.base.join(text))
@@ -486,6 +510,20 @@ impl<'a> Value<'a> {
 /// A text as it would be written.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
+}
+
+/// Whether a text holds certificates and public keys, and nothing else.
+fn is_public(text: &str) -> bool {
+    let mut blocks = text.trim().split("-----BEGIN ").skip(1).peekable();
+    text.trim_start().starts_with("-----BEGIN ")
+        && blocks.peek().is_some()
+        && blocks.all(|block| {
+            let label = block.split_once("-----").map(|(label, _)| label);
+            label.is_some_and(|label| {
+                let end = format!("-----END {label}-----");
+                matches!(label, "CERTIFICATE" | "PUBLIC KEY") && block.trim_end().ends_with(&end)
+            })
+        })
 }
 
 const SECRET_HELP: &str = "write \"${env:NAME}\" or \"${file:PATH}\", a path beside this file";

@@ -170,7 +170,8 @@ impl Problem {
         match why {
             NotOpened::NoAccount if !param.starts_with("method.") => Self::not_found("wallet"),
             NotOpened::NoAccount => {
-                let detail = "no account opens this wallet; send `form` = `processor` with the                               `account` that the token is encrypted to";
+                let detail = "no account opens this wallet; send `form` = `processor` with the \
+                              `account` that the token is encrypted to";
                 Self::unprocessable("method.type", detail)
             }
             NotOpened::Which(accounts) => {

@@ -200,7 +200,7 @@ impl House {
             let wallets = [at(3 + ALL.len()), at(4 + ALL.len())];
             let wallets = [wallets[0].as_str(), &wallets[1]];
             sandbox += &wallets::sandbox(wallets);
-            config += &wallets::config(&plan, root, wallets);
+            config += &wallets::config(&plan, wallets);
         }
         fs::write(root.join("sandbox.toml"), sandbox).expect("sandbox.toml");
         fs::write(root.join("interlock.toml"), config).expect("interlock.toml");

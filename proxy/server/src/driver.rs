@@ -350,12 +350,11 @@ impl Driver {
             // One configuration for the whole of a turn, and of what it sends.
             let setup = beside.read_by.clone();
             let setup = setup.unwrap_or_else(|| self.in_force.of(id, before.map(|p| p.created_ms)));
-            let now = self.clock.now();
             let draw = fastrand::f64();
             let order = if new { None } else { self.order_holder(&input).await? };
             let mut bench = Bench::default();
-            let world = World {
-                now,
+            let mut world = World {
+                now: self.clock.now(),
                 policy: &setup.policy,
                 health: &setup.gates,
                 mint: &*self.numbers,
@@ -370,7 +369,8 @@ impl Driver {
                 order,
                 stated: beside.stated.as_ref(),
             };
-            let outcome = self.decide(&setup, before, &input, &world, &mut bench).await;
+            let outcome = self.decide(&setup, before, &input, &mut world, &mut bench).await;
+            let now = world.now;
             if let Some(wait_ms) = bench.wait_ms.filter(|_| can_wait(&input)) {
                 let again = Instant::now() + Duration::from_millis(wait_ms);
                 if again <= patience {
@@ -455,12 +455,17 @@ impl Driver {
         setup: &Arc<Setup>,
         before: Option<&Payment>,
         input: &Input,
-        world: &World<'_>,
+        world: &mut World<'_>,
         bench: &mut Bench,
     ) -> Outcome {
         for _ in 0..NEEDS_MAX {
             match decide(before, input, world, &bench.hand) {
-                Outcome::Need(call) => self.provide(setup, before, input, *call, bench).await,
+                Outcome::Need(call) => {
+                    self.provide(setup, before, input, *call, bench).await;
+                    // A plugin may have read first, and waited for it: what is decided now counts
+                    // its times from now.
+                    world.now = self.clock.now();
+                }
                 outcome => return outcome,
             }
         }

@@ -1,8 +1,5 @@
 //! The wallets of a house whose plan has them: their fakes, and the accounts that open tokens.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::{Answer, House, Plan};
@@ -29,9 +26,8 @@ pub(super) fn sandbox([apple, google]: [&str; 2]) -> String {
     )
 }
 
-/// Their part of the proxy's; the keys are below `root` already.
-pub(super) fn config(plan: &Plan, root: &Path, [apple, google]: [&str; 2]) -> String {
-    let authority = fs::read_to_string(root.join("keys/apple-pay/root.pem")).expect("a root");
+/// Their part of the proxy's.
+pub(super) fn config(plan: &Plan, [apple, google]: [&str; 2]) -> String {
     let common = format!("timeout = \"{}\"\nbreaker = {}\n", plan.timeout, plan.breaker);
     format!(
         "\n[accounts.apple-pay]\nplugin = \"applepay\"\n{common}\
@@ -40,7 +36,7 @@ pub(super) fn config(plan: &Plan, root: &Path, [apple, google]: [&str; 2]) -> St
          client_cert = \"keys/apple-pay/identity.pem\"\n\
          client_key = \"keys/apple-pay/identity_private.pem\"\n\
          [accounts.apple-pay.config]\nmerchant_id = \"{MERCHANT}\"\ndisplay_name = \"Test Shop\"\n\
-         root_certificate = \"\"\"\n{authority}\"\"\"\n\
+         root_certificate = \"${{file:keys/apple-pay/root.pem}}\"\n\
          [accounts.apple-pay.secrets]\n\
          processing_key = \"${{file:keys/apple-pay/processing_private.pem}}\"\n\
          \n[accounts.google-pay]\nplugin = \"googlepay\"\n{common}\

@@ -215,8 +215,9 @@ impl MerchantApi {
         json_body(request)?;
         let body: request::SessionBody = request::read(&request.body)?;
         let (asked, by) = body.asked()?;
+        let by_address = if asked.validation_url.is_some() { "validation_url" } else { "domain" };
         let session = wallets::start_session(&self.driver, wallet, asked, by.as_deref()).await;
-        let session = session.map_err(|why| Problem::of_wallet(&why, "validation_url"))?;
+        let session = session.map_err(|why| Problem::of_wallet(&why, by_address))?;
         let mut response = Response::json(200, session);
         response.headers.push(("Cache-Control", "no-store".to_owned()));
         Ok(response)

@@ -146,13 +146,18 @@ pub async fn start_session(
         driver.metrics.skipped(name, skip.as_str());
         NotOpened::Skipped(name.to_owned(), skip)
     })?;
-    setup.recent.began(name, now.mono_ms);
     let asked = driver.caller().start_session(account, asked).await;
     let now = driver.clock.now();
+    if asked.status == 0 && asked.session.is_ok() {
+        // The page may not have it, so the wallet was not asked.
+        place.cancel(now);
+        return Err(refused(account, &asked.facts));
+    }
     let verdict = match asked.status {
         0 => classify::lost(Sent::Maybe, false),
         status => classify::answered(status, &asked.facts).0,
     };
+    setup.recent.began(name, now.mono_ms);
     driver.metrics.exchanged(name, Operation::StartSession.as_str(), asked.elapsed_ms);
     setup.recent.ended(name, now.mono_ms, verdict, asked.elapsed_ms);
     place.settle(now, verdict, asked.elapsed_ms);

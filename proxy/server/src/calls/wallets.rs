@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use interlock_plugin_api::{Credential, Done, Fact, Money, Opened, Operation, SessionRequest};
+use interlock_plugin_api::{
+    Class, Credential, Done, Fact, FaultKind, Money, Opened, Operation, SessionRequest,
+};
+use interlock_plugin_host::StepError;
 
 use super::{Caller, Ended, about, about_nothing, millis};
 use crate::setup::{OpenAccount, iso_exponent};
@@ -32,6 +35,12 @@ impl Caller {
         let mut request = about_nothing(account);
         request.session = Some(asked);
         let envelope = self.envelope(Operation::StartSession, request, None);
+        // A step is pure, so it can be asked beforehand whether the page may have this at all.
+        let first = account.instance.step(&envelope, b"", b"").await;
+        if let Err(StepError::Fault { kind: FaultKind::Input, text }) = first {
+            let facts = vec![Fact::declined(Class::User, text)];
+            return Session { session: Ok(None), facts, status: 0, elapsed_ms: 0 };
+        }
         let heard = self.reads(account, envelope, Vec::new(), Bytes::new()).await;
         let elapsed_ms = millis(begun.elapsed());
         match heard.and_then(|(ended, status)| Ok((done(ended)?, status))) {

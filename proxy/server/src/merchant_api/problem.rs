@@ -181,6 +181,7 @@ impl Problem {
             }
             NotOpened::Refused(class, word) => {
                 let detail = match class {
+                    _ if !param.starts_with("method.") => "the page can't have a session by it",
                     Class::Expired => "it is too old; ask the shopper to pay again",
                     Class::User => "it was made for another amount or currency",
                     Class::Config => "the wallet's account is not set up for it",

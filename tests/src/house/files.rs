@@ -196,12 +196,13 @@ pub(super) fn config(plan: &Plan, api: &str, admin: &str, accounts: &[String]) -
         ("cards-se", "method = \"card\", currency = \"SEK\"", "\"stripe-eu\", \"checkout-us\""),
         ("cards-no", "method = \"card\", currency = \"NOK\"", "\"checkout-eu\", \"stripe-eu\""),
         ("cards-dk", "method = \"card\", currency = \"DKK\"", "\"adyen-eu\", \"stripe-eu\""),
-        ("wechat", "method = \"wechat_pay\"", "\"wechat-main\", \"wechat-backup\""),
-        ("paypal", "method = \"paypal\"", "\"paypal-main\""),
     ]
     .iter()
     .chain(wallets)
-    {
+    .chain(&[
+        ("wechat", "method = \"wechat_pay\"", "\"wechat-main\", \"wechat-backup\""),
+        ("paypal", "method = \"paypal\"", "\"paypal-main\""),
+    ]) {
         text += &format!(
             "\n[[routes]]\nname = \"{name}\"\nmatch = {{ {rule} }}\n\
              candidates = [{candidates}]\n{}\n",

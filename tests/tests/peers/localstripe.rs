@@ -39,7 +39,7 @@ fn a_stripe_that_others_wrote_takes_payments_and_is_understood() {
         "{paid:?}"
     );
     let known = peer.asked(&format!("/v1/payment_intents/{}", peer.only("payment_intents")));
-    assert_eq!((&known["amount"], &known["currency"]), (&json!(4_900), &json!("sek")));
+    assert_eq!((&known["amount"], &known["currency"]), (&json!(4_900), &json!("pln")));
     assert_eq!(known["payment_method"], "pm_card_visa");
     assert!(known["metadata"]["interlock_attempt"].is_string(), "{known}");
 

@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(20);
 const ROUTE: &str = "
 [[routes]]
 name = \"peers\"
-match = { method = \"card\", currency = \"NOK\" }
+match = { method = \"card\", currency = \"CZK\" }
 candidates = [\"stripe-eu\"]
 ";
 
@@ -88,7 +88,7 @@ fn what_the_sdk_of_stripe_signs_ends_a_payment_and_nothing_else_does() {
         "intent": {
             "id": taken["provider_ref"], "object": "payment_intent", "status": "succeeded",
             "amount": 4_900, "amount_received": 4_900, "amount_capturable": 0,
-            "currency": "nok", "capture_method": "automatic", "latest_charge": "ch_1",
+            "currency": "czk", "capture_method": "automatic", "latest_charge": "ch_1",
             "metadata": { "interlock_attempt": op_id },
         },
         "payment": format!("{}/v1/payments/{id}", house.api),

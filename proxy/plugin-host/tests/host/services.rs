@@ -63,7 +63,7 @@ async fn a_secret_is_established_with_a_key_that_stays_here() {
         sealed.encrypt(&mut rsa::rand_core::OsRng, Oaep::new::<Sha256>(), b"a key").unwrap();
     assert_eq!(step("t:transport:", &sealed).await, b"a key");
 
-    // What no peer would have sent gives nothing: off the curve, compressed, cut, sealed for others.
+    // What no peer would have sent gives nothing: off the curve, compressed, cut, changed.
     let mut off = point.as_bytes().to_vec();
     off[64] ^= 1;
     let compressed = theirs.public_key().to_encoded_point(true);
